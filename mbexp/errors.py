@@ -1,0 +1,22 @@
+"""The one exception that a user's mistake raises; the command line prints its text and nothing else."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a configuration, a file or a command: one line that says what, where and the nearest valid choice."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest of `choices`, or an empty string where none is close."""
+    matches = difflib.get_close_matches(str(name), [str(choice) for choice in choices], n=1, cutoff=0.5)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""
+
+
+def unknown_choice(what: str, name: object, choices: Iterable[str]) -> UserError:
+    """Return the error for a name that is not one of `choices`."""
+    known = sorted(str(choice) for choice in choices)
+    return UserError(f"{what}={name}: no such choice{nearest(str(name), known)}; choose from {', '.join(known)}")

@@ -1,0 +1,135 @@
+"""Turns a plain mapping into a frozen, checked dataclass, and a wrong value into one line that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from mbexp.errors import UserError, nearest, unknown_choice
+
+T = TypeVar("T")
+
+
+def option(default: Any, why: str, *, choices: Sequence[str] | None = None, low: float | None = None,
+           high: float | None = None, above: float | None = None, dotted: bool = False) -> Any:
+    """Declare a field: its default, a word of why, and what values are possible.
+
+    `low` and `high` are inclusive bounds, `above` an exclusive one; `choices` lists the names of a string field, to
+    which `dotted` adds any dotted path (``package.module.name``).
+    """
+    metadata = {"why": why, "choices": choices, "low": low, "high": high, "above": above, "dotted": dotted}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: default.copy(), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Return ``cls(**values)`` with every key known, every type right and every value in range.
+
+    Parameters
+    ----------
+    cls
+        A dataclass whose fields were declared with `option`, nested dataclasses included.
+    values
+        What the user gave; keys left out take their defaults.
+    where
+        Dotted name of `values` in the whole configuration, for messages.
+
+    Raises
+    ------
+    UserError
+        Naming the key, the value and the nearest valid name.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}={values!r}: must be a group of keys, not a single value")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    prefix = f"{where}." if where else ""
+    for key in values:
+        if key not in fields:
+            raise UserError(f"{prefix}{key}={_show(values[key])}: unknown key{_nearest_key(str(key), fields, prefix)}")
+    hints = _hints(cls)
+    checked = {key: _convert(hints[key], value, prefix + key, fields[key].metadata) for key, value in values.items()}
+    return cls(**checked)
+
+
+def known_keys(cls: type, prefix: str = "") -> list[str]:
+    """Return the dotted names of every key of a dataclass, groups included."""
+    names: list[str] = []
+    hints = _hints(cls)
+    for field in dataclasses.fields(cls):
+        names.append(prefix + field.name)
+        if dataclasses.is_dataclass(hints[field.name]):
+            names += known_keys(hints[field.name], f"{prefix}{field.name}.")
+    return names
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _nearest_key(key: str, fields: Mapping[str, object], prefix: str) -> str:
+    close = nearest(key, fields)
+    return close.replace("'", f"'{prefix}", 1) if close else f"; valid here: {', '.join(prefix + name for name in fields)}"
+
+
+def _show(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        return None if value is None else _convert(inner[0], value, where, metadata)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, where)  # type: ignore[arg-type]
+    if value is None:
+        raise UserError(f"{where}=null: a value is needed here")
+    if typing.get_origin(hint) in (list, tuple):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise UserError(f"{where}={_show(value)}: must be a list, such as [64,256,1024]")
+        inner_hint = typing.get_args(hint)[0]
+        items = [_convert(inner_hint, item, f"{where}[{index}]", metadata) for index, item in enumerate(value)]
+        return tuple(items) if typing.get_origin(hint) is tuple else items
+    return _scalar(hint, value, where, metadata)
+
+
+def _scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> Any:
+    if hint is Any:
+        return value
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{where}={_show(value)}: must be true or false")
+        return value
+    if hint is str:
+        if not isinstance(value, str):
+            raise UserError(f"{where}={_show(value)}: must be text")
+        choices = metadata.get("choices")
+        if choices and value not in choices and not (metadata.get("dotted") and "." in value):
+            raise unknown_choice(where, value, choices)
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        kind = "a whole number" if hint is int else "a number"
+        raise UserError(f"{where}={_show(value)}: must be {kind}")
+    if hint is int:
+        if value != value or value in (math.inf, -math.inf) or int(value) != value:
+            raise UserError(f"{where}={_show(value)}: must be a whole number")
+        value = int(value)
+    else:
+        value = float(value)
+        if not math.isfinite(value):
+            raise UserError(f"{where}={value}: must be a finite number")
+    low, high, above = metadata.get("low"), metadata.get("high"), metadata.get("above")
+    if low is not None and value < low:
+        raise UserError(f"{where}={value}: must be at least {low}")
+    if above is not None and value <= above:
+        raise UserError(f"{where}={value}: must be above {above}")
+    if high is not None and value > high:
+        raise UserError(f"{where}={value}: must be at most {high}")
+    return value
