@@ -44,32 +44,43 @@ class SchedulerConfig:
 
     name: str = option("multi_bin_dynamic", "label in tables and figures")
     queue: str = option("per_bin", "one FIFO for all, or one for each bin", choices=QUEUES)
-    batch_size: str = option("dynamic", "fixed, or min(b_mem, b_SLA); a dotted path names your own", choices=BATCH_SIZES,
-                             dotted=True)
+    batch_size: str = option(
+        "dynamic", "fixed, or min(b_mem, b_SLA); a dotted path names your own", choices=BATCH_SIZES, dotted=True
+    )
     fixed_batch_size: int = option(8, "batch size of 'fixed'", low=1, high=1_000_000)
-    selection: str = option("round_robin", "which ready bin is served; a dotted path names your own",
-                            choices=SELECTIONS, dotted=True)
+    selection: str = option(
+        "round_robin", "which ready bin is served; a dotted path names your own", choices=SELECTIONS, dotted=True
+    )
     fill: str = option("greedy", "when a batch may leave; a dotted path names your own", choices=FILLS, dotted=True)
     timeout_s: float = option(1.0, "'timeout': longest wait of a head before its batch leaves partly filled", low=0)
     batch_size_min: int = option(1, "B_min of Algorithm 2", low=1, high=1_000_000)
     batch_size_max: int = option(128, "B_max of Algorithms 1 and 2", low=1, high=1_000_000)
-    memory_rule: str = option("corrected", "L0 of Algorithm 1: theta sigma sqrt(b), or the original's 0.1 eta",
-                              choices=("corrected", "original"))
+    memory_rule: str = option(
+        "corrected",
+        "L0 of Algorithm 1: theta sigma sqrt(b), or the original's 0.1 eta",
+        choices=("corrected", "original"),
+    )
     memory_overflow_probability: float = option(0.05, "eps_M of Algorithm 1", above=0, high=0.5)
     controller: ControllerConfig = option(ControllerConfig(), "Algorithm 2")
 
     def __post_init__(self) -> None:
         if self.batch_size_min > self.batch_size_max:
-            raise UserError(f"scheduler.batch_size_min={self.batch_size_min}: must not exceed "
-                            f"scheduler.batch_size_max={self.batch_size_max}")
+            raise UserError(
+                f"scheduler.batch_size_min={self.batch_size_min}: must not exceed "
+                f"scheduler.batch_size_max={self.batch_size_max}"
+            )
 
 
 @dataclass(frozen=True)
 class WindowConfig:
     """Which contiguous part of a trace is used; its length in requests is `num_requests`."""
 
-    kind: str = option("rows", "rows: from start_row; time: from start_s; busiest: highest mean rate; "
-                               "typical: mean rate nearest to the whole trace's", choices=WINDOWS)
+    kind: str = option(
+        "rows",
+        "rows: from start_row; time: from start_s; busiest: highest mean rate; "
+        "typical: mean rate nearest to the whole trace's",
+        choices=WINDOWS,
+    )
     start_row: int = option(0, "first usable request of 'rows'", low=0)
     start_s: float = option(0.0, "start of 'time', seconds of the trace's own clock after its first row", low=0)
     duration_s: float | None = option(None, "length of 'time'; null takes num_requests from start_s on", above=0)
@@ -113,12 +124,14 @@ class WorkloadConfig:
 
     kind: str = option("burstgpt_like", "reader or generator", choices=WORKLOADS)
     path: str | None = option(None, "trace file; looked for here, then under data/")
-    timestamps: str = option("scaled", "scaled: gaps divided by rate_scaling; real: as in the trace",
-                             choices=("scaled", "real"))
+    timestamps: str = option(
+        "scaled", "scaled: gaps divided by rate_scaling; real: as in the trace", choices=("scaled", "real")
+    )
     rate_scaling: float = option(200.0, "how many times faster than the trace requests arrive", above=0)
     window: WindowConfig = option(WindowConfig(), "which part of the trace")
-    spread_ties_s: float = option(0.0, "resolution of the trace's clock: equal times are spread over it; 0 keeps them",
-                                  low=0)
+    spread_ties_s: float = option(
+        0.0, "resolution of the trace's clock: equal times are spread over it; 0 keeps them", low=0
+    )
     time_unit_s: float = option(1.0, "'csv': seconds in one unit of the arrival column", above=0)
     columns: ColumnsConfig = option(ColumnsConfig(), "'csv': names of the columns")
     arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic'")
@@ -180,8 +193,9 @@ class BinsConfig:
 
     kind: str = option("equal_mass", "rule of the edges", choices=BINS)
     k: int = option(4, "number of bins asked for; ties can leave fewer", low=1, high=65535)
-    edges: list[float] | None = option(None, "'explicit': inner edges, increasing; a length equal to an edge is below it",
-                                       above=0)
+    edges: list[float] | None = option(
+        None, "'explicit': increasing inner edges; a length equal to one is below it", above=0
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in a configuration, a file or a command: one line that says what, where and the nearest valid choice."""
+    """A mistake in a configuration, a file or a command: one line saying what, where and the nearest valid choice."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

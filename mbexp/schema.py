@@ -15,8 +15,16 @@ from mbexp.errors import UserError, nearest, unknown_choice
 T = TypeVar("T")
 
 
-def option(default: Any, why: str, *, choices: Sequence[str] | None = None, low: float | None = None,
-           high: float | None = None, above: float | None = None, dotted: bool = False) -> Any:
+def option(
+    default: Any,
+    why: str,
+    *,
+    choices: Sequence[str] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    dotted: bool = False,
+) -> Any:
     """Declare a field: its default, a word of why, and what values are possible.
 
     `low` and `high` are inclusive bounds, `above` an exclusive one; `choices` lists the names of a string field, to
@@ -75,7 +83,9 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _nearest_key(key: str, fields: Mapping[str, object], prefix: str) -> str:
     close = nearest(key, fields)
-    return close.replace("'", f"'{prefix}", 1) if close else f"; valid here: {', '.join(prefix + name for name in fields)}"
+    if close:
+        return close.replace("'", f"'{prefix}", 1)
+    return f"; valid here: {', '.join(prefix + name for name in fields)}"
 
 
 def _show(value: Any) -> str:

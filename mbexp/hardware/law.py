@@ -19,9 +19,10 @@ LAW_TYPE = types.FunctionType(LAW_SIGNATURE)
 
 @dataclass(frozen=True)
 class IterationPrice:
-    """Price of one iteration of continuous batching, in seconds, as a closed form in b sequences and C tokens of context.
+    """Price of one iteration of continuous batching, in seconds: a closed form in b sequences and C tokens of context.
 
-    A decode step takes ``fixed_s + sequence_s b + max(floor_s, compute_s b) + context_s C``. A prefill of s prompts takes
+    A decode step takes ``fixed_s + sequence_s b + max(floor_s, compute_s b) + context_s C``.
+    A prefill of s prompts takes
     ``fixed_s + max(floor_s, prefill_token_s sum(n) + prefill_sequence_s s) + prefill_square_s sum(n**2)``.
     """
 
@@ -64,12 +65,22 @@ class LatencyLaw:
     length: str
     iteration: IterationPrice | None = None
 
-    def service(self, batch_size: int, longest_prompt: int, longest_output: int, longest_total: int | None = None,
-                sum_prompt: int | None = None, sum_output: int | None = None) -> tuple[float, float, float]:
+    def service(
+        self,
+        batch_size: int,
+        longest_prompt: int,
+        longest_output: int,
+        longest_total: int | None = None,
+        sum_prompt: int | None = None,
+        sum_output: int | None = None,
+    ) -> tuple[float, float, float]:
         """Price one batch from Python; omitted sums and totals are those of equal members."""
         total = longest_prompt + longest_output if longest_total is None else longest_total
-        sums = (batch_size * longest_prompt if sum_prompt is None else sum_prompt,
-                batch_size * longest_output if sum_output is None else sum_output)
+        sums = (
+            batch_size * longest_prompt if sum_prompt is None else sum_prompt,
+            batch_size * longest_output if sum_output is None else sum_output,
+        )
         service_s, first_token_s, step_s = self.function(
-            self.parameters, batch_size, longest_prompt, longest_output, total, *sums)
+            self.parameters, batch_size, longest_prompt, longest_output, total, *sums
+        )
         return float(service_s), float(first_token_s), float(step_s)

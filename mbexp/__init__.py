@@ -1,0 +1,1 @@
+"""Experiments on LLM-inference batching."""
