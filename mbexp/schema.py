@@ -77,7 +77,7 @@ def known_keys(cls: type, prefix: str = "") -> list[str]:
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
