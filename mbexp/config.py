@@ -143,7 +143,7 @@ class WorkloadConfig:
 class LawConfig:
     """How long a batch takes."""
 
-    kind: str = option("affine", "form of the law", choices=LAWS)
+    kind: str = option("affine", "form of the law; a dotted path names your own", choices=LAWS, dotted=True)
     length: str = option("prompt_plus_output", "what L means", choices=LENGTH_MEANINGS)
     alpha_ms: float = option(59.65, "'affine': fixed time of a batch", low=0)
     beta_ms: float = option(5.742, "'affine': time per token of the longest member", low=0)
@@ -151,16 +151,25 @@ class LawConfig:
     c0_ms: float = option(30.0, "'linear': fixed time of a decode step", low=0)
     c1_ms: float = option(0.22, "'linear': time of a decode step per sequence", low=0)
     path: str | None = option(None, "'grid_fit', 'grid_interpolation': latency grid, a CSV file")
-    card: str | None = option(None, "'roofline': GPU card")
+    card: str | None = option(None, "'roofline': GPU card; null takes the two numbers below")
+    bandwidth_gb_per_s: float | None = option(None, "'roofline': memory bandwidth, 1e9 B/s; null: the card's", above=0)
+    dense_tflops: float | None = option(None, "'roofline': dense 16-bit peak, 1e12 FLOP/s; null: the card's", above=0)
     model: str = option("qwen3_1_7b", "'roofline': model card")
     bandwidth_efficiency_weights: float = option(0.85, "'roofline': e_w", above=0, high=1)
     bandwidth_efficiency_attention: float = option(0.75, "'roofline': e_a", above=0, high=1)
     compute_efficiency: float = option(0.60, "'roofline': e_f", above=0, high=1)
     compute_efficiency_attention: float = option(0.40, "'roofline': e_fa", above=0, high=1)
     step_overhead_ms: float = option(0.6, "'roofline': t0", low=0)
+    parameters: list[float] = option([], "numbers handed to your own law, in its order")
     provenance: str | None = option(None, "where the numbers come from; null: what the form of the law implies")
     batch_size_range: list[int] | None = option(None, "supported batch sizes, lowest and highest", low=1)
     length_range_tokens: list[int] | None = option(None, "supported lengths, lowest and highest", low=1)
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size_range", "length_range_tokens"):
+            pair = getattr(self, key)
+            if pair is not None and (len(pair) != 2 or pair[0] > pair[1]):
+                raise UserError(f"gpu.law.{key}={pair}: must be [lowest, highest]")
 
 
 @dataclass(frozen=True)
@@ -193,6 +202,7 @@ class BinsConfig:
 
     kind: str = option("equal_mass", "rule of the edges", choices=BINS)
     k: int = option(4, "number of bins asked for; ties can leave fewer", low=1, high=65535)
+    batch_size: int = option(128, "'exponential': the batch size B that its edges are best for", low=1)
     edges: list[float] | None = option(
         None, "'explicit': increasing inner edges; a length equal to one is below it", above=0
     )
@@ -216,6 +226,10 @@ class PredictorConfig:
     error_probability: float = option(0.1, "'neighbour': chance of each neighbouring bin (p of P1)", low=0, high=0.5)
     matrix: list[list[float]] | None = option(None, "'explicit': rows = true bin, columns = predicted bin", low=0)
     value_tokens: float = option(128.0, "'constant': the one prediction", above=0)
+    scale_tokens: float = option(1.5, "'prompt_power_law': prediction for a prompt of one token", above=0)
+    exponent: float = option(0.7, "'prompt_power_law': power of the prompt's length")
+    power_law_sigma: float = option(0.1, "'prompt_power_law': standard deviation of the logarithm of its noise", low=0)
+    longest_tokens: int = option(4096, "'prompt_power_law': no prediction is longer", low=1)
 
 
 @dataclass(frozen=True)
