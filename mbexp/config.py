@@ -9,12 +9,13 @@ from typing import Any
 
 from mbexp.errors import UserError
 from mbexp.schema import build, option
+from mbexp.workload.kinds import kind_names
 
 QUEUES = ("fifo", "per_bin")
 BATCH_SIZES = ("fixed", "dynamic")
 SELECTIONS = ("round_robin", "longest_queue", "oldest_head", "first_formed", "shortest_bin")
 FILLS = ("greedy", "full", "timeout")
-WORKLOADS = ("burstgpt_like", "burstgpt", "azure", "mooncake", "csv", "synthetic")
+WORKLOADS = kind_names()
 WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
@@ -25,6 +26,7 @@ BINS = ("equal_mass", "explicit", "exponential", "none")
 PREDICTORS = ("oracle", "noisy", "prompt_power_law", "confusion", "constant")
 CONFUSIONS = ("neighbour", "bert_k2", "bert_k4", "explicit")
 EXECUTIONS = ("run_to_completion", "continuous")
+MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,13 @@ class WindowConfig:
     """Which contiguous part of a trace is used; its length in requests is `num_requests`."""
 
     kind: str = option(
-        "rows",
+        "typical",
         "rows: from start_row; time: from start_s; busiest: highest mean rate; "
-        "typical: mean rate nearest to the whole trace's",
+        "typical: mean rate of the whole trace, and median burstiness among such windows",
         choices=WINDOWS,
     )
     start_row: int = option(0, "first usable request of 'rows'", low=0)
-    start_s: float = option(0.0, "start of 'time', seconds of the trace's own clock after its first row", low=0)
+    start_s: float = option(0.0, "start of 'time', seconds of the trace's own clock after its first request", low=0)
     duration_s: float | None = option(None, "length of 'time'; null takes num_requests from start_s on", above=0)
 
 
@@ -100,12 +102,14 @@ class LengthsConfig:
     """Distribution of a length, in tokens."""
 
     kind: str = option("constant", "distribution", choices=LENGTHS)
-    value_tokens: float | None = option(None, "'constant'", above=0)
-    low_tokens: float | None = option(None, "'uniform': lowest, inclusive", above=0)
-    high_tokens: float | None = option(None, "'uniform': highest, inclusive", above=0)
-    mean_tokens: float | None = option(None, "'exponential', 'lognormal': mean", above=0)
+    value_tokens: int | None = option(None, "'constant'", low=1, high=MAX_TOKENS)
+    low_tokens: int | None = option(None, "'uniform': lowest, inclusive", low=1, high=MAX_TOKENS)
+    high_tokens: int | None = option(None, "'uniform': highest, inclusive", low=1, high=MAX_TOKENS)
+    mean_tokens: float | None = option(None, "'exponential', 'lognormal': mean before rounding", above=0)
     sigma: float | None = option(None, "'lognormal': standard deviation of the logarithm", low=0)
-    values_tokens: list[float] | None = option(None, "'empirical': values drawn with equal probability", above=0)
+    values_tokens: list[int] | None = option(
+        None, "'empirical': values drawn with equal probability", low=1, high=MAX_TOKENS
+    )
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,10 @@ class WorkloadConfig:
     )
     rate_scaling: float = option(200.0, "how many times faster than the trace requests arrive", above=0)
     window: WindowConfig = option(WindowConfig(), "which part of the trace")
-    spread_ties_s: float = option(
-        0.0, "resolution of the trace's clock: equal times are spread over it; 0 keeps them", low=0
+    spread_ties_s: float | None = option(
+        None,
+        "resolution of the trace's clock: equal times are spread over it; 0 keeps them; null: what the kind needs",
+        low=0,
     )
     time_unit_s: float = option(1.0, "'csv': seconds in one unit of the arrival column", above=0)
     columns: ColumnsConfig = option(ColumnsConfig(), "'csv': names of the columns")
@@ -188,7 +194,7 @@ class GpuConfig:
     count: int = option(4, "how many GPUs", low=1, high=1_000_000)
     memory_gb: float = option(12.0, "memory of one GPU, 1e9 bytes", above=0)
     usable_fraction: float = option(0.9, "share of the memory that may be used", above=0, high=1)
-    weights_gb: float = option(3.441, "weights of the model", low=0)
+    weights_gb: float = option(3.44115, "weights of the model", low=0)
     overhead_gb: float = option(1.0, "activations and workspace", low=0)
     kv_bytes_per_token: float = option(196608.0, "KV cache of one token", above=0)
     kv_capacity_tokens: int | None = option(None, "KV capacity of one GPU; null computes it from the memory", low=1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
+from numba import njit, types
 
 # law(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output)
 #     -> (service_s, first_token_s, step_s)
@@ -17,13 +18,30 @@ LAW_SIGNATURE = types.UniTuple(types.float64, 3)(types.Array(types.float64, 1, "
 LAW_TYPE = types.FunctionType(LAW_SIGNATURE)
 
 
+def latency_law(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a law; a decorator. Arguments and result: see `LAW_SIGNATURE`."""
+    # Code typed into a notebook or a shell has no file to cache beside.
+    cached = not function.__code__.co_filename.startswith("<")
+    compiled: Callable[..., Any] = njit(LAW_SIGNATURE, cache=cached)(function)
+    return compiled
+
+
+UNBOUNDED = (1, 2**31 - 1)
+
+
+def as_range(configured: Sequence[int] | None, default: tuple[int, int]) -> tuple[int, int]:
+    """Return the (lowest, highest) of a configuration, or `default` where it gives none."""
+    return default if configured is None else (configured[0], configured[1])
+
+
 @dataclass(frozen=True)
 class IterationPrice:
     """Price of one iteration of continuous batching, in seconds: a closed form in b sequences and C tokens of context.
 
-    A decode step takes ``fixed_s + sequence_s b + max(floor_s, compute_s b) + context_s C``.
-    A prefill of s prompts takes
-    ``fixed_s + max(floor_s, prefill_token_s sum(n) + prefill_sequence_s s) + prefill_square_s sum(n**2)``.
+    A decode step takes
+    ``fixed_s + sequence_s b + saturating_s (b - 1) / b + max(floor_s, compute_s b) + context_s C``.
+    A prefill of s prompts of n tokens each takes ``fixed_s + prefill_extra_s
+    + max(floor_s, prefill_token_s sum(n) + prefill_sequence_s s) + prefill_square_s sum(n**2)``.
     """
 
     fixed_s: float
@@ -34,6 +52,28 @@ class IterationPrice:
     prefill_token_s: float
     prefill_sequence_s: float
     prefill_square_s: float
+    saturating_s: float = 0.0
+    prefill_extra_s: float = 0.0
+
+    def decode_step_s(self, batch_size: float, context_tokens: float) -> float:
+        """Price one decode step of `batch_size` sequences holding `context_tokens` tokens in total."""
+        return (
+            self.fixed_s
+            + self.sequence_s * batch_size
+            + self.saturating_s * (batch_size - 1) / batch_size
+            + max(self.floor_s, self.compute_s * batch_size)
+            + self.context_s * context_tokens
+        )
+
+    def prefill_s(self, sequences: float, prompt_tokens: float) -> float:
+        """Price one prefill of `sequences` prompts of `prompt_tokens` tokens each."""
+        tokens = sequences * prompt_tokens
+        return (
+            self.fixed_s
+            + self.prefill_extra_s
+            + max(self.floor_s, self.prefill_token_s * tokens + self.prefill_sequence_s * sequences)
+            + self.prefill_square_s * tokens * prompt_tokens
+        )
 
 
 @dataclass(frozen=True)
@@ -54,6 +94,8 @@ class LatencyLaw:
         ``output`` or ``prompt_plus_output``: which longest length of a batch the range and padding refer to.
     iteration : IterationPrice or None
         The same law for continuous batching; None where it cannot be priced by iteration.
+    notes : tuple of str
+        Sentences a reader of the results must see (a grid with missing points, times made monotone).
     """
 
     name: str
@@ -64,6 +106,7 @@ class LatencyLaw:
     length_range_tokens: tuple[int, int]
     length: str
     iteration: IterationPrice | None = None
+    notes: tuple[str, ...] = ()
 
     def service(
         self,

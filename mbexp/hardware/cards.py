@@ -1,0 +1,131 @@
+"""GPU cards and model cards: the published numbers that the roofline law is made of; add yours here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GpuCard:
+    """What a data sheet says of a GPU.
+
+    Attributes
+    ----------
+    name : str
+        As the maker writes it.
+    memory_gb : float
+        1e9 bytes.
+    bandwidth_gb_per_s : float
+        Peak memory bandwidth, 1e9 bytes per second.
+    dense_tflops : float
+        Peak of 16-bit matrix products without sparsity, 1e12 operations per second.
+    """
+
+    name: str
+    memory_gb: float
+    bandwidth_gb_per_s: float
+    dense_tflops: float
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The architecture of a decoder-only transformer with grouped queries and a gated MLP, held in 16 bits.
+
+    Everything else follows from these numbers; see the properties.
+    """
+
+    name: str
+    layers: int
+    hidden: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    mlp: int
+    vocabulary: int
+    tied_embeddings: bool
+    query_key_norm: bool
+    longest_context_tokens: int
+    bytes_per_value: int = 2
+
+    @property
+    def block_weights(self) -> int:
+        """Weights of the matrix products in all layers: what one token multiplies, without the output head."""
+        attention = 2 * self.hidden * self.head_dim * (self.query_heads + self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.mlp)
+
+    @property
+    def head_weights(self) -> int:
+        """Weights of the output head."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, norms included."""
+        norms = self.layers * (2 * self.hidden + (2 * self.head_dim if self.query_key_norm else 0)) + self.hidden
+        embeddings = self.head_weights * (1 if self.tied_embeddings else 2)
+        return self.block_weights + norms + embeddings
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the parameters take."""
+        return self.parameters * self.bytes_per_value
+
+    @property
+    def step_weight_bytes(self) -> int:
+        """Bytes of weights that a decode step reads: all of them but an input embedding of its own."""
+        unread = 0 if self.tied_embeddings else self.head_weights
+        return (self.parameters - unread) * self.bytes_per_value
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Keys and values that one token leaves in the cache."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * self.bytes_per_value
+
+    @property
+    def decode_flops_per_token(self) -> int:
+        """Operations of the matrix products for one token of a decode step."""
+        return 2 * (self.block_weights + self.head_weights)
+
+    @property
+    def prefill_flops_per_token(self) -> int:
+        """Operations for one prompt token: the output head is not needed for it."""
+        return 2 * self.block_weights
+
+    @property
+    def prefill_flops_per_sequence(self) -> int:
+        """Operations of the output head, once a prompt."""
+        return 2 * self.head_weights
+
+    @property
+    def prefill_flops_per_square(self) -> int:
+        """Operations of causal attention over a prompt of n tokens, per n**2: two products, half of each needed."""
+        return 2 * self.layers * self.query_heads * self.head_dim
+
+
+# Sources: NVIDIA data sheets of the A100 (2021), H100 (2023) and H200 (2024), and the Ada GPU architecture white paper
+# (16-bit tensor peak with 32-bit accumulation); the laptop's peak is at its boost clock and depends on its power limit.
+GPU_CARDS: dict[str, GpuCard] = {
+    "rtx4080_16gb": GpuCard("NVIDIA GeForce RTX 4080 16 GB", 16.0, 716.8, 97.5),
+    "rtx4080_laptop_12gb": GpuCard("NVIDIA GeForce RTX 4080 Laptop 12 GB", 12.0, 432.0, 67.7),
+    "a100_40gb": GpuCard("NVIDIA A100 40 GB", 40.0, 1555.0, 312.0),
+    "a100_80gb": GpuCard("NVIDIA A100 80 GB", 80.0, 2039.0, 312.0),
+    "h100": GpuCard("NVIDIA H100 SXM", 80.0, 3350.0, 989.4),
+    "h200": GpuCard("NVIDIA H200", 141.0, 4800.0, 989.4),
+}
+
+# Source: the model's published configuration.
+MODEL_CARDS: dict[str, ModelCard] = {
+    "qwen3_1_7b": ModelCard(
+        name="Qwen3-1.7B",
+        layers=28,
+        hidden=2048,
+        query_heads=16,
+        kv_heads=8,
+        head_dim=128,
+        mlp=6144,
+        vocabulary=151_936,
+        tied_embeddings=True,
+        query_key_norm=True,
+        longest_context_tokens=40_960,
+    ),
+}
