@@ -24,30 +24,26 @@ def grid_interpolation(parameters, batch_size, longest_prompt, longest_output, l
     """Look a batch up.
 
     Parameters: 1 where L is prompt + output (0 where it is the output); the largest batch size n of the grid; the share
-    that one more member adds beyond it; the number m of stored lengths; the m lengths, from 0; then for each batch size
-    1 .. n its m times.
+    that one more member adds beyond it; the number m of stored lengths; 1 / width and number of the index cells; for
+    each cell the last stored length at or below its start; the m lengths, from 0; the m - 1 reciprocals of their gaps
+    and a 0; for each batch size 1 .. n its m times.
 
     The time to the first token is the time at length 0; the time between tokens is the rest, divided by the length.
     """
     length = float(longest_total if parameters[0] > 0.5 else longest_output)
     largest = int(parameters[1])
     m = int(parameters[3])
-    low, high = 0, m - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if parameters[4 + middle] <= length:
-            low = middle
-        else:
-            high = middle
-    weight = (length - parameters[4 + low]) / (parameters[5 + low] - parameters[4 + low])
-    row = 4 + m * min(batch_size, largest)
+    cells = int(parameters[5])
+    lengths = 6 + cells
+    # A cell is no wider than a gap, so the length lies in the gap found or in the next.
+    low = int(parameters[6 + min(int(length * parameters[4]), cells - 1)])
+    low = min(low + int(parameters[lengths + low + 1] <= length), m - 2)
+    weight = (length - parameters[lengths + low]) * parameters[lengths + m + low]
+    row = lengths + m + m * min(batch_size, largest)
     first_s = parameters[row]
     service_s = parameters[row + low] + weight * (parameters[row + low + 1] - parameters[row + low])
-    if batch_size > largest:
-        factor = 1.0 + parameters[2] * (batch_size - largest)
-        first_s *= factor
-        service_s *= factor
-    return service_s, first_s, (service_s - first_s) / length
+    factor = 1.0 + parameters[2] * max(batch_size - largest, 0)
+    return service_s * factor, first_s * factor, (service_s - first_s) * factor / length
 
 
 def build(gpu: GpuConfig) -> LatencyLaw:
@@ -90,12 +86,17 @@ def tabulate(grid: LatencyGrid) -> tuple[FloatArray, list[str]]:
     knots = np.concatenate([[0.0], lengths])
     values = np.concatenate([at_zero[:, None], monotone], axis=1)
     fine = np.interp(np.arange(STEPS * (len(knots) - 1) + 1) / STEPS, np.arange(len(knots)), knots)
+    fine = np.unique(np.round(fine))  # lengths are whole tokens
     rows = np.concatenate([PchipInterpolator(knots, values, axis=1)(fine), far[:, None]], axis=1)
     every_size = np.clip(np.arange(1, int(sizes[-1]) + 1), sizes[0], None)
     table = PchipInterpolator(sizes, np.maximum.accumulate(rows, axis=0), axis=0)(every_size)
     table = np.maximum.accumulate(np.maximum.accumulate(table, axis=0), axis=1)
     share = (1 - monotone[-2].sum() / monotone[-1].sum()) / (sizes[-1] - sizes[-2])
-    return np.concatenate([[sizes[-1], share, len(fine) + 1], fine, [FAR_TOKENS], table.ravel()]), note
+    width = 2.0 ** np.floor(np.log2(np.min(np.diff(fine))))  # a power of two, so that cell numbers are exact
+    index = np.searchsorted(fine, width * np.arange(int(fine[-1] / width) + 1), side="right") - 1
+    stored = np.append(fine, FAR_TOKENS)
+    head = [sizes[-1], share, len(stored), 1 / width, len(index)]
+    return np.concatenate([head, index, stored, 1 / np.diff(stored), [0.0], table.ravel()]), note
 
 
 def _rectangle(grid: LatencyGrid) -> tuple[FloatArray, FloatArray, FloatArray, list[str]]:
