@@ -1,1 +1,33 @@
-"""Experiments on LLM-inference batching."""
+"""Experiments on LLM-inference batching: which policy, and how many GPUs, meet my latency targets?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mbexp.errors import UserError
+from mbexp.version import __version__
+
+if TYPE_CHECKING:
+    from mbexp.api import load_trace, simulate
+    from mbexp.compose import configure
+    from mbexp.run import Result
+    from mbexp.workload.trace import Trace
+
+__all__ = ["Result", "Trace", "UserError", "__version__", "configure", "load_trace", "simulate"]
+
+_HOMES = {
+    "load_trace": "mbexp.api",
+    "simulate": "mbexp.api",
+    "configure": "mbexp.compose",
+    "Result": "mbexp.run",
+    "Trace": "mbexp.workload.trace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Numba and what it brings are imported only when something is simulated.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mbexp' has no attribute '{name}'")

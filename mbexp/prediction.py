@@ -140,7 +140,8 @@ def confusion_matrix(predictor: PredictorConfig, k: int) -> FloatArray:
         raise UserError(f"predictor.matrix={rows}: must be square, rows = true bin, columns = predicted bin")
     if len(rows) != k:
         raise UserError(
-            f"predictor.confusion={predictor.confusion}: its matrix has {len(rows)} bins, the run {k}; set k_bins={len(rows)}"
+            f"predictor.confusion={predictor.confusion}: a matrix of {len(rows)} bins for a run of {k}; "
+            f"set k_bins={len(rows)}"
         )
     matrix = np.array(rows)
     sums = matrix.sum(axis=1, keepdims=True)

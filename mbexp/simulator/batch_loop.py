@@ -295,3 +295,35 @@ def run(
             )  # fmt: skip
             timer_s = _earlier(timer_s, formed_s[queue], is_ready[queue])
     return num_batches, FINISHED
+
+
+@njit(
+    types.Tuple((types.float64, types.int64, types.float64))(
+        LAW_TYPE, _f8, _i4, _i4, _i4, types.int64, types.int64, types.int64, types.int64
+    ),
+    cache=True,
+)
+def full_batch_work(law, law_parameters, prompt, output, need, first, last, limit, capacity):
+    """Price requests [first, last) in consecutive batches of `limit`, trimmed by memory.
+
+    Returns
+    -------
+    (float, int, float)
+        Seconds of all batches that are not the last, how many requests they hold, and seconds of the last, partial one.
+    """
+    full_s = 0.0
+    place = first
+    while place < last:
+        size = min(last - place, limit)
+        taken = _fitting(need, place, size, capacity)
+        longest_prompt, longest_output, longest_total, sum_prompt, sum_output, _ = _measure(
+            prompt, output, place, taken
+        )
+        service_s, _, _ = law(
+            law_parameters, taken, longest_prompt, longest_output, longest_total, sum_prompt, sum_output
+        )
+        if size < limit and taken == size:
+            return full_s, place - first, service_s
+        full_s += service_s
+        place += taken
+    return full_s, place - first, 0.0

@@ -1,0 +1,54 @@
+"""What a notebook uses: load a trace, simulate, hold data frames; the same names as the configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mbexp.compose import configure
+from mbexp.run import Result, run
+from mbexp.workload import load_trace as load_configured
+from mbexp.workload.trace import Trace
+
+
+def load_trace(workload: str = "burstgpt_like", num_requests: int | None = 10_000, seed: int = 0, **keys: Any) -> Trace:
+    """Load or generate requests.
+
+    Parameters
+    ----------
+    workload
+        ``burstgpt_like``, ``burstgpt``, ``azure``, ``mooncake``, ``csv`` or ``synthetic``.
+    num_requests
+        How many; None takes all that there are.
+    seed
+        Of a generated workload.
+    **keys
+        Keys of the group: ``path="BurstGPT_1.csv"``, ``timestamps="real"``, ``window={"kind": "busiest"}``.
+
+    Examples
+    --------
+    >>> from mbexp import load_trace
+    >>> trace = load_trace("synthetic", num_requests=3, arrivals={"kind": "constant", "rate_per_s": 2.0})
+    >>> trace.arrival_s
+    array([0. , 0.5, 1. ])
+    """
+    dotted = {f"workload.{key}": value for key, value in keys.items()}
+    config = configure(workload=workload, num_requests=num_requests, seed=seed, **dotted)
+    return load_configured(config.workload, config.num_requests, config.seed)
+
+
+def simulate(trace: Trace | None = None, **values: Any) -> Result:
+    """Run one configuration and return its result.
+
+    Parameters
+    ----------
+    trace
+        Requests of `load_trace`; None takes those of the configuration.
+    **values
+        As for `mbexp.configure`: ``scheduler="static_fifo"``, ``num_gpus=8``, ``sla={"request_s": 5}``.
+
+    Returns
+    -------
+    Result
+        With ``summary`` (a flat dict), ``batches`` and ``requests`` (data frames) and ``warnings``.
+    """
+    return run(configure(**values), trace)

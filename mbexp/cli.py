@@ -1,0 +1,53 @@
+"""The command line: Hydra composes a configuration, one run is made of it, and a mistake becomes one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import hydra
+
+from mbexp.errors import UserError
+from mbexp.messages import explain
+from mbexp.paths import config_dir
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
+def job(composed: DictConfig) -> None:
+    """Make one run of a composed configuration."""
+    from omegaconf import OmegaConf
+
+    from mbexp.config import load_config
+
+    values: Any = OmegaConf.to_container(composed, resolve=True)
+    config = load_config(values)  # before anything slow is imported, so that mistakes show at once
+    from mbexp.job import run_and_store
+
+    run_and_store(config)
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``mbexp`` and ``python -m mbexp``."""
+    # Hydra prints errors in its own words unless told to let them through.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if os.environ["HYDRA_FULL_ERROR"] != "1":
+        job()
+        return
+    try:
+        job()
+    except UserError as error:
+        sys.exit(f"mbexp: {error}")
+    except KeyboardInterrupt:
+        print("mbexp: interrupted; nothing half-written was left behind", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        sys.exit(f"mbexp: {line}")

@@ -1,0 +1,27 @@
+"""A run as the command line makes it: simulate, store, and tell the user what came out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from mbexp.config import Config
+from mbexp.terminal import report, say_if_compiling
+
+
+def run_and_store(config: Config) -> Path:
+    """Run `config`, write its folder under `config.output.dir` and print a short table; return the folder."""
+    began = time.perf_counter()
+    say_if_compiling()
+    from mbexp.run import run
+    from mbexp.store import command_line, new_folder, run_key, save
+
+    result = run(config)
+    lines = report(result)
+    folder = new_folder(Path(config.output.dir), config, run_key(config, result.trace.sha256))
+    save(result, folder, command_line(), "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    print(f"stored in {folder}  ({time.perf_counter() - began:.2f} s in all)")
+    sys.stdout.flush()
+    return folder

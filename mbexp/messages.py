@@ -1,0 +1,54 @@
+"""Says in one line what Hydra says in many: what is wrong, where, and the nearest valid choice."""
+
+from __future__ import annotations
+
+import re
+
+from mbexp.errors import nearest
+
+HYDRA_ERRORS = ("hydra", "omegaconf")
+
+
+def explain(error: BaseException) -> str | None:
+    """Return one line for an error raised by Hydra or OmegaConf, None for any other."""
+    if not type(error).__module__.startswith(HYDRA_ERRORS):
+        return None
+    text = "\n".join(str(part) for part in _chain(error))
+    for pattern, say in ((_MISSING_OPTION, _missing_option), (_UNKNOWN_KEY, _unknown_key), (_NO_GROUP, _unknown_key)):
+        match = pattern.search(text)
+        if match:
+            return say(match, text)
+    if "To fix" in text and "multirun" in text:
+        match = re.search(r"Ambiguous value for argument '([^']+)'", text)
+        return f"{match.group(1) if match else 'the override'}: several values need --multirun (-m), a list needs [a,b]"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"\s+", " ", " ".join(lines[:2])) if lines else type(error).__name__
+
+
+_MISSING_OPTION = re.compile(r"Could not find '([^'/]+)/([^']+)'")
+_UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+_NO_GROUP = re.compile(r"No match in the defaults list\.|Could not override '([^']+)'\. No match in the defaults list")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    found = [error]
+    while found[-1].__cause__ is not None:
+        found.append(found[-1].__cause__)
+    return found
+
+
+def _missing_option(match: re.Match[str], text: str) -> str:
+    group, name = match.groups()
+    options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
+    known = options.group(1).split() if options else []
+    listed = f"; choose from {', '.join(known)}" if known else ""
+    return f"{group}={name}: no such choice{nearest(name, known)}{listed}"
+
+
+def _unknown_key(match: re.Match[str], text: str) -> str:
+    from mbexp.config import Config
+    from mbexp.schema import known_keys
+
+    key = next((group for group in match.groups() if group), "override")
+    close = nearest(key, known_keys(Config))
+    return f"{key}: unknown key{close or '; `mbexp --cfg job` shows all keys'}"

@@ -1,0 +1,176 @@
+"""One run, from a checked configuration to a result, in the order in which the data flows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.config import Config, NoiseConfig
+from mbexp.errors import UserError
+from mbexp.hardware import build_law, check_sla, kv_capacity_tokens
+from mbexp.hardware.law import LatencyLaw
+from mbexp.metrics import Summary, summarize
+from mbexp.policy import build_policy
+from mbexp.prediction import Prediction, predict
+from mbexp.simulator import run_to_completion
+from mbexp.simulator.records import REJECTIONS, Records
+from mbexp.workload import load_trace
+from mbexp.workload.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOISE_STREAM = 3  # random stream of the batch times, apart from those of the workload and the predictor
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes
+    ----------
+    config : Config
+    trace : Trace
+    prediction : Prediction
+    law : LatencyLaw
+    records : Records
+        Raw outcome; `batches` and `requests` are its tables.
+    summary : dict
+        Flat; every metric is defined in docs/metrics.md.
+    warnings : tuple of str
+        Sentences that change how the numbers should be read.
+    """
+
+    config: Config
+    trace: Trace
+    prediction: Prediction
+    law: LatencyLaw
+    records: Records
+    summary: Summary
+    warnings: tuple[str, ...]
+
+    @cached_property
+    def batches(self) -> pd.DataFrame:
+        """One row a batch, in order of formation."""
+        from mbexp.tables import batches_table
+
+        frame: pd.DataFrame = batches_table(self.records).to_pandas()
+        return frame
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """One row a request, in trace order."""
+        from mbexp.tables import requests_table
+
+        frame: pd.DataFrame = requests_table(self.records, self.trace).to_pandas()
+        return frame
+
+
+def run(config: Config, trace: Trace | None = None) -> Result:
+    """Run one configuration.
+
+    Parameters
+    ----------
+    config
+        As `mbexp.config.load_config` returns it.
+    trace
+        Requests to use in place of those that `config.workload` names.
+
+    Raises
+    ------
+    UserError
+        On a mistake in the configuration or the trace.
+    """
+    began = time.perf_counter()
+    if trace is None:
+        trace = load_trace(config.workload, config.num_requests, config.seed)
+    if not len(trace):
+        raise UserError(f"workload={config.workload.kind}: no usable request")
+    prediction = predict(config.predictor, config.bins, trace.prompt_tokens, trace.output_tokens, config.seed)
+    law = build_law(config.gpu)
+    capacity = kv_capacity_tokens(config.gpu)
+    policy = build_policy(config.scheduler, config.sla, capacity)
+    one_queue = config.scheduler.queue == "fifo"
+    records = run_to_completion(
+        trace.arrival_s,
+        trace.prompt_tokens,
+        trace.output_tokens,
+        prediction.tokens,
+        np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of,
+        1 if one_queue else prediction.bins.k,
+        config.gpu.count,
+        capacity,
+        law,
+        policy,
+        noise_factors(config.gpu.noise, len(trace), config.seed),
+    )
+    summary = {
+        **_counts(trace, records),
+        **summarize(config, records, law),
+        "misbin_pct": prediction.misbin_pct,
+        "bins": 1 if one_queue else prediction.bins.k,
+        "kv_capacity_tokens": capacity,
+        "wall_time_s": time.perf_counter() - began,
+    }
+    return Result(config, trace, prediction, law, records, summary, _warnings(config, trace, prediction, law, summary))
+
+
+def noise_factors(noise: NoiseConfig, count: int, seed: int) -> npt.NDArray[np.float64] | None:
+    """Return factors of mean 1 for the times of `count` batches, or None for none."""
+    if noise.kind == "none":
+        return None
+    rng = np.random.default_rng(np.random.SeedSequence([seed, NOISE_STREAM]))
+    if noise.kind == "exponential":
+        return rng.exponential(size=count)
+    sigma = np.sqrt(np.log1p(noise.cv**2))
+    return np.exp(sigma * rng.standard_normal(count) - sigma**2 / 2)
+
+
+def _counts(trace: Trace, records: Records) -> Summary:
+    rejected = {reason: len(records.rejected.get(reason, ())) for reason in REJECTIONS}
+    completed = int(records.batches["size"].sum())
+    if completed + sum(rejected.values()) != len(trace):
+        raise AssertionError(f"{len(trace)} arrived, {completed} completed and {sum(rejected.values())} rejected")
+    return {
+        "arrived_requests": len(trace),
+        "completed_requests": completed,
+        "rejected_requests": sum(rejected.values()),
+        **{f"rejected_{reason}": count for reason, count in rejected.items()},
+        "dropped_rows": sum(trace.dropped.values()),
+        "changed_rows": sum(trace.changed.values()),
+    }
+
+
+def _warnings(
+    config: Config, trace: Trace, prediction: Prediction, law: LatencyLaw, summary: Summary
+) -> tuple[str, ...]:
+    """Collect what changes how the numbers should be read."""
+    found = [*trace.notes, *prediction.bins.notes, *check_sla(law, config.sla, config.scheduler)]
+    if summary["rejected_requests"]:
+        found.append(
+            f"{summary['rejected_requests']} of {len(trace)} requests can never fit into the KV memory of "
+            f"{summary['kv_capacity_tokens']} tokens and were rejected"
+        )
+    if summary["overloaded"]:
+        load = summary["offered_load"]
+        what = "all requests arrive at one instant" if np.isnan(load) else f"the offered load is {load:.2f}"
+        found.append(
+            f"overload: {what}, so queues grow for as long as requests arrive; latencies measure the length of the run"
+        )
+    if summary["extrapolated_batches_pct"] > 0:
+        sizes, lengths = law.batch_size_range, law.length_range_tokens
+        found.append(
+            f"extrapolation: {summary['extrapolated_batches_pct']:.1f} % of batches lie outside the range of the "
+            f"latency law (batch size {sizes[0]}-{sizes[1]}, length {lengths[0]}-{lengths[1]} tokens)"
+        )
+    if summary["kv_overflow_pct"] > 0:
+        found.append(
+            f"memory: {summary['kv_overflow_pct']:.1f} % of batches held more KV cache than fits, because lengths were "
+            "underpredicted; they ran all the same"
+        )
+    return tuple(found)

@@ -1,0 +1,180 @@
+"""Run folders: written complete or not at all, named so that no two runs share one, and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mbexp.config import Config
+from mbexp.errors import UserError
+from mbexp.run import Result
+from mbexp.tables import batches_table, requests_table
+from mbexp.version import RESULTS_VERSION, __version__
+
+REQUESTS_BY_DEFAULT = 1_000_000  # up to this many, requests.parquet is stored unless the config says otherwise
+DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "scipy")
+
+
+def run_key(config: Config, trace_sha256: str) -> str:
+    """Return 12 hex digits that name a run: its resolved configuration, its trace and the version of the results.
+
+    What does not change the numbers, where results are written and which files, is left out.
+    """
+    values = dataclasses.asdict(config)
+    values.pop("output")
+    values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
+    text = json.dumps([RESULTS_VERSION, trace_sha256, values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def new_folder(parent: Path, config: Config, key: str) -> Path:
+    """Return the name of a new run folder: when, what and its key. Microseconds and the key keep two runs apart."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return parent / f"{stamp}_{config.scheduler.name}_{key}"
+
+
+def save(result: Result, folder: Path, command: list[str], log: str = "") -> Path:
+    """Write a run folder, aside first and renamed when complete.
+
+    Holds ``summary.json``, ``batches.parquet``, ``requests.parquet`` (see `OutputConfig`), ``config.yaml``,
+    ``provenance.json`` and ``run.log``.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written.
+    """
+    import pyarrow.parquet as parquet
+
+    output = result.config.output
+    keep_requests = len(result.trace) <= REQUESTS_BY_DEFAULT if output.requests is None else output.requests
+    with complete_folder(folder) as aside:
+        write_json(aside / "summary.json", {**result.summary, "warnings": "\n".join(result.warnings)})
+        if output.batches:
+            parquet.write_table(batches_table(result.records), aside / "batches.parquet", compression="zstd")
+        if keep_requests:
+            table = requests_table(result.records, result.trace)
+            parquet.write_table(table, aside / "requests.parquet", compression="zstd")
+        (aside / "config.yaml").write_text(to_yaml(result.config), encoding="utf-8")
+        write_json(aside / "provenance.json", provenance(result, command))
+        (aside / "run.log").write_text(log, encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def complete_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write in, and make it `folder` only when the block ends well; otherwise leave nothing behind.
+
+    Where `folder` has come into being in the meantime, it is kept: the same key means the same results.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    except OSError as error:
+        raise UserError(f"output.dir={folder.parent}: cannot write there ({error.strerror})") from error
+    try:
+        yield aside
+        aside.chmod(0o755)
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise UserError(f"output.dir={folder.parent}: writing failed ({error.strerror or error})") from error
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write `values` as JSON, NaN and infinity as null."""
+    path.write_text(json.dumps(_plain(values), indent=2) + "\n", encoding="utf-8")
+
+
+def to_yaml(config: Config) -> str:
+    """Return the resolved configuration as YAML."""
+    import yaml
+
+    text: str = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def provenance(result: Result, command: list[str]) -> dict[str, Any]:
+    """Return what is needed to know where a result came from, and to make it again."""
+    return {
+        "mbexp_version": __version__,
+        "results_version": RESULTS_VERSION,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "dependencies": {name: importlib.metadata.version(name) for name in DEPENDENCIES},
+        "command": command,
+        "finished": datetime.now(UTC).isoformat(),
+        "wall_time_s": result.summary["wall_time_s"],
+        "seed": result.config.seed,
+        "trace_sha256": result.trace.sha256,
+        "trace_source": result.trace.source,
+        "trace_dropped": result.trace.dropped,
+        "trace_changed": result.trace.changed,
+        "law": result.law.name,
+        "law_provenance": result.law.provenance,
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Return commit and cleanliness of the checkout that the package runs from; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the summary of a stored run."""
+    values: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return values
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def command_line() -> list[str]:
+    """Return the command that is running, as a user would type it."""
+    program = Path(sys.argv[0]).name
+    head = ["python", "-m", "mbexp"] if program == "__main__.py" else [program]
+    return head + sys.argv[1:]
