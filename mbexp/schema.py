@@ -60,7 +60,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     for key in values:
         if key not in fields:
             raise UserError(f"{prefix}{key}={_show(values[key])}: unknown key{_nearest_key(str(key), fields, prefix)}")
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     checked = {key: _convert(hints[key], value, prefix + key, fields[key].metadata) for key, value in values.items()}
     return cls(**checked)
 

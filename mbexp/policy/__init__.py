@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import config as numba_config
 
 from mbexp.config import SchedulerConfig, SlaConfig
 from mbexp.errors import UserError
@@ -99,7 +99,8 @@ def _batch_size(scheduler: SchedulerConfig, sla: SlaConfig, capacity: int) -> tu
 
 def _named(where: str, name: str, module: Any, signature: Any) -> Any:
     function = load_object(where, name) if "." in name else getattr(module, name)
-    if numba_config.DISABLE_JIT and callable(function):  # rules are plain functions then, and cannot be checked
+    if numba.config.DISABLE_JIT and callable(function):  # type: ignore[attr-defined]
+        # rules are plain functions then, and cannot be checked
         return function
     if not any(known.args == signature.args for known in getattr(function, "nopython_signatures", [])):
         raise UserError(f"{where}={name}: not a rule of this kind; decorate it with one of mbexp.policy.signatures")
