@@ -94,7 +94,7 @@ class ArrivalsConfig:
 
     kind: str = option("poisson", "process of the arrivals", choices=ARRIVALS)
     rate_per_s: float = option(1.0, "mean requests per second", above=0)
-    cv: float = option(1.0, "coefficient of variation of the gaps of 'gamma'", above=0)
+    cv: float = option(1.0, "coefficient of variation of the gaps of 'gamma'", low=0.001, high=1000)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class LengthsConfig:
     low_tokens: int | None = option(None, "'uniform': lowest, inclusive", low=1, high=MAX_TOKENS)
     high_tokens: int | None = option(None, "'uniform': highest, inclusive", low=1, high=MAX_TOKENS)
     mean_tokens: float | None = option(None, "'exponential', 'lognormal': mean before rounding", above=0)
-    sigma: float | None = option(None, "'lognormal': standard deviation of the logarithm", low=0)
+    sigma: float | None = option(None, "'lognormal': standard deviation of the logarithm", low=0, high=20)
     values_tokens: list[int] | None = option(
         None, "'empirical': values drawn with equal probability", low=1, high=MAX_TOKENS
     )

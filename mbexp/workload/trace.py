@@ -30,8 +30,15 @@ class Trace:
         Rows whose values were altered, by reason (``ties_spread``, ...).
     extra : dict of str to array
         Optional columns that the trace has and a policy might use later (``model``, ``session``), shape (n,).
+        Text is stored as whole-number codes, -1 where the cell was blank.
     notes : tuple of str
         Sentences a reader of the results must see, one each.
+    categories : dict of str to tuple of str
+        Names behind the codes of a text column of `extra`; absent where the names carry nothing (``session``).
+    window : str
+        Which part of the trace these rows are, in words.
+    file_sha256 : str
+        Hash of the file they were read from; empty where they were generated.
     """
 
     arrival_s: FloatArray
@@ -42,6 +49,9 @@ class Trace:
     changed: dict[str, int] = field(default_factory=dict)
     extra: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    window: str = ""
+    file_sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -53,3 +63,8 @@ class Trace:
         for array in (self.arrival_s, self.prompt_tokens, self.output_tokens):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         return digest.hexdigest()
+
+    def labels(self, name: str) -> npt.NDArray[np.object_]:
+        """Return a text column of `extra` as strings, shape (n,), empty where the cell was blank."""
+        names = np.array([*self.categories[name], ""], dtype=object)
+        return names[self.extra[name]]  # code -1 is the last of them

@@ -1,0 +1,105 @@
+"""From a workload's configuration to a trace: read or generate, choose a window, spread ties, scale time."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from mbexp.config import WorkloadConfig
+from mbexp.errors import UserError
+from mbexp.workload import cache
+from mbexp.workload.find import find_file
+from mbexp.workload.kinds import find_kind
+from mbexp.workload.published import published_by_sha256
+from mbexp.workload.rows import Positions, UsableRows, usable_rows
+from mbexp.workload.timing import scale_gaps, spread_ties
+from mbexp.workload.trace import Trace
+from mbexp.workload.window import choose_window, describe_window
+
+
+def load_trace(workload: WorkloadConfig, num_requests: int | None = None, seed: int = 0) -> Trace:
+    """Return the requests that a run will serve.
+
+    Parameters
+    ----------
+    workload
+        Kind, file, window and treatment of time.
+    num_requests
+        How many requests; None takes all that the trace has. Where the trace has fewer, all are taken and a note says
+        so.
+    seed
+        Seed of the generators; files do not depend on it.
+
+    Returns
+    -------
+    Trace
+        With ``arrival_s[0] == 0``. Rows left out or altered inside the window are counted by reason.
+
+    Raises
+    ------
+    UserError
+        One line naming the file, the line and the value, or the key of the configuration that is at fault.
+    """
+    kind = find_kind(workload.kind)
+    if hasattr(kind, "generate"):
+        rows, file_sha256 = kind.generate(workload, num_requests, seed), ""
+        source = rows.source
+    else:
+        rows, file_sha256, source = _read(kind, workload)
+    chosen, notes = choose_window(rows.arrival_s, workload.window, num_requests)
+    resolution_s = kind.CLOCK_RESOLUTION_S if workload.spread_ties_s is None else workload.spread_ties_s
+    arrival_s, spread = spread_ties(rows.arrival_s[chosen], resolution_s)
+    changed = _inside(rows.changed_at, chosen, len(rows))
+    if spread:
+        changed["ties_spread"] = spread
+    if "sorted_by_time" in changed:
+        notes.append(f"{changed['sorted_by_time']:,} rows were out of order and were sorted by time")
+    return Trace(
+        arrival_s=scale_gaps(arrival_s, workload),
+        prompt_tokens=np.array(rows.prompt_tokens[chosen], np.int32),
+        output_tokens=np.array(rows.output_tokens[chosen], np.int32),
+        source=source,
+        dropped=_inside(rows.dropped_at, chosen, len(rows)),
+        changed=changed,
+        extra={name: np.array(column[chosen]) for name, column in rows.extra.items()},
+        notes=(*rows.notes, *notes),
+        categories=rows.categories,
+        window=describe_window(chosen, workload.window.kind, rows.arrival_s),
+        file_sha256=file_sha256,
+    )
+
+
+def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, str]:
+    """Return the usable rows of a file, its hash and what it is; from a converted copy where there is one."""
+    path = find_file(workload.path or kind.DEFAULT_FILE, workload.kind)
+    before = cache.file_identity(path)
+    file_sha256 = cache.file_sha256(path)
+    key = cache.entry_key(
+        workload.kind, kind.VERSION, file_sha256, *getattr(kind, "cache_settings", lambda _: ())(workload)
+    )
+    rows = cache.load_rows(key)
+    if rows is None:
+        read = kind.read(path, workload)
+        try:
+            rows = usable_rows(read)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        if not len(rows):
+            counts = ", ".join(f"{len(rows.dropped_at[reason]):,} {reason}" for reason in rows.dropped_at)
+            raise UserError(f"{path}: no usable request" + (f" (left out: {counts})" if counts else ": it has no rows"))
+        if cache.file_identity(path) == before:  # else it changed while it was read, and the hash is of other bytes
+            cache.store_rows(key, rows)
+    published = published_by_sha256(file_sha256)
+    source = f"{published.title}, as published" if published else f"{rows.source} (file {path.name})"
+    return rows, file_sha256, source
+
+
+def _inside(positions_by_reason: dict[str, Positions], chosen: slice, total: int) -> dict[str, int]:
+    """Count the positions inside a window; the part of the trace behind its last request belongs to the last window."""
+    stop = total + 1 if chosen.stop == total else chosen.stop
+    counts = {
+        reason: int(np.count_nonzero((positions >= chosen.start) & (positions < stop)))
+        for reason, positions in positions_by_reason.items()
+    }
+    return {reason: count for reason, count in counts.items() if count}
