@@ -1,0 +1,323 @@
+"""Confidence intervals of replicated and of single long runs, and verdicts of comparisons from paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.errors import UserError, unknown_choice
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = npt.NDArray[np.float64]
+
+HIGHER_IS_BETTER = (
+    "throughput_requests_per_s",
+    "throughput_tokens_per_s",
+    "goodput_requests_per_s",
+    "completed_requests",
+)
+LOWER_IS_BETTER = (
+    "rejected_requests",
+    "latency_mean_s",
+    "latency_p50_s",
+    "latency_p90_s",
+    "latency_p95_s",
+    "latency_p99_s",
+    "queue_delay_mean_s",
+    "service_time_mean_s",
+    "ttft_mean_s",
+    "ttft_p99_s",
+    "tbt_mean_ms",
+    "tbt_p99_ms",
+    "token_sla_violation_pct",
+    "request_sla_violation_pct",
+    "padding_waste_pct",
+    "misbin_pct",
+    "kv_overflow_pct",
+    "makespan_s",
+    "wall_time_s",
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval.
+
+    Attributes
+    ----------
+    mean, half_width : float
+        The interval is mean +- half_width; `half_width` is nan where there is no estimate (fewer than two values).
+    count : int
+        Independent values behind it: replications, or batch means.
+    confidence : float
+    warnings : tuple of str
+        Why the interval may be too narrow; empty if nothing speaks against it.
+    """
+
+    mean: float
+    half_width: float
+    count: int
+    confidence: float = 0.95
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+        return self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        return self.mean + self.half_width
+
+    def contains(self, value: float) -> bool:
+        """Whether `value` is inside; False where the interval is not known."""
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        if math.isnan(self.half_width):
+            return f"{self.mean:.4g} (no interval from {self.count} run{'s' * (self.count != 1)})"
+        return f"{self.mean:.4g} +- {self.half_width:.2g}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sides measured on the same requests.
+
+    Attributes
+    ----------
+    difference : Interval
+        Mean of (first - second), pair by pair, in the metric's unit.
+    relative_pct : Interval or None
+        The same as a share of the second side's mean, in per cent, with the uncertainty of that mean carried along
+        (delta method on the pairs); None where the second side's mean is not positive.
+    higher_is_better : bool
+    """
+
+    difference: Interval
+    relative_pct: Interval | None
+    higher_is_better: bool
+
+    @property
+    def winner(self) -> int:
+        """1 if the first side is better, -1 if it is worse, 0 if no difference is shown."""
+        difference = self.difference
+        if math.isnan(difference.half_width) or difference.contains(0.0):
+            return 0
+        return 1 if (difference.mean > 0) == self.higher_is_better else -1
+
+    def verdict(self, first: str, second: str, unit: str = "") -> str:
+        """Return one sentence: who wins by how much, or that no difference is shown.
+
+        In per cent of the second side, or in `unit` where there is no such share or where the metric is itself a
+        percentage (`unit` "percentage points").
+        """
+        if self.difference.count < 2:
+            return f"{first} against {second}: no verdict from {self.difference.count} paired run; add seeds"
+        shown, suffix = self.difference, f" {unit}" if unit else ""
+        if self.relative_pct is not None and not unit:
+            shown, suffix = self.relative_pct, " %"
+        amount = _rounded(abs(shown.mean), shown.half_width)
+        if self.winner == 0:
+            signed = _rounded(shown.mean, shown.half_width)
+            return f"no difference shown between {first} and {second} ({signed[0]}{suffix} +- {signed[1]}{suffix})"
+        verb = "beats" if self.winner > 0 else "is beaten by"
+        return f"{first} {verb} {second} by {amount[0]}{suffix} +- {amount[1]}{suffix}"
+
+
+def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the mean of independent replications with Student's t interval.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        One value for each run; nan is an error, since a missing run must not pass unseen.
+    """
+    array = _checked(values)
+    if array.size == 1:
+        return Interval(float(array[0]), math.nan, 1, confidence)
+    deviation = float(array.std(ddof=1))
+    half_width = _t_quantile(confidence, array.size - 1) * deviation / math.sqrt(array.size)
+    return Interval(float(array.mean()), half_width, array.size, confidence)
+
+
+def batch_means_interval(values: npt.ArrayLike, batches: int = 20, confidence: float = 0.95) -> Interval:
+    """Return the mean of one long run's correlated values with an interval from the means of contiguous batches.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        In order of time (waits in order of arrival), warm-up left out. The first ``n % batches`` are dropped.
+    batches
+        Number of batches; 10 to 30 is usual. Fewer are longer and so less correlated.
+
+    Notes
+    -----
+    The result carries a warning where the run is too short for its own correlation (von Neumann's ratio of the means
+    of half batches, significant at 1 %) or where these means climb steadily (Kendall's tau with time, at 0.1 %): the
+    run is overloaded or still warming up, and no interval around its mean says anything about a steady state.
+    """
+    if batches < 2:
+        raise UserError(f"batches={batches}: must be at least 2")
+    array = _checked(values)
+    size = array.size // batches
+    if size < 1:
+        raise UserError(f"batch means: {array.size} values are too few for {batches} batches")
+    kept = array[array.size - size * batches :].reshape(batches, size)
+    plain = mean_interval(kept.mean(axis=1), confidence)
+    half = size // 2
+    halves = kept[:, -2 * half :].reshape(2 * batches, half).mean(axis=1) if half else kept.ravel()
+    return Interval(plain.mean, plain.half_width, batches, confidence, _batch_warnings(halves))
+
+
+def paired_comparison(
+    first: npt.ArrayLike, second: npt.ArrayLike, higher_is_better: bool, confidence: float = 0.95
+) -> Comparison:
+    """Return the paired difference of two sides that met the same requests, seed by seed.
+
+    Parameters
+    ----------
+    first, second : array, shape (n,)
+        A metric of the two sides; values at one place share a seed (common random numbers).
+    """
+    a, b = _checked(first), _checked(second)
+    if a.size != b.size:
+        raise UserError(f"paired comparison: {a.size} against {b.size} runs; each seed needs both sides")
+    difference = mean_interval(a - b, confidence)
+    base = float(b.mean())
+    if base <= 0:
+        return Comparison(difference, None, higher_is_better)
+    ratio = float(a.mean()) / base
+    # ratio of means: its error is that of a - ratio * b over the mean of b
+    error = mean_interval(a - ratio * b, confidence).half_width / base
+    relative = Interval(100 * (ratio - 1), 100 * error, a.size, confidence)
+    return Comparison(difference, relative, higher_is_better)
+
+
+def is_higher_better(metric: str) -> bool:
+    """Return whether more of a metric of the run summary is better.
+
+    Raises
+    ------
+    UserError
+        For a metric without a better direction, such as the mean batch size.
+    """
+    if metric in HIGHER_IS_BETTER:
+        return True
+    if metric in LOWER_IS_BETTER:
+        return False
+    raise unknown_choice("metric with a better direction", metric, (*HIGHER_IS_BETTER, *LOWER_IS_BETTER))
+
+
+def compare_runs(
+    table: pd.DataFrame, by: str, first: object, second: object, metric: str, pair_on: Sequence[str] = ("seed",)
+) -> Comparison:
+    """Compare two values of one swept key over runs that agree in `pair_on`.
+
+    Parameters
+    ----------
+    table
+        A row per run, as a sweep stores it; narrow it to one setting of every other key first.
+    by, first, second
+        Column and its two values, such as ``"scheduler", "multi_bin_dynamic", "static_fifo"``.
+    pair_on
+        Columns that name the requests a run met.
+    """
+    for column in (by, metric, *pair_on):
+        if column not in table.columns:
+            raise unknown_choice("column", column, table.columns)
+    sides = []
+    for value in (first, second):
+        rows = table[table[by] == value].set_index(list(pair_on))[metric]
+        if rows.empty:
+            raise unknown_choice(by, value, table[by].unique())
+        if not rows.index.is_unique:
+            raise UserError(f"{by}={value}: several runs for one {', '.join(pair_on)}; narrow the table to one setting")
+        sides.append(rows)
+    common = sides[0].index.intersection(sides[1].index).sort_values()
+    if common.empty:
+        raise UserError(f"{by}: {first} and {second} share no {', '.join(pair_on)}, so nothing can be paired")
+    return paired_comparison(
+        sides[0].loc[common].to_numpy(), sides[1].loc[common].to_numpy(), higher_is_better=is_higher_better(metric)
+    )
+
+
+def interval_table(
+    table: pd.DataFrame, by: Sequence[str], metrics: Iterable[str], confidence: float = 0.95
+) -> pd.DataFrame:
+    """Return one row per setting with ``<metric>`` (mean), ``<metric>_half_width`` and ``runs``.
+
+    Parameters
+    ----------
+    table
+        A row per run.
+    by
+        Swept columns that tell settings apart, the seed not among them.
+    """
+    import pandas as pd
+
+    metrics = list(metrics)
+    for column in (*by, *metrics):
+        if column not in table.columns:
+            raise unknown_choice("column", column, table.columns)
+    rows = []
+    for key, group in table.groupby(list(by), sort=True, dropna=False):
+        row = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
+        row["runs"] = len(group)
+        for metric in metrics:
+            interval = mean_interval(group[metric].to_numpy(), confidence)
+            row[metric] = interval.mean
+            row[f"{metric}_half_width"] = interval.half_width
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _batch_warnings(means: FloatArray) -> tuple[str, ...]:
+    from scipy.special import ndtri
+    from scipy.stats import kendalltau
+
+    spread = float(((means - means.mean()) ** 2).sum())
+    if spread == 0:
+        return ()
+    found = []
+    count = len(means)
+    # von Neumann: about 2 for independent values, less when neighbours are alike
+    ratio = float((np.diff(means) ** 2).sum()) / spread
+    if count >= 4 and 1 - ratio / 2 > ndtri(0.99) * math.sqrt((count - 2) / (count * count - 1)):
+        found.append("neighbouring batches are alike: the run is too short for this interval")
+    tau = kendalltau(np.arange(count), means)
+    if count >= 8 and tau.pvalue < 0.001 and tau.statistic > 0:
+        found.append("values climb throughout: overloaded, or still warming up")
+    return tuple(found)
+
+
+def _t_quantile(confidence: float, freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence={confidence}: must be between 0 and 1")
+    return float(stdtrit(freedom, (1 + confidence) / 2))
+
+
+def _checked(values: npt.ArrayLike) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise UserError("statistics: needs a flat, non-empty list of values")
+    if not np.isfinite(array).all():
+        raise UserError(f"statistics: {int((~np.isfinite(array)).sum())} of {array.size} values are not finite")
+    return array
+
+
+def _rounded(mean: float, half_width: float) -> tuple[str, str]:
+    """Return both with as many decimals as the half-width needs for one significant digit."""
+    if not (half_width > 0 and math.isfinite(half_width)):
+        return f"{mean:.3g}", f"{half_width:.2g}"
+    decimals = max(0, -math.floor(math.log10(half_width)))
+    return f"{mean:.{decimals}f}", f"{half_width:.{decimals}f}"
