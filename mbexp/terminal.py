@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def _number(value: float) -> str:
 
 def say_if_compiling() -> None:
     """Tell the user once why the first run takes longer."""
-    cached = any((Path(__file__).parent / "simulator" / "__pycache__").glob("batch_loop.run-*.nbc"))
-    if not cached:
+    from mbexp.compiled import cache_folder
+
+    folder = cache_folder()
+    if folder is None or not any(folder.rglob("batch_loop.run-*.nbc")):
         print("mbexp: compiling the event loop, once; later runs start at once", file=sys.stderr, flush=True)

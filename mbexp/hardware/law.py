@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
+
+from mbexp.compiled import compiled
 
 # law(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output)
 #     -> (service_s, first_token_s, step_s)
@@ -20,10 +22,7 @@ LAW_TYPE = types.FunctionType(LAW_SIGNATURE)
 
 def latency_law(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a law; a decorator. Arguments and result: see `LAW_SIGNATURE`."""
-    # Code typed into a notebook or a shell has no file to cache beside.
-    cached = not function.__code__.co_filename.startswith("<")
-    compiled: Callable[..., Any] = njit(LAW_SIGNATURE, cache=cached)(function)
-    return compiled
+    return compiled(LAW_SIGNATURE)(function)
 
 
 UNBOUNDED = (1, 2**31 - 1)

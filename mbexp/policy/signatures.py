@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit, types
+from numba import types
+
+from mbexp.compiled import compiled
 
 _float = types.float64
 _int = types.int64
@@ -40,21 +42,14 @@ Function = Callable[..., Any]
 
 def bin_selection(function: Function) -> Function:
     """Compile a bin-selection rule; a decorator. Arguments and result: see `SELECT_SIGNATURE`."""
-    return _compile(function, SELECT_SIGNATURE)
+    return compiled(SELECT_SIGNATURE)(function)
 
 
 def batch_fill(function: Function) -> Function:
     """Compile a fill rule; a decorator. Arguments and result: see `FILL_SIGNATURE`."""
-    return _compile(function, FILL_SIGNATURE)
+    return compiled(FILL_SIGNATURE)(function)
 
 
 def batch_size(function: Function) -> Function:
     """Compile a batch-size rule; a decorator. Arguments and result: see `BATCH_SIZE_SIGNATURE`."""
-    return _compile(function, BATCH_SIZE_SIGNATURE)
-
-
-def _compile(function: Function, signature: Any) -> Function:
-    # Code typed into a notebook or a shell has no file to cache beside.
-    cached = not function.__code__.co_filename.startswith("<")
-    compiled: Function = njit(signature, cache=cached)(function)
-    return compiled
+    return compiled(BATCH_SIZE_SIGNATURE)(function)

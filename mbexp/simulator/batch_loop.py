@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, njit, types
 
+from mbexp.compiled import compiled
 from mbexp.hardware.law import LAW_TYPE
 from mbexp.policy.signatures import BATCH_SIZE_TYPE, FILL_TYPE, SELECT_TYPE
 from mbexp.simulator.heap import pop_busy, pop_idle, push_busy, push_idle
@@ -47,7 +48,7 @@ SIGNATURE = types.UniTuple(types.int64, 2)(
 )  # fmt: skip
 
 
-@njit(cache=True)
+@njit
 def _refresh(
     queue, now_s, flush_s, head, index, sorted_arrival_s, fill, fill_parameters,
     ready, ready_count, is_ready, waiting, limit, head_arrival_s, head_index, formed_s,
@@ -82,13 +83,13 @@ def _refresh(
     return ready_count - 1
 
 
-@njit(cache=True)
+@njit
 def _earlier(timer_s, formed_s, is_ready):
     """Return the timer with a queue's future instant taken into account."""
     return timer_s if is_ready else min(timer_s, formed_s)
 
 
-@njit(cache=True)
+@njit
 def _fitting(need, first, size, capacity):
     """Return how many of the requests from `first` on fit into memory, at most `size`."""
     total = 0
@@ -99,7 +100,7 @@ def _fitting(need, first, size, capacity):
     return size
 
 
-@njit(cache=True)
+@njit
 def _measure(prompt, output, first, size):
     """Return longest prompt, output and sum, the sums of both, and the sum of squared sums of a batch."""
     longest_prompt, longest_output, longest_total = 0, 0, 0
@@ -116,7 +117,7 @@ def _measure(prompt, output, first, size):
     return longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares
 
 
-@njit(SIGNATURE, cache=True)
+@compiled(SIGNATURE)
 def run(
     arrival_s, queue_of, queue_start, index, sorted_arrival_s, need, prompt, output,
     num_gpus, capacity, law, law_parameters, noise,
@@ -297,11 +298,10 @@ def run(
     return num_batches, FINISHED
 
 
-@njit(
+@compiled(
     types.Tuple((types.float64, types.int64, types.float64))(
         LAW_TYPE, _f8, _i4, _i4, _i4, types.int64, types.int64, types.int64, types.int64
-    ),
-    cache=True,
+    )
 )
 def full_batch_work(law, law_parameters, prompt, output, need, first, last, limit, capacity):
     """Price requests [first, last) in consecutive batches of `limit`, trimmed by memory.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 
-@njit(cache=True)
+@njit
 def push_busy(times, gpus, size, time, gpu):
     """Add (time, gpu) to a heap of `size` entries; return the new size."""
     place = size
@@ -21,7 +21,7 @@ def push_busy(times, gpus, size, time, gpu):
     return size + 1
 
 
-@njit(cache=True)
+@njit
 def pop_busy(times, gpus, size):
     """Remove the first entry of a heap of `size` entries; return the new size."""
     size -= 1
@@ -45,7 +45,7 @@ def pop_busy(times, gpus, size):
     return size
 
 
-@njit(cache=True)
+@njit
 def push_idle(gpus, size, gpu):
     """Add `gpu` to a heap of `size` indices; return the new size."""
     place = size
@@ -59,7 +59,7 @@ def push_idle(gpus, size, gpu):
     return size + 1
 
 
-@njit(cache=True)
+@njit
 def pop_idle(gpus, size):
     """Remove the lowest index from a heap of `size` indices; return the new size."""
     size -= 1

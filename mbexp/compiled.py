@@ -1,0 +1,60 @@
+"""Compiles functions with Numba and keeps the machine code on disk, keyed by all the sources it was made from.
+
+Numba's own cache watches only the file that a function stands in; a loop that inlines a helper from another file would
+run the old helper after an update. Here the folder's name is a hash of every source that takes part.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+_PACKAGE = Path(__file__).resolve().parent
+_SOURCES = ("hardware", "policy", "simulator")
+
+Function = Callable[..., Any]
+
+
+def compiled(signature: Any) -> Callable[[Function], Function]:
+    """Return a decorator that compiles a function for one signature, once for each version of the sources."""
+
+    def decorate(function: Function) -> Function:
+        folder = cache_folder()
+        # Code typed into a notebook or a shell has no file to watch.
+        cached = folder is not None and not function.__code__.co_filename.startswith("<")
+        before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+        if cached:
+            numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+        try:
+            done: Function = numba.njit(signature, cache=cached)(function)
+        finally:
+            numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+        return done
+
+    return decorate
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Return the folder of machine code of this version of the sources; None where nothing can be written."""
+    from mbexp.paths import cache_dir
+
+    base = cache_dir()
+    if base is None:
+        return None
+    digest = hashlib.sha256(numba.__version__.encode())
+    for room in _SOURCES:
+        for source in sorted((_PACKAGE / room).glob("*.py")):
+            digest.update(source.read_bytes())
+    folder = base / f"compiled-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
