@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from mbexp.errors import UserError
 
-PIECE_BYTES = 32 << 20  # read and parsed at a time: what bounds the memory, whatever the file holds
+PIECE_BYTES = 8 << 20  # read and parsed at a time: what bounds the memory, whatever the file holds
 LINE_BYTES = 1 << 20  # longest line that is read
 
 T = TypeVar("T")

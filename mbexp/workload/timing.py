@@ -32,15 +32,18 @@ def spread_ties(arrival_s: FloatArray, resolution_s: float) -> tuple[FloatArray,
     count = len(arrival_s)
     if resolution_s <= 0 or count < 2:
         return arrival_s, 0
-    starts = np.flatnonzero(np.concatenate(([True], arrival_s[1:] > arrival_s[:-1])))
+    is_start = np.empty(count, dtype=bool)
+    is_start[0] = True
+    np.not_equal(arrival_s[1:], arrival_s[:-1], out=is_start[1:])
+    starts = np.flatnonzero(is_start)
     if len(starts) == count:
         return arrival_s, 0
     sizes = np.diff(starts, append=count)
-    room = np.diff(arrival_s[starts], append=np.inf)
-    step = np.minimum(room, resolution_s) / sizes
-    rank = np.arange(count) - np.repeat(starts, sizes)
-    spread = arrival_s + rank * np.repeat(step, sizes)
-    np.maximum.accumulate(spread, out=spread)  # rounding must not swap two times that lie within one ulp
+    step = np.minimum(np.diff(arrival_s[starts], append=np.inf), resolution_s) / sizes
+    spread = np.arange(count, dtype=np.float64)
+    spread -= np.repeat(starts, sizes)
+    spread *= np.repeat(step, sizes)
+    spread += arrival_s  # never beyond the next time: rounding is monotone, and (m - 1) / m leaves room for it
     return spread, int(np.count_nonzero(spread != arrival_s))
 
 
