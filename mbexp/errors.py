@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises; the command line prints its text and nothing else."""
+"""The exception that a user's mistake raises, its text all that the command line prints, and that of a bug in mbexp."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ def unknown_choice(what: str, name: object, choices: Iterable[str]) -> UserError
     """Return the error for a name that is not one of `choices`."""
     known = sorted(str(choice) for choice in choices)
     return UserError(f"{what}={name}: no such choice{nearest(str(name), known)}; choose from {', '.join(known)}")
+
+
+class InvariantError(RuntimeError):
+    """A run broke a law that every run obeys: a bug in mbexp, never a user's mistake; its numbers must not be used."""
+
+    def __init__(self, invariant: str) -> None:
+        super().__init__(f"this is a bug in mbexp, please report it; the run broke an invariant: {invariant}")
