@@ -129,3 +129,21 @@ MODEL_CARDS: dict[str, ModelCard] = {
         longest_context_tokens=40_960,
     ),
 }
+
+# What a driver's name of a GPU holds; the first that matches. Variants with other numbers (H100 PCIe) match none.
+_DRIVER_NAMES = {
+    "H200": "h200",
+    "H100 80GB HBM3": "h100",
+    "A100-SXM4-80GB": "a100_80gb",
+    "A100-SXM4-40GB": "a100_40gb",
+    "A100-PCIE-40GB": "a100_40gb",
+    "RTX 4080 Laptop": "rtx4080_laptop_12gb",
+    "RTX 4080": "rtx4080_16gb",
+}
+
+
+def find_card(driver_name: str) -> str | None:
+    """Return the card of `GPU_CARDS` that a driver calls `driver_name`, None where none is known to be it."""
+    if "SUPER" in driver_name or "H200 NVL" in driver_name:
+        return None
+    return next((card for part, card in _DRIVER_NAMES.items() if part in driver_name), None)

@@ -104,15 +104,15 @@ def read_grid(path: str) -> LatencyGrid:
     if not rows:
         raise UserError(f"{file}: no rows below the header")
     assert mean_column is not None
-    batch_size = np.array([_whole(file, line, row, "batch_size") for line, row in enumerate(rows, 2)])
-    length = np.array([_whole(file, line, row, "max_seq_len") for line, row in enumerate(rows, 2)])
-    mean_s = np.array([_number(file, line, row, mean_column, positive=True) for line, row in enumerate(rows, 2)])
+    batch_size = np.array([read_whole(file, line, row, "batch_size") for line, row in enumerate(rows, 2)])
+    length = np.array([read_whole(file, line, row, "max_seq_len") for line, row in enumerate(rows, 2)])
+    mean_s = np.array([read_number(file, line, row, mean_column, positive=True) for line, row in enumerate(rows, 2)])
     std_s = num_trials = None
     std_column = mean_column.replace("mean", "std")
     if std_column in names:
-        std_s = np.array([_number(file, line, row, std_column, positive=False) for line, row in enumerate(rows, 2)])
+        std_s = np.array([read_number(file, line, row, std_column, positive=False) for line, row in enumerate(rows, 2)])
     if "num_trials" in names:
-        num_trials = np.array([_whole(file, line, row, "num_trials") for line, row in enumerate(rows, 2)])
+        num_trials = np.array([read_whole(file, line, row, "num_trials") for line, row in enumerate(rows, 2)])
     order = np.lexsort((length, batch_size))
     notes = []
     if np.any(np.diff(order) < 0):
@@ -198,7 +198,14 @@ def _check_points(file: Path, grid: LatencyGrid, mean_column: str) -> None:
         )
 
 
-def _number(file: Path, line: int, row: dict[str, str | None], column: str, positive: bool) -> float:
+def read_number(file: Path, line: int, row: dict[str, str], column: str, positive: bool) -> float:
+    """Return one value of a CSV row, finite and zero or more, or above zero where `positive`.
+
+    Raises
+    ------
+    UserError
+        Naming file, line, column and value.
+    """
     text = row.get(column)
     try:
         value = float(text or "")
@@ -211,8 +218,9 @@ def _number(file: Path, line: int, row: dict[str, str | None], column: str, posi
     return value
 
 
-def _whole(file: Path, line: int, row: dict[str, str | None], column: str) -> int:
-    value = _number(file, line, row, column, positive=True)
+def read_whole(file: Path, line: int, row: dict[str, str], column: str, least: int = 1) -> int:
+    """Return one value of a CSV row, a whole number of at least `least` (0 or 1); raises as `read_number`."""
+    value = read_number(file, line, row, column, positive=least > 0)
     if value != int(value):
         raise UserError(f"{file}, line {line}: {column}={row[column]} must be a whole number")
     return int(value)

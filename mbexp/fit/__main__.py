@@ -1,0 +1,106 @@
+"""``python -m mbexp.fit GRID.csv``: fit every law to a grid, show the errors of each, write ready configurations."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mbexp.errors import UserError, unknown_choice
+from mbexp.fit import FORMS, Card, Points, fit_form, read_points
+from mbexp.fit.forms import roofline_form
+from mbexp.hardware.cards import GPU_CARDS, MODEL_CARDS, find_card
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's arguments."""
+    arguments = argparse.ArgumentParser(
+        prog="python -m mbexp.fit",
+        description="Fit the affine, the linear and the roofline law to measured times; none is picked for you.",
+    )
+    arguments.add_argument("grid", help="grid.csv or points.csv of mbexp.measure, or a latency grid of your own")
+    arguments.add_argument("--card", help=f"GPU card of the roofline: {', '.join(GPU_CARDS)}")
+    arguments.add_argument("--bandwidth-gb-per-s", type=float, help="... or its peak memory bandwidth, 1e9 B/s, and")
+    arguments.add_argument("--dense-tflops", type=float, help="its dense 16-bit peak, 1e12 FLOP/s")
+    arguments.add_argument("--model", help=f"model card: {', '.join(MODEL_CARDS)}")
+    arguments.add_argument(
+        "--prompt-tokens", type=int, default=0, help="of a grid: prompt tokens in every max_seq_len (default: none)"
+    )
+    arguments.add_argument("--cuda-graphs", choices=("on", "off"), help="of a points.csv with both: which to fit")
+    arguments.add_argument("--name", help="name of the written configurations (default: from the file)")
+    arguments.add_argument("--out", help="folder to write (default: outputs/fits/NAME)")
+    arguments.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command."""
+    options = parser().parse_args(argv)
+    try:
+        _run(options)
+    except UserError as error:
+        sys.exit(f"mbexp.fit: {error}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    graphs = None if options.cuda_graphs is None else options.cuda_graphs == "on"
+    points = read_points(options.grid, options.prompt_tokens, graphs)
+    model = options.model or points.machine.get("model") or "qwen3_1_7b"
+    if model not in MODEL_CARDS:
+        raise unknown_choice("--model", model, MODEL_CARDS)
+    card = _card(options, points, model)
+    forms = [*FORMS.values(), *([roofline_form(card)] if card else [])]
+    fits, skipped = [], []
+    for form in forms:
+        try:
+            fits.append(fit_form(form, points))
+        except UserError as error:
+            skipped.append(f"{form.kind}: not fitted: {error}")
+    if card is None:
+        skipped.append(
+            "roofline: not fitted: it needs the card's peaks: --card, or --bandwidth-gb-per-s and --dense-tflops"
+        )
+    if not fits:
+        raise UserError("; ".join(skipped))
+
+    from mbexp.fit.figure import residual_figure
+    from mbexp.fit.interpolation import left_out_errors
+    from mbexp.fit.report import gpu_configs, table, write
+    from mbexp.hardware.grid import read_grid
+
+    interpolation = left_out_errors(read_grid(str(points.grid))) if points.grid else None
+    text = "\n".join([table(points, fits, interpolation), *skipped])
+    name = options.name or _name(options.grid, points)
+    folder = Path(options.out or Path("outputs", "fits", name))
+    configs = gpu_configs(points, fits, card, name, model)
+    write(folder, text, configs, residual_figure(fits, points), fits, options.overwrite)
+    print(text)
+    print(f"\nwritten: {folder}/ (residuals.png, fit.json, and a gpu configuration for each law)")
+    print("choose one by name:")
+    for config in configs:
+        print(f"  python -m mbexp --config-dir {folder} gpu={config}")
+
+
+def _card(options: argparse.Namespace, points: Points, model: str) -> Card | None:
+    if options.card is not None and options.card not in GPU_CARDS:
+        raise unknown_choice("--card", options.card, GPU_CARDS)
+    given = (options.bandwidth_gb_per_s, options.dense_tflops)
+    if any(given) and not all(given):
+        raise UserError("--bandwidth-gb-per-s and --dense-tflops: both are needed")
+    if all(given):
+        return Card(*given, model)
+    key = options.card or find_card(str(points.machine.get("gpu", "")))
+    if key is None:
+        return None
+    return Card(GPU_CARDS[key].bandwidth_gb_per_s, GPU_CARDS[key].dense_tflops, model, key)
+
+
+def _name(grid: str, points: Points) -> str:
+    path = Path(grid)
+    # A folder of mbexp.measure is named for the GPU and the model; its files always have the same names.
+    name = path.resolve().parent.name if points.machine else path.stem
+    return "".join(letter if letter.isalnum() else "_" for letter in name).strip("_").lower()
+
+
+if __name__ == "__main__":
+    main()
