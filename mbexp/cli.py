@@ -7,7 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 
+from mbexp.config import all_defaults, load_config
 from mbexp.errors import UserError
 from mbexp.messages import explain
 from mbexp.paths import config_dir
@@ -16,18 +18,29 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+# Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
+ConfigStore.instance().store(name="all_keys", node=all_defaults())
+
+
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
 def job(composed: DictConfig) -> None:
     """Make one run of a composed configuration."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    from mbexp.config import load_config
+    try:
+        values: Any = OmegaConf.to_container(composed, resolve=True)
+        config = load_config(values)  # before anything slow is imported, so that mistakes show at once
+        from mbexp.job import run_and_store
 
-    values: Any = OmegaConf.to_container(composed, resolve=True)
-    config = load_config(values)  # before anything slow is imported, so that mistakes show at once
-    from mbexp.job import run_and_store
-
-    run_and_store(config)
+        run_and_store(config)
+    except (UserError, OmegaConfBaseException) as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise
+        # Hydra would put a line of its own before the message.
+        sys.exit(f"mbexp: {explain(error) or error}")
 
 
 def main() -> None:

@@ -289,5 +289,15 @@ def load_config(values: Mapping[str, Any]) -> Config:
     UserError
         One line naming the key, the value and the nearest valid name.
     """
-    config = build(Config, values)
+    # A wrong shortcut is named as the user typed it, not as the key that it fills.
+    shortcuts = {name: values[name] for name in ("num_gpus", "k_bins") if name in values}
+    config = build(Config, {**shortcuts, **values})
     return dataclasses.replace(config, num_gpus=config.gpu.count, k_bins=config.bins.k)
+
+
+def all_defaults() -> dict[str, Any]:
+    """Return every key with its default, shortcuts as interpolations: what the config groups then override."""
+    values = dataclasses.asdict(Config())
+    values["gpu"]["count"] = "${num_gpus}"
+    values["bins"]["k"] = "${k_bins}"
+    return values

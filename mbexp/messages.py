@@ -14,20 +14,28 @@ def explain(error: BaseException) -> str | None:
     if not type(error).__module__.startswith(HYDRA_ERRORS):
         return None
     text = "\n".join(str(part) for part in _chain(error))
-    for pattern, say in ((_MISSING_OPTION, _missing_option), (_UNKNOWN_KEY, _unknown_key), (_NO_GROUP, _unknown_key)):
+    for pattern, say in ((_MISSING_OPTION, _missing_option), (_UNKNOWN_KEY, _unknown_key)):
         match = pattern.search(text)
         if match:
             return say(match, text)
-    if "To fix" in text and "multirun" in text:
-        match = re.search(r"Ambiguous value for argument '([^']+)'", text)
-        return f"{match.group(1) if match else 'the override'}: several values need --multirun (-m), a list needs [a,b]"
+    if ambiguous := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{ambiguous.group(1)}: several values need --multirun (-m), a list needs brackets: key=[1,2]"
+    if missing := re.search(r"Cannot find primary config '([^']+)'", text):
+        from mbexp.paths import config_dir
+
+        studies = [path.stem for path in config_dir().glob("*.yaml")]
+        return f"-cn {missing.group(1)}: no such study{_listed(missing.group(1), studies)}"
+    if interpolation := re.search(r"Interpolation key '([^']+)' not found\s+full_key: (\S+)", text):
+        key, where = interpolation.groups()
+        return f"{where}=${{{key}}}: there is no key '{key}'"
+    if parse := re.search(r"Error parsing override '([^']*)'", text):
+        return f"{parse.group(1)}: not of the form key=value"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return re.sub(r"\s+", " ", " ".join(lines[:2])) if lines else type(error).__name__
 
 
-_MISSING_OPTION = re.compile(r"Could not find '([^'/]+)/([^']+)'")
+_MISSING_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
-_NO_GROUP = re.compile(r"No match in the defaults list\.|Could not override '([^']+)'\. No match in the defaults list")
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -41,8 +49,12 @@ def _missing_option(match: re.Match[str], text: str) -> str:
     group, name = match.groups()
     options = re.search(r"Available options in '[^']*':\n((?:\t.*\n?)+)", text)
     known = options.group(1).split() if options else []
-    listed = f"; choose from {', '.join(known)}" if known else ""
-    return f"{group}={name}: no such choice{nearest(name, known)}{listed}"
+    return f"{group}={name}: no such choice{_listed(name, known)}"
+
+
+def _listed(name: str, known: list[str]) -> str:
+    choices = f"; choose from {', '.join(sorted(known))}" if known else ""
+    return nearest(name, known) + choices
 
 
 def _unknown_key(match: re.Match[str], text: str) -> str:
