@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -157,9 +158,12 @@ def _warnings(
         )
     if summary["overloaded"]:
         load = summary["offered_load"]
-        what = "all requests arrive at one instant" if np.isnan(load) else f"the offered load is {load:.2f}"
+        at_once = np.isnan(load)
+        what = "all requests arrive at one instant" if at_once else f"the offered load is {load:.2f}"
+        enough = "" if at_once else f"; {math.ceil(load * config.gpu.count)} GPUs is the least that could carry it"
         found.append(
-            f"overload: {what}, so queues grow for as long as requests arrive; latencies measure the length of the run"
+            f"overload: {what}, so queues grow for as long as requests arrive; "
+            f"latencies measure the length of the run{enough}"
         )
     if summary["extrapolated_batches_pct"] > 0:
         sizes, lengths = law.batch_size_range, law.length_range_tokens
