@@ -263,6 +263,18 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
+class StudyConfig:
+    """What a sweep is for, and how it ends; none of it changes a run."""
+
+    name: str | None = option(None, "folder of the sweep below output.dir; null: named after the swept keys")
+    question: str | None = option(None, "what the study asks")
+    label: str | None = option(None, "name of a point in tables and figures, where its keys do not say enough")
+    best: bool = option(False, "end with the best configuration of each load")
+    target_pct: float = option(5.0, "request-SLA violation that a best configuration may have", low=0, high=100)
+    runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
+
+
+@dataclass(frozen=True)
 class Config:
     """One run."""
 
@@ -270,6 +282,8 @@ class Config:
     k_bins: int = option(4, "shortcut for bins.k", low=1, high=65535)
     num_requests: int | None = option(10_000, "requests to simulate; null takes all that the trace has", low=1)
     seed: int = option(0, "seed of every random draw", low=0)
+    replications: int = option(1, "repeat the run with seeds seed, seed + 1, ... and give means", low=1, high=100_000)
+    force: bool = option(False, "run again what a sweep has stored already")
     scheduler: SchedulerConfig = option(SchedulerConfig(), "batching policy")
     workload: WorkloadConfig = option(WorkloadConfig(), "requests")
     gpu: GpuConfig = option(GpuConfig(), "hardware and latency law")
@@ -279,6 +293,7 @@ class Config:
     execution: ExecutionConfig = option(ExecutionConfig(), "mode of execution")
     warm_up: WarmUpConfig = option(WarmUpConfig(), "start of the run left out of the metrics")
     output: OutputConfig = option(OutputConfig(), "what is stored")
+    study: StudyConfig = option(StudyConfig(), "what a sweep is for")
 
 
 def load_config(values: Mapping[str, Any]) -> Config:

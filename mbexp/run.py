@@ -72,7 +72,7 @@ class Result:
         return frame
 
 
-def run(config: Config, trace: Trace | None = None) -> Result:
+def run(config: Config, trace: Trace | None = None, prediction: Prediction | None = None) -> Result:
     """Run one configuration.
 
     Parameters
@@ -81,6 +81,8 @@ def run(config: Config, trace: Trace | None = None) -> Result:
         As `mbexp.config.load_config` returns it.
     trace
         Requests to use in place of those that `config.workload` names.
+    prediction
+        Predicted lengths and bins of `trace` under `config`, where they are known already.
 
     Raises
     ------
@@ -92,7 +94,8 @@ def run(config: Config, trace: Trace | None = None) -> Result:
         trace = load_trace(config.workload, config.num_requests, config.seed)
     if not len(trace):
         raise UserError(f"workload={config.workload.kind}: no usable request")
-    prediction = predict(config.predictor, config.bins, trace.prompt_tokens, trace.output_tokens, config.seed)
+    if prediction is None:
+        prediction = predict(config.predictor, config.bins, trace.prompt_tokens, trace.output_tokens, config.seed)
     law = build_law(config.gpu)
     capacity = kv_capacity_tokens(config.gpu)
     policy = build_policy(config.scheduler, config.sla, capacity)

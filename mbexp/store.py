@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -32,10 +33,11 @@ DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegacon
 def run_key(config: Config, trace_sha256: str) -> str:
     """Return 12 hex digits that name a run: its resolved configuration, its trace and the version of the results.
 
-    What does not change the numbers, where results are written and which files, is left out.
+    What does not change the numbers is left out: where results are written and which files, and what a sweep is for.
     """
     values = dataclasses.asdict(config)
-    values.pop("output")
+    for key in ("output", "study", "force"):
+        values.pop(key)
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
     text = json.dumps([RESULTS_VERSION, trace_sha256, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -112,7 +114,8 @@ def to_yaml(config: Config) -> str:
     """Return the resolved configuration as YAML."""
     import yaml
 
-    text: str = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the C form is several times faster
+    text: str = yaml.dump(dataclasses.asdict(config), Dumper=dumper, sort_keys=False, allow_unicode=True)
     return text
 
 
@@ -124,7 +127,7 @@ def provenance(result: Result, command: list[str]) -> dict[str, Any]:
         "git": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "dependencies": {name: importlib.metadata.version(name) for name in DEPENDENCIES},
+        "dependencies": dependency_versions(),
         "command": command,
         "finished": datetime.now(UTC).isoformat(),
         "wall_time_s": result.summary["wall_time_s"],
@@ -138,6 +141,13 @@ def provenance(result: Result, command: list[str]) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def dependency_versions() -> dict[str, str]:
+    """Return the version of each dependency that takes part in a result."""
+    return {name: importlib.metadata.version(name) for name in DEPENDENCIES}
+
+
+@functools.cache  # the state that the running code was loaded from, or close to it; git takes longer than a small run
 def git_state() -> dict[str, Any] | None:
     """Return commit and cleanliness of the checkout that the package runs from; None for an installed package."""
     root = Path(__file__).resolve().parent.parent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ class Trace:
     def __len__(self) -> int:
         return len(self.arrival_s)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of the three arrays: two traces with the same hash give the same results."""
         digest = hashlib.sha256()
