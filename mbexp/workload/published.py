@@ -43,7 +43,7 @@ PUBLISHED = (
         "v1.1", 1, False, "1,429,737", 52_283_111, "4bb3783693d0a435686fbfc885615d2349bd067239079fa4b749f2e679e12122"
     ),
     _burstgpt(
-        "v1.1", 2, False, "3,858,400", 144_819_209, "44bf5942b03fca42c01a226a545ad3a750ec62688faecd67b6831c56a8928bf7"
+        "v1.1", 2, False, "3.86 M", 144_819_209, "44bf5942b03fca42c01a226a545ad3a750ec62688faecd67b6831c56a8928bf7"
     ),
     _burstgpt(
         "v2.0", 3, False, "5,344,021", 231_682_327, "2299986a07388aa303ec2c41d1131e756db650a39ed6ef9dfe7cc3d7f9a43b8f"
@@ -84,7 +84,7 @@ PUBLISHED = (
         url=f"{_MOONCAKE}/conversation_trace.jsonl",
         size_bytes=3_029_533,
         sha256="b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
-        licence="Apache-2.0 (of its repository)",
+        licence="Apache-2.0",
         rows="12,031",
     ),
     Published(
