@@ -1,7 +1,6 @@
 """Converted copies of traces, so that a file is parsed and a long trace generated only once.
 
-Copies live in ``$MBEXP_CACHE``, or ``$XDG_CACHE_HOME/mbexp``, or ``~/.cache/mbexp``; ``MBEXP_CACHE=off`` keeps none.
-They may be deleted at any time. Nothing here raises: a copy that is missing, damaged or cannot be written is done
+Copies live in `mbexp.paths.cache_dir` (``MBEXP_CACHE=off`` keeps none). They may be deleted at any time. Nothing here raises: a copy that is missing, damaged or cannot be written is done
 without.
 """
 
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.paths import cache_dir
 from mbexp.workload.rows import UsableRows
 
 FORMAT = 1  # of the copies; raise it when their layout or the rules of `usable_rows` change
@@ -29,18 +29,6 @@ _ARRAYS = ("arrival_s", "prompt_tokens", "output_tokens")
 _GROUPS = ("dropped_at", "changed_at", "extra")
 
 Array = npt.NDArray[Any]
-
-
-def cache_dir() -> Path | None:
-    """Return the folder of the converted copies, or None where they are switched off."""
-    chosen = os.environ.get("MBEXP_CACHE")
-    if chosen is not None:
-        return None if chosen.strip().lower() in ("", "off", "0", "none") else Path(chosen).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "mbexp"
-    except RuntimeError:  # no home folder
-        return None
 
 
 def entry_key(*parts: object) -> str:

@@ -15,11 +15,16 @@ import numpy.typing as npt
 
 from mbexp.config import MAX_TOKENS
 from mbexp.errors import UserError, nearest
+from mbexp.workload.text_column import TextColumn, TextEncoder
 from mbexp.workload.text_file import LINE_BYTES, BadRowsError, body_start, first_lines, parse_in_pieces, shown
 
 Array = npt.NDArray[Any]
-NAMED_CATEGORIES = 1000  # a text column of more different values keeps only which rows are alike
 _BLOCK_BYTES = LINE_BYTES  # pyarrow's unit of work; it rejects a longer line
+_KNOWN_HEADERS = {
+    "burstgpt": {"Timestamp", "Request tokens", "Response tokens"},
+    "azure": {"TIMESTAMP", "ContextTokens", "GeneratedTokens"},
+}
+_DATE_EXAMPLE = "a date and time such as 2023-11-16 18:15:46.68"
 _DATE = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
 _ZONE = re.compile(r"(Z|[+-]\d{2}(:?\d{2})?)\s*$")
 
@@ -39,14 +44,6 @@ class Column:
     unit_s: float = 1.0
 
 
-@dataclass(frozen=True)
-class TextColumn:
-    """Codes of a text column, -1 where blank, and the texts behind them in order of first appearance."""
-
-    codes: Array
-    texts: tuple[str, ...]
-
-
 def read_csv(path: Path, columns: Sequence[Column]) -> tuple[dict[str, Array], dict[str, TextColumn]]:
     """Return columns of numbers and columns of text, by name.
 
@@ -64,7 +61,7 @@ def read_csv(path: Path, columns: Sequence[Column]) -> tuple[dict[str, Array], d
     parser = _Parser(header, positions, roles)
     start = body_start(path)
     pieces: dict[str, list[Array]] = {column.name: [] for column in columns}
-    encoders = {column.name: _Encoder() for column in columns if roles[column.name] == "text"}
+    encoders = {column.name: TextEncoder() for column in columns if roles[column.name] == "text"}
     origin: int | None = None
     for parsed in parse_in_pieces(path, start, 1, parser.parse, parser.explain):
         for name, values in parsed.items():
@@ -84,7 +81,7 @@ def read_csv(path: Path, columns: Sequence[Column]) -> tuple[dict[str, Array], d
         if column.name in encoders:
             texts[column.name] = encoders[column.name].finish(values)
         else:
-            if roles[column.name] == "number" and column.unit_s != 1.0:
+            if roles[column.name] == "time_number" and column.unit_s != 1.0:
                 with np.errstate(over="ignore"):
                     values = np.multiply(values, column.unit_s)
             numbers[column.name] = values
@@ -95,6 +92,8 @@ def _header(path: Path, columns: Sequence[Column]) -> tuple[list[str], list[Colu
     lines = first_lines(path, 1)
     if not lines:
         raise UserError(f"{path}: is empty")
+    if not lines[0].strip():
+        raise UserError(f"{path} line 1: is blank; the names of the columns are expected there")
     try:
         text = lines[0].decode("utf-8-sig")
         header = [name.strip() for name in next(csv.reader([text]), [])]
@@ -109,9 +108,23 @@ def _header(path: Path, columns: Sequence[Column]) -> tuple[list[str], list[Colu
         if column.name not in header and not column.optional:
             some = ", ".join(shown(name) for name in header[:12]) + (", ..." if len(header) > 12 else "")
             raise UserError(
-                f"{path}: has no column '{column.name}'{nearest(column.name, header)}; its columns are {some}"
+                f"{path}: has no column '{column.name}'{nearest(column.name, header)}; "
+                f"its columns are {some}{_looks_like(header)}"
             )
     return header, present
+
+
+def _looks_like(header: list[str]) -> str:
+    """Return a hint where the header is that of another kind of file, or not separated by commas."""
+    for kind, names in _KNOWN_HEADERS.items():
+        if names <= set(header):
+            return f"; it looks like a file for workload={kind}"
+    if header[0].startswith("{"):
+        return "; it looks like JSON lines, as workload=mooncake reads them"
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(header) == 1 and separator in header[0]:
+            return f"; it is separated by {name}, commas are needed"
+    return ""
 
 
 def _settle_roles(path: Path, columns: Sequence[Column], positions: dict[str, int]) -> dict[str, str]:
@@ -130,7 +143,7 @@ def _settle_roles(path: Path, columns: Sequence[Column], positions: dict[str, in
             if role == "date" or _DATE.match(cell):
                 roles[name] = "zoned_date" if _ZONE.search(cell[10:].strip()) else "naive_date"
             else:
-                roles[name] = "number"
+                roles[name] = "time_number"
     return roles
 
 
@@ -144,6 +157,7 @@ class _Parser:
         self.types = {
             "tokens": pa.int64(),
             "number": pa.float64(),
+            "time_number": pa.float64(),
             "naive_date": pa.timestamp("ns"),
             "zoned_date": pa.timestamp("ns", "UTC"),
             "text": pa.dictionary(pa.int32(), pa.utf8()),
@@ -217,7 +231,7 @@ class _Parser:
             return f"has {len(cells)} column{'s' * (len(cells) != 1)}, the header has {len(self.header)}"
         for name, at in self.positions.items():
             fault = _fault(cells[at].strip(), self.roles[name])
-            if fault:
+            if fault is not None:
                 return f"'{name}' is {shown(cells[at]) if cells[at].strip() else 'empty'}{fault}"
         return None
 
@@ -230,18 +244,19 @@ def _fault(cell: str, role: str) -> str | None:
         return ""
     if role in ("naive_date", "zoned_date"):
         if not _DATE.match(cell):
-            return ", not a date and time such as 2023-11-16 18:15:46.68"
+            return f", not {_DATE_EXAMPLE}"
         zoned = bool(_ZONE.search(cell[10:]))
         if zoned != (role == "zoned_date"):
             return f", {'with' if zoned else 'without'} an offset from UTC, unlike the first row"
-        return ", not a date and time such as 2023-11-16 18:15:46.68"
-    kind = "a whole number" if role == "tokens" else "a number"
+        return f", not {_DATE_EXAMPLE}"
+    kind = {"tokens": "a whole number", "number": "a number", "time_number": f"a number nor {_DATE_EXAMPLE}"}[role]
+    nor = "neither" if role == "time_number" else "not"
     try:
         value = float(cell) if "_" not in cell else None
     except ValueError:
         value = None
     if value is None:
-        return f", not {kind}"
+        return f", {nor} {kind}"
     if not math.isfinite(value):
         return f", not {kind}" if role == "tokens" else ", not a finite number"
     if value < 0:
@@ -262,24 +277,3 @@ def _filled_lines(piece: memoryview) -> int:
     data = np.frombuffer(piece, np.uint8)
     inside = (data != ord("\n")) & (data != ord("\r"))
     return int(inside[0]) + int(np.count_nonzero(inside[1:] & ~inside[:-1]))
-
-
-class _Encoder:
-    """Gives one code to each different text over all pieces of a column."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, int] = {"": -1}
-
-    def encode(self, codes: Array, texts: list[str]) -> Array:
-        if not texts:
-            return np.full(len(codes), -1, np.int32)
-        mapped = np.empty(len(texts), np.int32)
-        for index, text in enumerate(texts):
-            text = text.strip()
-            mapped[index] = self.known.setdefault(text, len(self.known) - 1)
-        return mapped[codes]
-
-    def finish(self, codes: Array) -> TextColumn:
-        texts = tuple(text for text in self.known if text)
-        small = np.int8 if len(texts) < 128 else np.int16 if len(texts) < 32768 else np.int32
-        return TextColumn(codes.astype(small), texts)

@@ -92,7 +92,7 @@ def parse_in_pieces(
                 last = len(block) < PIECE_BYTES
                 data = rest + block if rest else block
                 cut = len(data) if last else data.rfind(b"\n") + 1
-                if not cut:
+                if not cut and not last:
                     line = lines_before + _count_lines(path, start, position) + 1
                     raise UserError(f"{path} line {line}: is longer than {LINE_BYTES:,} bytes")
                 if _CONTENT.search(data, 0, cut):

@@ -8,12 +8,14 @@ import numpy as np
 
 from mbexp.config import WorkloadConfig
 from mbexp.errors import UserError
-from mbexp.workload.csv_file import NAMED_CATEGORIES, Column, TextColumn, read_csv
+from mbexp.workload.csv_file import Column, read_csv
 from mbexp.workload.rows import Codes, Rows
+from mbexp.workload.text_column import TextColumn
 
 DEFAULT_FILE = None
 CLOCK_RESOLUTION_S = 0.0
 VERSION = 1
+NAMED_CATEGORIES = 1000  # an extra column of more different texts keeps only which rows are alike
 
 
 def cache_settings(workload: WorkloadConfig) -> tuple[object, ...]:

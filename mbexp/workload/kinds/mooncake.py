@@ -45,7 +45,7 @@ def _parse(piece: memoryview) -> tuple[Any, Any, Any]:
     import pyarrow as pa
     import pyarrow.json as pa_json
 
-    schema = pa.schema([("timestamp", pa.float64()), ("input_length", pa.int64()), ("output_length", pa.int64())])
+    schema = pa.schema([(name, pa.float64()) for name in _FIELDS])
     try:
         table = pa_json.read_json(
             pa.BufferReader(pa.py_buffer(piece)),
@@ -61,7 +61,9 @@ def _parse(piece: memoryview) -> tuple[Any, Any, Any]:
     if len(time) and not (time.min() >= 0 and time.max() < math.inf):
         raise BadRowsError("'timestamp' is not a finite number, 0 or more")
     for name, values in (("input_length", prompt), ("output_length", output)):
-        if len(values) and not (values.min() >= 0 and values.max() <= MAX_TOKENS):
+        if len(values) and not (
+            values.min() >= 0 and values.max() <= MAX_TOKENS and np.all(values == np.floor(values))
+        ):
             raise BadRowsError(f"'{name}' is not a whole number from 0 to {MAX_TOKENS}")
     return time, prompt.astype(np.int32), output.astype(np.int32)
 
@@ -81,13 +83,13 @@ def _explain(line: bytes) -> str | None:
         value = record[name]
         whole = name != "timestamp"
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return f"'{name}' is {shown(value)}, not {'a whole number' if whole else 'a number'}"
+            return f"'{name}' is {shown(json.dumps(value))}, not {'a whole number' if whole else 'a number'}"
         if isinstance(value, float) and not math.isfinite(value):
-            return f"'{name}' is {shown(value)}, not {'a whole number' if whole else 'a finite number'}"
+            return f"'{name}' is {shown(json.dumps(value))}, not {'a whole number' if whole else 'a finite number'}"
         if whole and value != int(value):
-            return f"'{name}' is {shown(value)}, not a whole number"
+            return f"'{name}' is {shown(json.dumps(value))}, not a whole number"
         if value < 0:
-            return f"'{name}' is {shown(value)}, below 0"
+            return f"'{name}' is {shown(json.dumps(value))}, below 0"
         if whole and value > MAX_TOKENS:
-            return f"'{name}' is {shown(value)}, above {MAX_TOKENS}"
+            return f"'{name}' is {shown(json.dumps(value))}, above {MAX_TOKENS}"
     return None
