@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from mbexp.config import BATCH_SIZES, FILLS, SELECTIONS, GpuConfig, LawConfig
+from mbexp.errors import UserError
 from mbexp.hardware import build_law
 from tests import agreement
 from tests.agreement import Case, difference, run_compiled, run_reference
 from tests.case_strategy import cases
 
 # Thousands of cases in CI; MBEXP_REFERENCE_CASES=100000 for a night.
-EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "2000"))
+EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "1500"))
 POINTS = list(itertools.product(BATCH_SIZES, SELECTIONS, FILLS))
 
 
@@ -140,3 +141,12 @@ def test_a_difference_is_reported(monkeypatch):
     found = difference(case)
     assert found is not None
     assert "finish_s: reference 1.0, loop 1.5" in found
+
+
+@pytest.mark.parametrize("weight", [0, 7, 10], ids=["service", "first token", "step"])
+@pytest.mark.parametrize("time_s", [-1.0, np.inf, np.nan])
+def test_a_law_that_gives_no_time_is_refused(weight, time_s):
+    law = [0.0] * 14
+    law[weight] = time_s
+    with pytest.raises(UserError, match="the law gave a negative or infinite time"):
+        run_compiled(Case([(0.0, 1, 1, 1, 0)], law=law))

@@ -204,10 +204,10 @@ def run(
             busy_count = pop_busy(busy_until_s, busy_gpu, busy_count)
             idle_count = push_idle(idle_gpu, idle_count, gpu)
             done = batches[running[gpu]]
-            queue = done.queue
+            queue = done["queue"]
             before = limit[queue]
             limit[queue] = batch_size(
-                size_parameters, state[queue], done.size, running_tokens[gpu], running_squares[gpu], done.step_s
+                size_parameters, state[queue], done["size"], running_tokens[gpu], running_squares[gpu], done["step_s"]
             )
             if limit[queue] < 1:
                 return num_batches, BAD_LIMIT
@@ -263,7 +263,9 @@ def run(
                 factor = noise[num_batches]
                 service_s, first_token_s, step_s = service_s * factor, first_token_s * factor, step_s * factor
             finish_s = now_s + service_s
-            if not (service_s >= 0.0 and finish_s < np.inf):
+            if not (
+                service_s >= 0.0 and finish_s < np.inf and 0.0 <= first_token_s < np.inf and 0.0 <= step_s < np.inf
+            ):
                 return num_batches, BAD_TIME
 
             gpu = idle_gpu[0]
@@ -273,19 +275,19 @@ def run(
             running_tokens[gpu] = float(sum_prompt + sum_output)
             running_squares[gpu] = float(squares)
             batch = batches[num_batches]
-            batch.start_s = now_s
-            batch.finish_s = finish_s
-            batch.first_token_s = first_token_s
-            batch.step_s = step_s
-            batch.b_mem = int(state[queue, 0])
-            batch.b_sla = int(state[queue, 1])
-            batch.controller_low = state[queue, 2]
-            batch.controller_high = state[queue, 3]
-            batch.first = first
-            batch.size = size
-            batch.limit = limit[queue]
-            batch.gpu = gpu
-            batch.queue = queue
+            batch["start_s"] = now_s
+            batch["finish_s"] = finish_s
+            batch["first_token_s"] = first_token_s
+            batch["step_s"] = step_s
+            batch["b_mem"] = int(state[queue, 0])
+            batch["b_sla"] = int(state[queue, 1])
+            batch["controller_low"] = state[queue, 2]
+            batch["controller_high"] = state[queue, 3]
+            batch["first"] = first
+            batch["size"] = size
+            batch["limit"] = limit[queue]
+            batch["gpu"] = gpu
+            batch["queue"] = queue
             num_batches += 1
 
             head[queue] += size

@@ -135,15 +135,15 @@ def _scan(batches, queue_start, queue_of, index, arrival_s, prompt, output, pred
     for number in range(len(batches)):
         batch = batches[number]
         broken = HOLDS
-        start_s, finish_s, first, size = batch.start_s, batch.finish_s, int(batch.first), int(batch.size)
-        queue, gpu = batch.queue, batch.gpu
+        start_s, finish_s, first, size = batch["start_s"], batch["finish_s"], int(batch["first"]), int(batch["size"])
+        queue, gpu = batch["queue"], batch["gpu"]
         if size < 1:
             broken = EMPTY
         elif queue < 0 or queue >= num_queues:
             broken = QUEUE
         elif first != next_place[queue] or first + size > queue_start[queue + 1]:
             broken = WINDOW
-        elif size > batch.limit:
+        elif size > batch["limit"]:
             broken = LIMIT
         elif not start_s >= now_s:
             broken = START
