@@ -1,0 +1,110 @@
+"""From a row a run to a row a setting: which columns were swept, means over seeds with their intervals, the best setting."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPLICATES = ("seed", "replication")
+GROUPS = ("scheduler", "workload", "gpu", "bins", "sla", "predictor", "execution")
+# Where two columns say the same of every run, the one that comes first here is shown.
+PREFERRED = ("num_gpus", "k_bins", "num_requests", "scheduler", "workload", "gpu")
+
+
+@functools.cache
+def configuration_keys() -> frozenset[str]:
+    """Return the dotted names of every key of a run's configuration, and of its groups."""
+    from mbexp.config import Config
+    from mbexp.schema import known_keys
+
+    return frozenset(known_keys(Config)) | frozenset(GROUPS)
+
+
+def swept(frame: pd.DataFrame, leave_out: Iterable[str] = ()) -> list[str]:
+    """Return the configuration columns that take several values, seeds apart; of columns that say the same, one.
+
+    A column that `leave_out` names takes what says the same with it.
+    """
+    import pandas as pd
+
+    keys = configuration_keys()
+    left_out = [name for name in leave_out if name in frame.columns]
+    names = [name for name in frame.columns if name in keys and name not in REPLICATES and name not in left_out]
+    # a group is swept by the names of its files; a number is a metric that happens to be called so (``bins``)
+    names = [name for name in names if name not in GROUPS or not pd.api.types.is_numeric_dtype(frame[name])]
+    names.sort(key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
+    found: list[str] = []
+    for name in names:
+        if frame[name].nunique(dropna=False) < 2:
+            continue
+        if not any(_say_the_same(frame, name, other) for other in [*left_out, *found]):
+            found.append(name)
+    return found
+
+
+def means(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Return one row a setting: `by`, the means of `metrics`, ``<metric>_half_width`` (95 %; nan of one run), ``runs``.
+
+    A setting in which a metric does not exist for some run has nan there. ``overloaded`` is true where any run of
+    the setting was; it is left out where the frame does not say.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from mbexp.statistics import mean_interval
+
+    rows = []
+    for key, group in frame.groupby(list(by), sort=True, dropna=False) if by else [((), frame)]:
+        row: dict[str, Any] = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
+        row["runs"] = len(group)
+        for metric in metrics:
+            values = group[metric].to_numpy(dtype=np.float64)
+            known = bool(np.isfinite(values).all())
+            interval = mean_interval(values) if known else None
+            row[metric] = interval.mean if interval else np.nan
+            row[f"{metric}_half_width"] = interval.half_width if interval else np.nan
+        if "overloaded" in group.columns:
+            row["overloaded"] = bool(group["overloaded"].fillna(False).astype(bool).any())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def best_rows(table: pd.DataFrame, keep: Sequence[str], metric: str, lowest: bool = True) -> pd.DataFrame:
+    """Return for each setting of `keep` the one row with the best `metric`; rows where it is unknown take no part."""
+    import pandas as pd
+
+    best = table[table[metric].notna()].sort_values(metric, ascending=lowest, kind="stable")
+    if not keep:
+        return pd.DataFrame(best.head(1))
+    kept = best.groupby(list(keep), sort=False, dropna=False).head(1)
+    return pd.DataFrame(kept.sort_values(list(keep), kind="stable"))
+
+
+def planned(table: pd.DataFrame, target_pct: float, metric: str = "request_sla_violation_pct") -> tuple[pd.Series, bool]:
+    """Return the row a planner takes, and whether it meets the target.
+
+    The fewest GPUs with a violation at or under the target, ties by the lowest violation; where no row meets it, the
+    lowest violation that there is, at the fewest GPUs.
+    """
+    known = table[table[metric].notna()]
+    meeting = known[known[metric] <= target_pct]
+    if len(meeting):
+        return meeting.sort_values(["num_gpus", metric], kind="stable").iloc[0], True
+    return known.sort_values([metric, "num_gpus"], kind="stable").iloc[0], False
+
+
+def settings(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Return every setting of `columns` with its rows, in order; one empty setting with all rows for no column."""
+    if not columns:
+        return [((), frame)]
+    groups = frame.groupby(list(columns), sort=True, dropna=False)
+    return [(key if isinstance(key, tuple) else (key,), group) for key, group in groups]
+
+
+def _say_the_same(frame: pd.DataFrame, first: str, second: str) -> bool:
+    together = len(frame[[first, second]].drop_duplicates())
+    return together == frame[first].nunique(dropna=False) == frame[second].nunique(dropna=False)

@@ -1,0 +1,128 @@
+"""Schedulers side by side, at equal GPUs or method by method, on the three numbers that matter to a user and an owner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mbexp.figures.aggregate import means, settings, swept
+from mbexp.figures.labels import axis_label, setting_label
+from mbexp.figures.lines import (
+    OVERLOADED,
+    draw_lines,
+    footnote,
+    from_zero,
+    legend_outside,
+    log_axis,
+    looks_of,
+    numeric_axis,
+    usual_notes,
+)
+from mbexp.figures.registry import figure
+from mbexp.figures.style import panels
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRICS = ("request_sla_violation_pct", "throughput_requests_per_s", "latency_p95_s")
+LOADS = ("num_requests", "workload", "workload.rate_scaling", "workload.arrivals.rate_per_s")
+MOST_ROWS = 40
+
+
+@figure(
+    "Schedulers side by side, at equal GPUs",
+    needs=("scheduler", "num_gpus", *METRICS),
+    varies=("scheduler", "num_gpus"),
+)
+def schedulers_at_equal_gpus(frame: pd.DataFrame) -> Figure:
+    """Request-SLA violation, throughput and 95th percentile latency of each scheduler over the number of GPUs.
+
+    Compare points above each other: they have the same GPUs and the same requests. A row of panels for each load.
+    """
+    columns = [name for name in swept(frame, leave_out=["num_gpus"]) if name != "scheduler"]
+    rows_of = [name for name in columns if name in LOADS]
+    series = ["scheduler", *[name for name in columns if name not in rows_of]]
+    table = means(frame, [*rows_of, *series, "num_gpus"], METRICS)
+    looks = looks_of(table, series)
+    shown = settings(table, rows_of)[:6]
+    picture, axes = panels(3 * len(shown), columns=3, height=2.7, extra_width=1.6)
+    for row, (key, part) in enumerate(shown):
+        for panel, metric in zip(axes[3 * row : 3 * row + 3], METRICS, strict=True):
+            draw_lines(panel, part, "num_gpus", metric, series, looks)
+            panel.set_title(setting_label(rows_of, key))
+            numeric_axis(panel, "x", "num_gpus", part["num_gpus"])
+            numeric_axis(panel, "y", metric, [])
+            scale_metric(panel, metric, part)
+    legend_outside(picture, series, looks)
+    footnote(picture, *usual_notes(table))
+    return picture
+
+
+@figure("Methods side by side", needs=("scheduler", *METRICS), varies=("scheduler",))
+def methods_side_by_side(frame: pd.DataFrame) -> Figure:
+    """Request-SLA violation, throughput and 95th percentile latency, a row for each method, a mark for each load.
+
+    Methods of one table can have different numbers of GPUs: their names say how many.
+    """
+    columns = swept(frame)
+    loads = [name for name in columns if name in LOADS]
+    method = ["scheduler", *[name for name in columns if name not in loads and name != "scheduler"]]
+    table = means(frame, [*loads, *method], METRICS)
+    looks = looks_of(table, loads)
+    names = [key for key, _ in settings(table, method)][:MOST_ROWS]
+    place = {key: len(names) - 1 - index for index, key in enumerate(names)}
+    picture, axes = panels(
+        3, columns=3, width=3.0, height=1.2 + 0.24 * len(names), extra_width=1.6 + (1.6 if loads else 0), sharey=True
+    )
+    for panel, metric in zip(axes, METRICS, strict=True):
+        for load, part in settings(table, loads):
+            for key, rows in settings(part, method):
+                if key in place:
+                    dot(panel, rows.iloc[0], metric, place[key], looks[load])
+        numeric_axis(panel, "x", metric, [])
+        if metric == "latency_p95_s" and spans(table[metric]):
+            log_axis(panel, "x")
+        else:
+            from_zero(panel, "x")
+    axes[0].set_yticks(list(place.values()), [setting_label(method, key) for key in place])
+    axes[0].set_ylim(-0.6, len(names) - 0.4)
+    legend_outside(picture, loads, {key: look for key, look in looks.items() if key})
+    footnote(
+        picture,
+        "bar: 95 % confidence interval over seeds" if int(table["runs"].max()) > 1 else "",
+        OVERLOADED if "overloaded" in table and table["overloaded"].any() else "",
+        f"the first {MOST_ROWS} methods" if len(settings(table, method)) > MOST_ROWS else "",
+    )
+    return picture
+
+
+def dot(panel, row, metric, height, look) -> None:  # type: ignore[no-untyped-def]
+    """Draw a mean with its interval as a dot with a bar."""
+    half = row[f"{metric}_half_width"]
+    hollow = bool(row.get("overloaded", False))
+    panel.errorbar(
+        row[metric],
+        height,
+        xerr=half if half == half else None,
+        fmt=look.marker,
+        color=look.color,
+        markerfacecolor="white" if hollow else look.color,
+        markeredgecolor=look.color,
+        elinewidth=1.1,
+        capsize=2.5,
+    )
+
+
+def scale_metric(panel: Axes, metric: str, table: pd.DataFrame) -> None:
+    """Give shares and rates an axis from zero, and latencies a logarithmic one where they span a factor of ten."""
+    if metric.startswith(("latency", "ttft")) and spans(table[metric]):
+        log_axis(panel)
+    else:
+        from_zero(panel)
+    panel.set_ylabel(axis_label(metric))
+
+
+def spans(values: pd.Series, factor: float = 10.0) -> bool:
+    """Whether positive values span more than `factor`."""
+    return bool(values.min() > 0 and values.max() / values.min() > factor)

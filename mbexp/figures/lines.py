@@ -1,0 +1,170 @@
+"""Lines with bands of confidence: the drawing that most figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mbexp.figures.aggregate import settings
+from mbexp.figures.labels import axis_label, label_line_ends, number, setting_label
+from mbexp.figures.style import GREY, Look, categorical, ordered
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INCHES_PER_LETTER = 0.0575  # of a footnote, on average
+OVERLOADED = "hollow: overloaded, so the value depends on the length of the run"
+BAND = "band: 95 % confidence interval over seeds"
+PAIRED = "lines share their requests, seed by seed: a difference can be real where bands overlap"
+
+
+def looks_of(frame: pd.DataFrame, columns: Sequence[str]) -> dict[tuple[Any, ...], Look]:
+    """Return a look for every setting of `columns`: shades in order for numbers, contrasting colours for names."""
+    keys = [key for key, _ in settings(frame, columns)]
+    is_ordered = bool(columns) and all(not isinstance(part, str) for key in keys for part in key) and len(keys) > 1
+    return ordered(keys) if is_ordered else categorical_keys(keys)
+
+
+def categorical_keys(keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Look]:
+    """Return contrasting looks, the usual ones for keys that are a scheduler's name alone."""
+    names = [key[0] if len(key) == 1 else key for key in keys]
+    return dict(zip(keys, categorical(names).values(), strict=True))
+
+
+def draw_lines(
+    axes: Axes, table: pd.DataFrame, x: str, y: str, series: Sequence[str], looks: dict[tuple[Any, ...], Look]
+) -> dict[tuple[Any, ...], tuple[float, float]]:
+    """Draw `y` over `x`, a line for each setting of `series`, and return where each line ends.
+
+    Parameters
+    ----------
+    table
+        A row a setting, as `mbexp.figures.aggregate.means` returns it. A band is drawn where a half-width is known,
+        a hollow marker where the setting was overloaded.
+    """
+    ends = {}
+    alpha = 0.22 if len(looks) <= 2 else 0.12
+    for key, rows in settings(table, series):
+        rows = rows[rows[y].notna() & rows[x].notna()]
+        if rows.empty:
+            continue
+        look = looks[key]
+        axes.plot(rows[x], rows[y], **look.line, label=setting_label(series, key))
+        half = rows[f"{y}_half_width"] if f"{y}_half_width" in rows else None
+        if half is not None and half.notna().any():
+            axes.fill_between(rows[x], rows[y] - half, rows[y] + half, color=look.color, alpha=alpha, linewidth=0)
+        hollow = rows[rows["overloaded"]] if "overloaded" in rows else rows.head(0)
+        if len(hollow):
+            face = {"markerfacecolor": "white", "markeredgecolor": look.color, "markeredgewidth": 1.1}
+            axes.plot(hollow[x], hollow[y], **{**look.points, **face})
+        ends[key] = (float(rows[x].iloc[-1]), float(rows[y].iloc[-1]))
+    return ends
+
+
+def numeric_axis(axes: Axes, which: str, column: str, values: Iterable[float]) -> None:
+    """Label an axis and scale it: logarithmic where positive values span a factor of eight or more.
+
+    Ticks stand at the values themselves where these are few.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    getattr(axes, f"set_{which}label")(axis_label(column))
+    points = sorted({float(value) for value in values})
+    if not points:
+        return
+    if points[0] > 0 and points[-1] / points[0] >= 8:
+        getattr(axes, f"set_{which}scale")("log")
+        axis.set_minor_locator(NullLocator())
+    if len(points) <= 10:
+        axis.set_major_locator(FixedLocator(points))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short_tick(value)))
+
+
+def log_axis(axes: Axes, which: str = "y") -> None:
+    """Make an axis logarithmic with plain numbers at 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    getattr(axes, f"set_{which}scale")("log")
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_tick(value)))
+
+
+def short_tick(value: float) -> str:
+    """Return the text of a tick: 8, 1M, 0.05."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= 10 * unit or (value >= unit and value % unit == 0):
+            return f"{value / unit:g}{letter}"
+    return number(value)
+
+
+def share_labels(axes: Sequence[Axes]) -> None:
+    """Write the label and numbers of a shared vertical axis only at the left of each row of panels."""
+    for panel in axes:
+        place = panel.get_subplotspec()
+        if place is not None and not place.is_first_col():
+            panel.set_ylabel("")
+            panel.tick_params(axis="y", labelleft=False)
+
+
+def from_zero(axes: Axes, which: str = "y", top: float | None = None) -> None:
+    """Let an axis begin at zero, and end at `top` if given."""
+    if which == "y":
+        axes.set_ylim(0, top if top is not None else max(axes.get_ylim()[1], 1e-9))
+    else:
+        axes.set_xlim(0, top if top is not None else max(axes.get_xlim()[1], 1e-9))
+
+
+def legend_outside(figure: Figure, columns: Sequence[str], looks: dict[tuple[Any, ...], Look], title: str = "") -> None:
+    """Put the legend of settings and their looks to the right of everything, where it hides nothing."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **look.line, label=setting_label(columns, key)) for key, look in looks.items() if key]
+    if handles:
+        figure.legend(handles=handles, loc="outside right upper", title=title or None, alignment="left", handlelength=3.2)
+
+
+def name_lines(
+    figure: Figure,
+    axes: Sequence[Axes],
+    columns: Sequence[str],
+    looks: dict[tuple[Any, ...], Look],
+    ends: dict[tuple[Any, ...], tuple[float, float]],
+) -> None:
+    """Say which line is which: at the lines' ends where there is one panel and few lines, else in a legend outside."""
+    if not columns:
+        return
+    if len(axes) > 1 or len(ends) > 9:
+        legend_outside(figure, columns, looks)
+        return
+    names = {key: setting_label(columns, key) for key in ends}
+    label_line_ends(
+        axes[0], {names[key]: end for key, end in ends.items()}, {names[key]: looks[key].color for key in ends}
+    )
+
+
+def footnote(figure: Figure, *notes: str) -> None:
+    """Write notes under the figure, small and grey; empty ones are left out."""
+    import textwrap
+
+    room = int(figure.get_size_inches()[0] / INCHES_PER_LETTER)
+    lines = [line for note in notes if note for line in textwrap.wrap(note, room, subsequent_indent="  ")]
+    if lines:
+        figure.supxlabel("\n".join(lines), fontsize=7, color=GREY, x=0.01, horizontalalignment="left")
+
+
+def usual_notes(table: pd.DataFrame) -> list[str]:
+    """Return the notes that the rows call for: what a band is, what a hollow marker is."""
+    notes = []
+    widths = [name for name in table.columns if name.endswith("_half_width")]
+    if widths and table[widths].notna().any(axis=None):
+        notes.append(f"{BAND} ({int(table['runs'].min())} or more)")
+        notes.append(PAIRED)
+    if "overloaded" in table.columns and bool(table["overloaded"].any()):
+        notes.append(OVERLOADED)
+    return notes

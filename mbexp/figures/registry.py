@@ -1,0 +1,131 @@
+"""The list of figures: each is one function from a tidy frame to a Matplotlib figure, found by its name.
+
+A new figure is one function with `@figure` above it, in any module of this package; nothing else needs to be told.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mbexp.errors import UserError, unknown_choice
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+TABLES = ("results", "batches", "requests")
+Draw = Callable[["pd.DataFrame"], "MatplotlibFigure"]
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure of the list.
+
+    Attributes
+    ----------
+    name : str
+        That of its function and its files.
+    title : str
+    table : str
+        What a row of its frame is: a run (``results``), a batch (``batches``) or a request (``requests``).
+    needs : tuple of str
+        Columns it reads: metrics, and keys of the configuration by their dotted names.
+    varies : tuple of str
+        Columns of the results that must take at least two values in a study for the figure to say anything;
+        ``"num_gpus or k_bins"`` asks it of either.
+    studies : tuple of str
+        Names of the studies it is of; empty for a figure of any study that has what it needs.
+    one_run_for_each : tuple of str
+        For ``batches`` and ``requests``: one run is read for each setting of these columns.
+    draw : callable
+    """
+
+    name: str
+    title: str
+    table: str
+    needs: tuple[str, ...]
+    varies: tuple[str, ...]
+    studies: tuple[str, ...]
+    one_run_for_each: tuple[str, ...]
+    draw: Draw
+
+    @property
+    def caption(self) -> str:
+        """What it shows and how to read it: the text of its function's docstring."""
+        text = inspect.getdoc(self.draw) or self.title
+        return " ".join(text.split("\n\nParameters")[0].split())
+
+    def __call__(self, frame: pd.DataFrame) -> MatplotlibFigure:
+        """Draw it, after a check that the frame has the columns."""
+        missing = [name for name in self.needs if name not in frame.columns]
+        if missing:
+            raise UserError(f"figure {self.name}: the frame lacks {', '.join(missing)}")
+        if frame.empty:
+            raise UserError(f"figure {self.name}: the frame has no row")
+        return self.draw(frame)
+
+
+_FOUND: dict[str, FigureSpec] = {}
+
+
+def figure(
+    title: str,
+    *,
+    table: str = "results",
+    needs: Sequence[str] = (),
+    varies: Sequence[str] = (),
+    studies: Sequence[str] = (),
+    one_run_for_each: Sequence[str] = (),
+) -> Callable[[Draw], Draw]:
+    """Put a function on the list; a decorator. Arguments: see `FigureSpec`."""
+    if table not in TABLES:
+        raise unknown_choice("table", table, TABLES)
+
+    def register(function: Draw) -> Draw:
+        from mbexp.figures.style import with_style
+
+        name = function.__name__
+        if name in _FOUND and inspect.getmodule(_FOUND[name].draw) is not inspect.getmodule(function):
+            raise ValueError(f"two figures are called {name}")
+        drawn = with_style(function)
+        _FOUND[name] = FigureSpec(
+            name, title, table, tuple(needs), tuple(varies), tuple(studies), tuple(one_run_for_each), drawn
+        )
+        return drawn
+
+    return register
+
+
+@functools.cache
+def _load_all() -> None:
+    import mbexp.figures
+
+    for module in sorted(module.name for module in pkgutil.iter_modules(mbexp.figures.__path__)):
+        if not module.startswith("_"):
+            importlib.import_module(f"mbexp.figures.{module}")
+
+
+def figures() -> dict[str, FigureSpec]:
+    """Return every figure by name, in the order of the modules and of the functions in them."""
+    _load_all()
+    return dict(_FOUND)
+
+
+def find_figure(name: str) -> FigureSpec:
+    """Return one figure.
+
+    Raises
+    ------
+    UserError
+        If there is none of that name.
+    """
+    found = figures()
+    if name not in found:
+        raise unknown_choice("figure", name, found)
+    return found[name]

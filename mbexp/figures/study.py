@@ -1,0 +1,210 @@
+"""Reads what a study or a single run has stored, and gives each figure the tidy frame it asks for."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbexp.errors import UserError
+from mbexp.figures.aggregate import configuration_keys, swept
+from mbexp.figures.labels import setting_label
+from mbexp.figures.registry import FigureSpec, figures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_RUNS = 8  # that one figure shows from inside
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """A folder of stored results: a study or sweep (docs/sweeps.md), or one run.
+
+    Attributes
+    ----------
+    folder : Path
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        return str(self.info.get("name") or self.folder.resolve().name)
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """Return ``study.json``; empty for a single run."""
+        path = self.folder / "study.json"
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return values
+
+    @property
+    def is_single_run(self) -> bool:
+        """Whether the folder is that of one run."""
+        return not (self.folder / "results.parquet").is_file()
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """Return one row a run and seed, with ``run``, every swept key, ``scheduler`` and every metric."""
+        import pandas as pd
+
+        if self.is_single_run:
+            return self._single_run()
+        by_seed = self.folder / "replications.parquet"
+        table = pd.read_parquet(by_seed if by_seed.is_file() else self.folder / "results.parquet")
+        if table.empty:
+            raise UserError(f"{self.folder}: its table has no run")
+        return table
+
+    def table(self, name: str) -> pd.DataFrame | None:
+        """Return ``best.csv`` or ``verdicts.csv``, None where the study has none."""
+        import pandas as pd
+
+        path = self.folder / f"{name}.csv"
+        return pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else None
+
+    def run_folder(self, run: str) -> Path:
+        """Return the folder of a run."""
+        return self.folder if self.is_single_run else self.folder / run
+
+    def config(self, run: str) -> dict[str, Any]:
+        """Return the resolved configuration of a run, by dotted names."""
+        return _flat_config(self.run_folder(run) / "config.yaml")
+
+    def with_keys(self, frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+        """Return the frame with those of `names` it lacks that are keys of the runs' configurations."""
+        lacking = [name for name in names if name not in frame.columns and name in configuration_keys()]
+        if not lacking:
+            return frame
+        values = [self.config(run) for run in frame["run"]]
+        return frame.assign(**{name: [config.get(name) for config in values] for name in lacking})
+
+    def why_not(self, spec: FigureSpec) -> str:
+        """Return why a figure cannot be drawn of this study, or an empty string."""
+        frame = self.results
+        if spec.studies and self.name not in spec.studies:
+            return f"it is of the study {' or '.join(spec.studies)}"
+        constant = [
+            names
+            for names in spec.varies
+            if not any(name in frame.columns and frame[name].nunique() > 1 for name in names.split(" or "))
+        ]
+        if constant:
+            return f"{', '.join(constant)} does not vary"
+        if spec.table == "results":
+            lacking = [name for name in spec.needs if name not in frame.columns and name not in configuration_keys()]
+            return f"the table lacks {', '.join(lacking)}" if lacking else ""
+        if not any((self.run_folder(run) / f"{spec.table}.parquet").is_file() for run in frame["run"]):
+            return f"no run stored {spec.table}.parquet (output.{spec.table}=true stores it)"
+        return ""
+
+    def frame(self, spec: FigureSpec) -> pd.DataFrame:
+        """Return the frame of a figure.
+
+        Raises
+        ------
+        UserError
+            Saying why it cannot be drawn.
+        """
+        reason = self.why_not(spec)
+        if reason:
+            raise UserError(f"figure {spec.name}: not of {self.folder}: {reason}")
+        frame = self._inside(spec) if spec.table != "results" else self.with_keys(self.results, spec.needs)
+        target = self.info.get("target_pct") or self.config(str(self.results["run"].iloc[0])).get("study.target_pct")
+        if target is not None:
+            frame.attrs["target_pct"] = float(target)
+        return frame
+
+    def drawable(self) -> list[FigureSpec]:
+        """Return the figures that say something about this study."""
+        return [spec for spec in figures().values() if not self.why_not(spec)]
+
+    def _single_run(self) -> pd.DataFrame:
+        import pandas as pd
+
+        path = self.folder / "summary.json"
+        if not path.is_file():
+            raise UserError(
+                f"{self.folder}: neither results.parquet of a study nor summary.json of a run; "
+                f"`python -m mbexp -cn {self.folder.name}` makes a study's"
+            )
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values.pop("warnings", None)
+        config = _flat_config(self.folder / "config.yaml")
+        head = {"run": self.folder.name, "scheduler": config["scheduler.name"], "num_gpus": config["num_gpus"]}
+        head |= {"k_bins": config["k_bins"], "num_requests": config["num_requests"], "seed": config["seed"]}
+        values["num_bins"] = values.pop("bins", None)
+        return pd.DataFrame([head | values])
+
+    def _inside(self, spec: FigureSpec) -> pd.DataFrame:
+        """Return the batches or requests of one run for each setting of the first column that varies."""
+        import pandas as pd
+        import pyarrow.parquet as parquet
+
+        runs, by, note = self._typical_runs(spec)
+        parts = []
+        for _, row in runs.iterrows():
+            path = self.run_folder(str(row["run"])) / f"{spec.table}.parquet"
+            stored = parquet.read_schema(path).names
+            part = parquet.read_table(path, columns=[name for name in spec.needs if name in stored]).to_pandas()
+            label = setting_label(by, [row[name] for name in by]) or str(row["scheduler"])
+            columns = {"run": row["run"], "label": label, "scheduler": row["scheduler"]}
+            columns |= {name: row[name] for name in spec.needs if name in row.index and name not in part.columns}
+            columns |= {
+                name: self.config(str(row["run"])).get(name)
+                for name in spec.needs
+                if name not in columns and name not in part.columns
+            }
+            parts.append(part.assign(**columns))
+        frame = pd.concat(parts, ignore_index=True)
+        frame.attrs["note"] = note
+        return frame
+
+    def _typical_runs(self, spec: FigureSpec) -> tuple[pd.DataFrame, list[str], str]:
+        """Return the runs to look into, the column that tells them apart, and a note on what they share.
+
+        Other swept keys are held at the most requests and the middle of their values, seeds at the first.
+        """
+        frame = self.results
+        has = [(self.run_folder(run) / f"{spec.table}.parquet").is_file() for run in frame["run"]]
+        frame = frame[has]
+        by = [name for name in spec.one_run_for_each if name in frame.columns and frame[name].nunique() > 1][:1]
+        held = {}
+        for name in swept(frame, leave_out=by):
+            values = sorted(frame[name].dropna().unique(), key=lambda value: (isinstance(value, str), value))
+            counts = [int((frame[name] == value).sum()) for value in values]
+            place = len(values) - 1 if name == "num_requests" else (len(values) - 1) // 2
+            # a value that only some settings have (K of a scheduler without bins) is passed over
+            value = values[place] if counts[place] == max(counts) else values[counts.index(max(counts))]
+            kept = frame[frame[name] == value]
+            if not by or kept[by[0]].nunique() == frame[by[0]].nunique():
+                held[name] = value
+                frame = kept
+        keep = frame.sort_values("seed", kind="stable") if "seed" in frame.columns else frame
+        keep = keep.drop_duplicates(by) if by else keep.head(1)
+        keep = keep.sort_values(by, kind="stable").head(MOST_RUNS) if by else keep
+        note = setting_label(list(held), list(held.values()))
+        return keep, by, f"at {note}" if note else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _flat_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C form is several times faster
+    if not path.is_file():
+        raise UserError(f"{path}: missing; the run folder is not whole")
+    with path.open(encoding="utf-8") as file:
+        return dict(_flatten(yaml.load(file, Loader=loader)))
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        pairs += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return pairs
