@@ -1,7 +1,7 @@
 """Converted copies of traces, so that a file is parsed and a long trace generated only once.
 
-Copies live in `mbexp.paths.cache_dir` (``MBEXP_CACHE=off`` keeps none). They may be deleted at any time. Nothing here raises: a copy that is missing, damaged or cannot be written is done
-without.
+Copies live in `mbexp.paths.cache_dir` (``MBEXP_CACHE=off`` keeps none) and may be deleted at any time. Nothing here
+raises: a copy that is missing, damaged or cannot be written is done without.
 """
 
 from __future__ import annotations
@@ -135,13 +135,14 @@ def _load_array(folder: Path, name: str, expected: list[Any]) -> Array:
     return array
 
 
-def _checksum(array: Array) -> int:
-    """Return a sum that a flipped or missing byte changes; several GB/s, against chance and not against intent."""
+def _checksum(array: Array) -> str:
+    """Return sums that a flipped or missing byte changes; several GB/s, against chance and not against intent."""
     data = np.ascontiguousarray(array).view(np.uint8)
     whole = len(data) // 8 * 8
     words = data[:whole].view(np.uint64)
-    total = int(words.sum(dtype=np.uint64)) + int(np.bitwise_xor.reduce(words)) * 3 if whole else 0
-    return (total + int.from_bytes(data[whole:].tobytes(), "little") * 5) % (1 << 64)
+    total = int(words.sum(dtype=np.uint64)) if whole else 0
+    parity = int(np.bitwise_xor.reduce(words)) if whole else 0
+    return f"{total:x} {parity:x} {data[whole:].tobytes().hex()}"
 
 
 def _write_aside(path: Path, content: bytes) -> None:

@@ -92,15 +92,15 @@ def _header(path: Path, columns: Sequence[Column]) -> tuple[list[str], list[Colu
     lines = first_lines(path, 1)
     if not lines:
         raise UserError(f"{path}: is empty")
-    if not lines[0].strip():
-        raise UserError(f"{path} line 1: is blank; the names of the columns are expected there")
     try:
         text = lines[0].decode("utf-8-sig")
-        header = [name.strip() for name in next(csv.reader([text]), [])]
+        header = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
     except UnicodeDecodeError:
         raise UserError(f"{path} line 1: is not UTF-8 text") from None
     except csv.Error as error:
         raise UserError(f"{path} line 1: the header cannot be read ({error})") from None
+    if not any(header):
+        raise UserError(f"{path} line 1: is blank; the names of the columns are expected there")
     present = [column for column in columns if column.name in header]
     for column in columns:
         if header.count(column.name) > 1:
