@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mbexp.figures.style import panels, with_style
 from mbexp.fit.points import Points
 from mbexp.fit.robust import Fit
 
@@ -13,46 +14,52 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = {"prefill": "^", "decode": "s", "static": "o"}
+NOT_FITTED = 0.45  # opacity
 WORDS = {"prefill": "prefill", "decode": "decode step", "static": "static batch"}
 
 
+@with_style
 def residual_figure(fits: list[Fit], points: Points) -> Figure:
-    """Return a figure of predicted / measured - 1 against the measured time; colour is the batch size."""
+    """Return a figure of predicted / given time - 1 against the given time; colour is the batch size."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(3.4 * len(fits) + 1.2, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(fits), squeeze=False)[0]
+    figure, axes = panels(len(fits), extra_width=0.9)
     norm = LogNorm(max(0.5, points.batch_size.min()), max(2.0, points.batch_size.max()))
     seen = set()
-    for panel, fit in zip(panels, fits, strict=True):
+    for panel, fit in zip(axes, fits, strict=True):
         for phase, marker in MARKERS.items():
             here = (points.phase == phase) & np.isfinite(fit.residual_pct)
             for fitted in (True, False):
                 rows = here & (fit.rows == fitted)
                 if rows.any():
                     seen.add((phase, fitted))
-                    colors = {"c": points.batch_size[rows], "cmap": "viridis", "norm": norm}
-                    panel.scatter(points.seconds[rows], fit.residual_pct[rows], s=22, marker=marker, linewidths=0.9,
-                                  alpha=1.0 if fitted else 0.45, **colors)  # fmt: skip
+                    panel.scatter(
+                        points.seconds[rows],
+                        fit.residual_pct[rows],
+                        s=20,
+                        marker=marker,
+                        alpha=1.0 if fitted else NOT_FITTED,
+                        c=points.batch_size[rows],
+                        cmap="viridis",
+                        norm=norm,
+                    )
         panel.axhline(0, color="0.3", linewidth=0.8)
         panel.set_xscale("log")
         shown = np.abs(fit.residual_pct[np.isfinite(fit.residual_pct)])
         limit = max(5.0, 1.15 * float(shown.max()))
         panel.set_ylim(-limit, limit)
-        panel.set_title(f"{fit.form.kind}: median {np.median(shown):.1f} %, worst {shown.max():.1f} %", fontsize=10)
+        panel.set_title(f"{fit.form.kind}: median {np.median(shown):.1f} %, worst {shown.max():.1f} %")
         panel.set_xlabel("time of the point (s)")
-        panel.grid(alpha=0.25)
-    panels[0].set_ylabel("predicted / given time - 1 (%)")
+    axes[0].set_ylabel("predicted / given time - 1 (%)")
     handles = [
-        Line2D([], [], color="0.35", marker=MARKERS[phase], linestyle="", alpha=1.0 if fitted else 0.45,
+        Line2D([], [], color="0.35", marker=MARKERS[phase], linestyle="", alpha=1.0 if fitted else NOT_FITTED,
                label=WORDS[phase] + ("" if fitted else " (not fitted)"))
         for phase, fitted in sorted(seen, reverse=True)
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=panels, label="batch size")
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="batch size")
     sizes = np.unique(points.batch_size)
     bar.set_ticks(sizes.tolist(), labels=[f"{size:g}" for size in sizes])
     bar.minorticks_off()

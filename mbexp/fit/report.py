@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -108,28 +105,18 @@ def write(folder: Path, text: str, configs: dict[str, str], figure: Any, fits: l
     UserError
         If the folder exists and is not to be overwritten, or cannot be written.
     """
+    from mbexp.figures.style import save
+    from mbexp.store import complete_folder
+
     if folder.exists() and not overwrite:
         raise UserError(f"{folder}: exists; choose another --name or --out, or pass --overwrite")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    try:
-        aside.chmod(0o755)
+    with complete_folder(folder, overwrite) as aside:
         (aside / "gpu").mkdir()
         for name, config in configs.items():
             (aside / "gpu" / f"{name}.yaml").write_text(config, encoding="utf-8")
         (aside / "fit.txt").write_text(text + "\n", encoding="utf-8")
         (aside / "fit.json").write_text(json.dumps([_plain(fit) for fit in fits], indent=1) + "\n", encoding="utf-8")
-        figure.savefig(aside / "residuals.png", dpi=150)
-        figure.savefig(aside / "residuals.pdf")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+        save(figure, aside, "residuals")
 
 
 def _errors_line(name: str, fitted: Errors, left_out: Errors | None) -> str:

@@ -173,7 +173,9 @@ def _minimize(form: LawForm, points: Points, free: npt.NDArray[np.bool_]) -> tup
         found = search(found, loss="soft_l1", f_scale=BEND * scale)[1]
         scale = _spread(relative(found))
     theta = assumed.copy()
-    theta[free] = found
+    # The search stays a hair inside its bounds.
+    found = np.where(found - low < 1e-9 * assumed[free], low, found)
+    theta[free] = np.where(high - found < 1e-9, high, found)
     return theta, scale
 
 
