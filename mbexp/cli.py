@@ -13,6 +13,7 @@ from mbexp.config import all_defaults, load_config
 from mbexp.errors import UserError
 from mbexp.messages import explain
 from mbexp.paths import config_dir
+from mbexp.sweep import sweeper
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
 ConfigStore.instance().store(name="all_keys", node=all_defaults())
+sweeper.register()
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")

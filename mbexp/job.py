@@ -14,13 +14,14 @@ def run_and_store(config: Config) -> Path:
     """Run `config`, write its folder under `config.output.dir` and print a short table; return the folder."""
     began = time.perf_counter()
     say_if_compiling()
+    from mbexp.replications import run_replications
     from mbexp.run import run
     from mbexp.store import command_line, new_folder, run_key, save
 
-    result = run(config)
+    result, summaries = run_replications(config, run)
     lines = report(result)
     folder = new_folder(Path(config.output.dir), config, run_key(config, result.trace.sha256))
-    save(result, folder, command_line(), "\n".join(lines) + "\n")
+    save(result, folder, command_line(), "\n".join(lines) + "\n", replications=summaries)
     print("\n".join(lines))
     print(f"stored in {folder}  ({time.perf_counter() - began:.2f} s in all)")
     sys.stdout.flush()

@@ -47,6 +47,11 @@ def load_object(where: str, dotted: str) -> Any:
     return getattr(module, name)
 
 
+def source_file(where: str, dotted: str) -> str:
+    """Return the file of the module in which `dotted` stands, without running it."""
+    return _source_of(where, dotted, dotted.rpartition(".")[0])
+
+
 def _source_of(where: str, dotted: str, module_name: str) -> str:
     path: list[str] | None = [*sys.path, os.getcwd()]
     spec = None

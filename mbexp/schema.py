@@ -76,6 +76,18 @@ def known_keys(cls: type, prefix: str = "") -> list[str]:
     return names
 
 
+def dotted_paths(config: Any, prefix: str = "") -> dict[str, str]:
+    """Return the keys of a built dataclass that name something of the user's by a dotted path, with that path."""
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= dotted_paths(value, f"{prefix}{field.name}.")
+        elif field.metadata.get("dotted") and "." in str(value):
+            found[prefix + field.name] = value
+    return found
+
+
 @functools.cache
 def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)

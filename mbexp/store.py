@@ -10,21 +10,23 @@ import json
 import math
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbexp.config import Config
 from mbexp.errors import UserError
-from mbexp.run import Result
-from mbexp.tables import batches_table, requests_table
+from mbexp.schema import dotted_paths
 from mbexp.version import RESULTS_VERSION, __version__
+
+if TYPE_CHECKING:
+    from mbexp.run import Result
 
 REQUESTS_BY_DEFAULT = 1_000_000  # up to this many, requests.parquet is stored unless the config says otherwise
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "scipy")
@@ -39,8 +41,20 @@ def run_key(config: Config, trace_sha256: str) -> str:
     for key in ("output", "study", "force"):
         values.pop(key)
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
-    text = json.dumps([RESULTS_VERSION, trace_sha256, values], sort_keys=True)
+    text = json.dumps([RESULTS_VERSION, trace_sha256, values, *_named_files(config)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _named_files(config: Config) -> list[str]:
+    """Return hashes of the files that a configuration names besides the trace: a latency grid, a user's own rules."""
+    from mbexp.plugins import source_file
+
+    files = [Path(source_file(key, name)) for key, name in dotted_paths(config).items()]
+    if config.gpu.law.path is not None:
+        from mbexp.hardware.grid import find_grid
+
+        files.append(find_grid(config.gpu.law.path))
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 def new_folder(parent: Path, config: Config, key: str) -> Path:
@@ -49,11 +63,28 @@ def new_folder(parent: Path, config: Config, key: str) -> Path:
     return parent / f"{stamp}_{config.scheduler.name}_{key}"
 
 
-def save(result: Result, folder: Path, command: list[str], log: str = "") -> Path:
+def save(
+    result: Result,
+    folder: Path,
+    command: list[str],
+    log: str = "",
+    overrides: Sequence[str] | None = None,
+    replications: Sequence[dict[str, Any]] = (),
+    replace: bool = False,
+) -> Path:
     """Write a run folder, aside first and renamed when complete.
 
     Holds ``summary.json``, ``batches.parquet``, ``requests.parquet`` (see `OutputConfig`), ``config.yaml``,
-    ``provenance.json`` and ``run.log``.
+    ``provenance.json`` and ``run.log``; of a run with replications the tables are those of its first seed.
+
+    Parameters
+    ----------
+    overrides
+        What makes the run a point of its sweep, written to ``overrides.yaml``.
+    replications
+        Summary of each seed, written to ``replications.parquet`` where there are several.
+    replace
+        Whether a folder of that name gives way; otherwise it stays, since the same key means the same results.
 
     Raises
     ------
@@ -62,15 +93,22 @@ def save(result: Result, folder: Path, command: list[str], log: str = "") -> Pat
     """
     import pyarrow.parquet as parquet
 
+    from mbexp.tables import batches_table, replications_table, requests_table
+
     output = result.config.output
     keep_requests = len(result.trace) <= REQUESTS_BY_DEFAULT if output.requests is None else output.requests
-    with complete_folder(folder) as aside:
+    with complete_folder(folder, replace) as aside:
         write_json(aside / "summary.json", {**result.summary, "warnings": "\n".join(result.warnings)})
         if output.batches:
             parquet.write_table(batches_table(result.records), aside / "batches.parquet", compression="zstd")
         if keep_requests:
             table = requests_table(result.records, result.trace)
             parquet.write_table(table, aside / "requests.parquet", compression="zstd")
+        if len(replications) > 1:
+            parquet.write_table(replications_table(replications), aside / "replications.parquet")
+        if overrides is not None:
+            lines = json.dumps(list(overrides), indent=0, ensure_ascii=False)  # JSON is YAML too
+            (aside / "overrides.yaml").write_text(lines + "\n", encoding="utf-8")
         (aside / "config.yaml").write_text(to_yaml(result.config), encoding="utf-8")
         write_json(aside / "provenance.json", provenance(result, command))
         (aside / "run.log").write_text(log, encoding="utf-8")
@@ -78,19 +116,18 @@ def save(result: Result, folder: Path, command: list[str], log: str = "") -> Pat
 
 
 @contextmanager
-def complete_folder(folder: Path) -> Iterator[Path]:
+def complete_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
     """Give a folder to write in, and make it `folder` only when the block ends well; otherwise leave nothing behind.
 
-    Where `folder` has come into being in the meantime, it is kept: the same key means the same results.
+    Where there is such a folder already, it is kept (the same key means the same results) unless `replace` is set.
     """
+    aside = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    except OSError as error:
-        raise UserError(f"output.dir={folder.parent}: cannot write there ({error.strerror})") from error
-    try:
+        try:
+            aside.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"output.dir={folder.parent}: cannot write there ({error.strerror})") from error
         yield aside
-        aside.chmod(0o755)
         try:
             os.rename(aside, folder)
         except OSError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mbexp.arrow import column, list_column, text_column
 from mbexp.simulator.records import Records
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def batches_table(records: Records) -> pa.Table:
         "total_tokens": prompt_sum + output_sum,
         "kv_overflow": prompt_sum + output_sum > records.kv_capacity_tokens,
     }
-    return pa.table({name: np.ascontiguousarray(column) for name, column in columns.items()})
+    return pa.table({name: column(values) for name, values in columns.items()})
 
 
 def requests_table(records: Records, trace: Trace) -> pa.Table:
@@ -72,29 +74,38 @@ def requests_table(records: Records, trace: Trace) -> pa.Table:
         "first_token_s": start_s + rows["first_token_s"][served_by],
         "finish_s": rows["finish_s"][served_by],
     }
-    everything = {
+    everything: dict[str, np.ndarray] = {
         "request": np.arange(len(trace), dtype=np.int32),
         "arrival_s": trace.arrival_s,
         "prompt_tokens": trace.prompt_tokens,
         "output_tokens": trace.output_tokens,
     }
-    columns = {name: pa.array(column) for name, column in everything.items()}
-    for name, column in served.items():
-        columns[name] = pa.array(column) if records.accepted is None else _spread(column, records.accepted, len(trace))
+    columns = {name: column(values) for name, values in everything.items()}
+    for name, values in served.items():
+        columns[name] = column(values) if records.accepted is None else _spread(values, records.accepted, len(trace))
     columns["status"] = _status(records, len(trace))
-    for name, extra in trace.extra.items():
-        columns.setdefault(name, pa.array(extra))
+    for name, values in trace.extra.items():
+        columns.setdefault(name, column(values))
     return pa.table(columns)
 
 
-def _spread(column: np.ndarray, places: np.ndarray, length: int) -> pa.Array:
+def replications_table(summaries: Sequence[dict[str, Any]]) -> pa.Table:
+    """Return one row a seed: ``seed`` and every metric of its summary, NaN as null."""
     import pyarrow as pa
 
-    full = np.zeros(length, column.dtype)
+    plain = {
+        name: [None if isinstance(each[name], float) and np.isnan(each[name]) else each[name] for each in summaries]
+        for name in summaries[0]
+    }
+    return pa.table({name: list_column(values) for name, values in plain.items()})
+
+
+def _spread(values: np.ndarray, places: np.ndarray, length: int) -> pa.Array:
+    full = np.zeros(length, values.dtype)
     missing = np.ones(length, bool)
-    full[places] = column
+    full[places] = values
     missing[places] = False
-    return pa.array(full, mask=missing)
+    return column(full, missing)
 
 
 def _status(records: Records, length: int) -> pa.Array:
@@ -104,4 +115,4 @@ def _status(records: Records, length: int) -> pa.Array:
     code = np.zeros(length, np.int8)
     for number, places in enumerate(records.rejected.values(), start=1):
         code[places] = number
-    return pa.DictionaryArray.from_arrays(pa.array(code), pa.array(names))
+    return pa.DictionaryArray.from_arrays(column(code), text_column(names))

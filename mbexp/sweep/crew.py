@@ -1,0 +1,55 @@
+"""Who makes the runs of a sweep: the Hydra launcher that the configuration names, and how it divides the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from mbexp.sweep.engine import Crew
+from mbexp.sweep.points import Point
+from mbexp.sweep.worker import Job, Outcome
+
+LOCAL = "local"  # conf/hydra/launcher/local.yaml, the default: it may be told that a sweep is too small for it
+
+
+def crew_of(config: DictConfig, context: HydraContext, point: Point) -> Crew:
+    """Return who makes the runs under the launcher that `config` names.
+
+    Parameters
+    ----------
+    point
+        Any point of the sweep: jobs are composed with its overrides.
+    """
+
+    def launch(job: Job, jobs: int) -> Sequence[Outcome]:
+        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
+        returned = launcher.launch([list(point.overrides)] * jobs, initial_job_idx=0)
+        return [outcome for each in returned for outcome in each.return_value]
+
+    target = str(config.hydra.launcher.get("_target_"))
+    chosen = config.hydra.runtime.choices.get("hydra/launcher")
+    return Crew(launch, workers_of(target, config.hydra.launcher), point.config.study.runs_per_job, chosen == LOCAL)
+
+
+def workers_of(target: str, settings: Any) -> int:
+    """Return how many jobs a launcher runs side by side on this machine; 0 for one that sends them elsewhere."""
+    if target.endswith("BasicLauncher"):
+        return 1
+    if target.endswith("JoblibLauncher"):
+        jobs = int(settings.n_jobs)
+        return jobs if jobs > 0 else max(1, cores() + 1 + jobs)
+    if "submitit" in target and target.endswith("LocalLauncher"):
+        return cores()  # it would start every job at once
+    return 0
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,179 @@
+"""How a sweep ends: its tables, what the terminal shows of them, and one line about what failed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mbexp.errors import UserError
+from mbexp.sweep.best import VIOLATION, best_configurations, load_keys
+from mbexp.sweep.engine import Ending
+from mbexp.sweep.plan import Plan
+from mbexp.sweep.points import Point
+from mbexp.sweep.table import Row, rows_of, to_table, write_csv, write_table
+from mbexp.sweep.text import text_table
+from mbexp.sweep.verdicts import sides_key, verdicts
+
+TABLES = ("results.parquet", "results.csv", "replications.parquet", "replications.csv", "best.csv", "verdicts.csv")
+HEADLINES = (VIOLATION, "latency_p95_s", "throughput_requests_per_s", "goodput_requests_per_s", "gpu_utilization_pct")
+SHOWN_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command asked for.
+
+    Attributes
+    ----------
+    name : str
+    config_name : str
+    swept : list of str
+    points : list of Point
+    """
+
+    name: str
+    config_name: str
+    swept: list[str]
+    points: list[Point]
+
+
+def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list[Row]:
+    """Write the tables of a sweep, print what they say and return the best configurations, where asked for.
+
+    Raises
+    ------
+    UserError
+        One line, if a run failed or a table cannot be written.
+    KeyboardInterrupt
+        If the sweep was interrupted, when all is written.
+    """
+    study = asked.points[0].config.study
+    rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of)
+    _set_aside(plan.folder, plan.key_of)
+    best = best_configurations(rows, asked.swept, study.target_pct) if study.best else []
+    told = verdicts(by_seed, asked.swept)
+    if rows:
+        write_table(to_table(rows), plan.folder, "results")
+    if any(point.config.replications > 1 for point in asked.points) and by_seed:
+        halves = [name for name in to_table(by_seed).column_names if name.endswith("_half_width")]
+        write_table(to_table(by_seed).drop_columns(halves), plan.folder, "replications")
+    if best:
+        write_csv(to_table(best).drop_columns(["warnings"]), plan.folder / "best.csv")
+    if told:
+        write_csv(to_table(told).drop_columns(["warnings"]), plan.folder / "verdicts.csv")
+    _write_study(asked, plan, ending, wall_time_s)
+    for line in [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]:
+        print(line)
+    made = f"{ending.made} made, {ending.stored_before} stored before"
+    print(f"{len(rows)} rows of {len(plan.runs)} runs in {plan.folder}  ({made}; {wall_time_s:.1f} s)", flush=True)
+    if ending.interrupted:
+        raise KeyboardInterrupt
+    if ending.failed or ending.missing:
+        raise UserError(_what_failed(plan, ending))
+    return best
+
+
+def _results(rows: Sequence[Row], swept: Sequence[str]) -> list[str]:
+    if not 0 < len(rows) <= SHOWN_ROWS:
+        return []
+    return [*text_table(rows, [*(swept or ["scheduler"]), *HEADLINES]), ""]
+
+
+def _best(best: Sequence[Row], asked: Asked) -> list[str]:
+    if not best:
+        return []
+    study, sla = asked.points[0].config.study, asked.points[0].config.sla
+    head = f"Fewest GPUs with at most {study.target_pct:g} % of requests over {sla.request_s:g} s:"
+    columns = [*load_keys(asked.swept), "num_gpus", "k_bins", VIOLATION, "latency_p95_s", "throughput_requests_per_s"]
+    lines = [head, *text_table(best, [*columns, "meets_target"])]
+    short = sum(not row["meets_target"] for row in best)
+    if short:
+        lines.append(f"No configuration tried meets the target for {short} of {len(best)} loads: the lowest is shown.")
+    return [*lines, ""]
+
+
+def _verdicts(told: Sequence[Row], by_seed: Sequence[Row], asked: Asked) -> list[str]:
+    sides = sides_key(asked.swept)
+    if sides is None:
+        return []
+    if not told:
+        one_seed = len({row["seed"] for row in by_seed}) == 1 and len({row[sides] for row in by_seed}) > 1
+        return ["No verdict from one seed; replications=5 gives intervals and verdicts.", ""] if one_seed else []
+    settings = {json.dumps([row.get(key) for key in asked.swept], default=str) for row in told}
+    if len(settings) > 1:
+        return [f"{len(told)} verdicts over {len(settings)} settings are in verdicts.csv.", ""]
+    width = max(len(row["metric"]) for row in told)
+    return [f"{row['metric']:<{width}}  {row['verdict']}" for row in told] + [""]
+
+
+def _what_failed(plan: Plan, ending: Ending) -> str:
+    where = f"the same command makes {'them' if len(ending.failed) + ending.missing > 1 else 'it'} again"
+    if not ending.failed:
+        return f"{ending.missing} of {len(plan.runs)} runs are missing; {where}"
+    first = ending.failed[0]
+    overrides = next((" ".join(run.overrides) for run in plan.runs if run.key == first.key), first.key)
+    logs = [outcome.log for outcome in ending.failed if outcome.log]
+    log = f"; log: {logs[0]}" if len(logs) == 1 else f"; logs: {Path(logs[0]).parent}/<key>.log" if logs else ""
+    not_tried = f", {ending.missing} were not tried" if ending.missing else ""
+    return (
+        f"{len(ending.failed)} of {len(plan.runs)} runs failed{not_tried}; the first ({overrides}): {first.reason}"
+        f"{log}; {where}"
+    )
+
+
+def _set_aside(folder: Path, keys: Sequence[str]) -> None:
+    """Keep the tables of an earlier command that asked for runs that are not among these."""
+    try:
+        before = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        if set(before["runs"]) <= set(keys):
+            return
+        aside = folder / "earlier" / before["finished"].replace(":", "").replace("-", "")
+        aside.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    for name in (*TABLES, "study.json", "multirun.yaml"):
+        with contextlib.suppress(OSError):
+            os.replace(folder / name, aside / name)
+
+
+def _write_study(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> None:
+    from mbexp.store import git_state
+    from mbexp.version import RESULTS_VERSION, __version__
+
+    overrides = {run.key: list(run.overrides) for run in plan.runs}
+    values = {
+        "name": asked.name,
+        "config_name": asked.config_name,
+        "question": asked.points[0].config.study.question,
+        "command": plan.command,
+        "swept": asked.swept,
+        "points": len(asked.points),
+        "runs": list(dict.fromkeys(plan.key_of)),
+        "made": ending.made,
+        "stored_before": ending.stored_before,
+        "missing": ending.missing,
+        "interrupted": ending.interrupted,
+        "failures": [
+            {"run": each.key, "overrides": overrides.get(each.key, []), "reason": each.reason, "log": each.log}
+            for each in ending.failed
+        ],
+        "workers": ending.workers,
+        "wall_time_s": round(wall_time_s, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mbexp_version": __version__,
+        "results_version": RESULTS_VERSION,
+        "git": git_state(),
+    }
+    path = plan.folder / "study.json"
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); the runs are stored") from error

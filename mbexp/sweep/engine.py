@@ -1,0 +1,194 @@
+"""Makes the runs of a plan that are not stored yet, and survives what goes wrong on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mbexp.errors import UserError
+from mbexp.sweep.claims import abandoned, claim
+from mbexp.sweep.inputs import SharedInputs
+from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, requests_of, stored, write_plan
+from mbexp.sweep.progress import Progress
+from mbexp.sweep.worker import Job, Outcome, has_failed, make_runs, write_failure
+
+Launch = Callable[[Job, int], Sequence[Outcome]]
+
+DIED = "the process that made it died (killed, or out of memory)"
+# Rough costs on one core, to tell when worker processes are worth starting.
+WORKERS_START_S = 4.0
+RUN_S = 0.03
+REQUEST_S = 1e-6
+
+
+@dataclass
+class Ending:
+    """How a sweep ended.
+
+    Attributes
+    ----------
+    made, stored_before : int
+        Runs made now, and those that were there.
+    failed : list of Outcome
+    missing : int
+        Runs neither made nor failed: the sweep was cut short.
+    interrupted : bool
+    workers : int
+        Processes that made runs; 1 where this one did.
+    """
+
+    made: int = 0
+    stored_before: int = 0
+    failed: list[Outcome] = field(default_factory=list)
+    missing: int = 0
+    interrupted: bool = False
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who makes the runs.
+
+    Attributes
+    ----------
+    launch : callable
+        Starts the jobs of a `Job` through a Hydra launcher and returns the failures when all have ended.
+    workers : int
+        Jobs that run side by side here; 0 where the launcher sends jobs elsewhere.
+    runs_per_job : int
+        Size of a job that is sent elsewhere.
+    may_stay : bool
+        Whether a small sweep may be made in this process instead.
+    """
+
+    launch: Launch
+    workers: int
+    runs_per_job: int = 1
+    may_stay: bool = False
+
+
+def execute(plan: Plan, crew: Crew, inputs: SharedInputs) -> Ending:
+    """Make every run of `plan` that is not stored."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    sweep_up(plan.folder)
+    plan_file = write_plan(plan)
+    since = plan_file.stat().st_mtime_ns
+    newer_than = since if plan.force else None
+    places = [place for place, run in enumerate(plan.runs) if not stored(plan.folder, run.key, newer_than)]
+    ending = Ending(stored_before=len(plan.runs) - len(places))
+    weights = {plan.runs[place].key: RUN_S / REQUEST_S + requests_of(plan.runs[place]) for place in places}
+    outcomes: list[Outcome] = []
+    try:
+        if places:
+            with terminated_is_interrupted(), Progress(plan.folder, weights, newer_than, since):
+                ending.workers = _make(plan, plan_file, places, crew, inputs, outcomes)
+    except KeyboardInterrupt:
+        ending.interrupted = True
+    finally:
+        with contextlib.suppress(OSError):
+            plan_file.unlink()
+        sweep_up(plan.folder)
+    left = [plan.runs[place] for place in places if not stored(plan.folder, plan.runs[place].key, newer_than)]
+    told = {outcome.key: outcome for outcome in outcomes}
+    for run in left:
+        log = plan.folder / FAILED / f"{run.key}.log"
+        if run.key in told:
+            ending.failed.append(told[run.key])
+        elif log.is_file() and log.stat().st_mtime_ns >= since:
+            ending.failed.append(Outcome(run.key, log.read_text(encoding="utf-8").split("\n")[0], str(log)))
+    ending.missing = len(left) - len(ending.failed)
+    ending.made = len(places) - len(left)
+    return ending
+
+
+def sweep_up(folder: Path) -> None:
+    """Remove what interrupted runs left half-written, unless someone is at work on them."""
+    for path in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError), claim(folder / CLAIMS / path.name.split(".")[1]) as mine:
+            if mine:
+                shutil.rmtree(path, ignore_errors=True)
+    for name in (CLAIMS, WORK, FAILED):
+        with contextlib.suppress(OSError):
+            (folder / name).rmdir()  # only when empty
+
+
+@contextlib.contextmanager
+def terminated_is_interrupted() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C for the length of the block, so that workers are ended and tables are written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def worth_workers(plan: Plan, places: Sequence[int], workers: int) -> bool:
+    """Whether a sweep is long enough for worker processes to make up for the time they take to start."""
+    runs = [plan.runs[place] for place in places]
+    alone_s = sum(RUN_S * run.config.replications + REQUEST_S * requests_of(run) for run in runs)
+    return alone_s * (1 - 1 / min(workers, len(runs))) > WORKERS_START_S if workers > 1 and runs else False
+
+
+def _make(
+    plan: Plan, plan_file: Path, places: list[int], crew: Crew, inputs: SharedInputs, outcomes: list[Outcome]
+) -> int:
+    """Make the runs at `places`; put failures into `outcomes` as they are known. Return how many processes did it."""
+    if crew.may_stay and not worth_workers(plan, places, crew.workers):
+        outcomes += make_runs(plan, places, plan_file, inputs)
+        return 1
+    newer_than = plan_file.stat().st_mtime_ns if plan.force else None
+    parent = os.getpid() if crew.workers else None
+    jobs = min(crew.workers or math.ceil(len(places) / crew.runs_per_job), len(places))
+    # Neighbours share a trace; dealt out in turn, every worker gets its part of the long ones.
+    shares = [places[first::jobs] for first in range(jobs)] if crew.workers else _chunks(places, crew.runs_per_job)
+    while places:
+        error: Exception | None = None
+        try:
+            outcomes += crew.launch(Job(plan_file, shares, bool(crew.workers), parent), len(shares))
+        except Exception as caught:  # a worker died, or the launcher cannot start any
+            error = caught
+        suspects = set(abandoned(plan.folder / CLAIMS)) if error else set()
+        before = len(places)
+        failed = {outcome.key for outcome in outcomes}
+        places = [
+            place
+            for place in places
+            if plan.runs[place].key not in failed
+            and not stored(plan.folder, plan.runs[place].key, newer_than)
+            and not has_failed(plan.folder, plan.runs[place].key, plan_file)
+        ]
+        if error is None:
+            break
+        alone = [place for place in places if plan.runs[place].key in suspects]
+        if not alone and len(places) == before:
+            raise UserError(f"hydra/launcher: {type(error).__name__}: {error}") from error
+        for place in alone:  # one by one, to tell which of them it was
+            try:
+                outcomes += crew.launch(Job(plan_file, [[place]], False, parent), 1)
+            except Exception:
+                run = plan.runs[place]
+                log = plan.folder / FAILED / f"{run.key}.log"
+                outcomes.append(Outcome(run.key, DIED, str(log) if write_failure(log, run, DIED) else ""))
+                abandoned(plan.folder / CLAIMS)
+        places = [place for place in places if place not in alone]
+        shares = [part for part in (places[first::jobs] for first in range(jobs)) if part]
+    return jobs
+
+
+def _chunks(places: list[int], size: int) -> list[list[int]]:
+    return [places[first : first + size] for first in range(0, len(places), size)]

@@ -1,0 +1,136 @@
+"""From points to runs: each run's key, which of them are stored already, and a file that tells workers what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mbexp.config import Config, load_config
+from mbexp.errors import UserError
+from mbexp.sweep.inputs import SharedInputs, trace_request, trace_sha256
+from mbexp.sweep.points import Point
+
+WORK = ".work"  # what a sweep needs while it runs: its plan, and
+CLAIMS = f"{WORK}/claims"
+FAILED = "failed"
+WHOLE_TRACE = 2_000_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep.
+
+    Attributes
+    ----------
+    key : str
+        Name of its folder.
+    overrides : tuple of str
+    config : Config
+    trace_sha256 : str
+        Hash of the requests that it is to meet.
+    """
+
+    key: str
+    overrides: tuple[str, ...]
+    config: Config
+    trace_sha256: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep has to do.
+
+    Attributes
+    ----------
+    folder : Path
+        The sweep's.
+    runs : list of Run
+        Distinct runs, those that meet the same requests and bins beside one another.
+    key_of : list of str
+        Run of each point, in the order of the points.
+    force : bool
+    command : list of str
+    """
+
+    folder: Path
+    runs: list[Run]
+    key_of: list[str]
+    force: bool
+    command: list[str]
+
+
+def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[str], inputs: SharedInputs) -> Plan:
+    """Return the distinct runs of `points` in the order in which they share most."""
+    from mbexp.store import run_key
+
+    runs: dict[str, tuple[tuple[str, ...], Run]] = {}
+    key_of = []
+    hashes: dict[str, str] = {}
+    for point in points:
+        request = trace_request(point.config)
+        if request not in hashes:
+            hashes[request] = trace_sha256(point.config, inputs)
+        key = run_key(point.config, hashes[request])
+        key_of.append(key)
+        if key not in runs:
+            bins = json.dumps([dataclasses.asdict(point.config.predictor), dataclasses.asdict(point.config.bins)])
+            runs[key] = (request, bins), Run(key, point.overrides, point.config, hashes[request])
+    order: dict[tuple[str, ...], int] = {}
+    for shared, _ in runs.values():
+        order.setdefault(shared[:1], len(order))
+        order.setdefault(shared, len(order))
+    # The longest first, so that no worker is left alone with one at the end.
+    ordered = sorted(runs.values(), key=lambda item: (-requests_of(item[1]), order[item[0][:1]], order[item[0]]))
+    return Plan(folder, [run for _, run in ordered], key_of, force, command)
+
+
+def requests_of(run: Run) -> int:
+    """Return how many requests a run simulates; where it takes the whole trace, a guess on the high side."""
+    return (run.config.num_requests or WHOLE_TRACE) * run.config.replications
+
+
+def write_plan(plan: Plan) -> Path:
+    """Write `plan` where workers can read it; return the file. It is the caller's to remove."""
+    path = plan.folder / WORK / f"plan-{os.getpid()}.json"
+    lines = [
+        {"key": run.key, "overrides": run.overrides, "config": _values(run.config), "trace_sha256": run.trace_sha256}
+        for run in plan.runs
+    ]
+    values = {"force": plan.force, "command": plan.command, "key_of": plan.key_of, "runs": lines}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values), encoding="utf-8")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise UserError(f"output.dir={plan.folder.parent}: cannot write there ({error.strerror or error})") from error
+    return path
+
+
+def read_plan(path: Path) -> Plan:
+    """Return what `write_plan` wrote."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    runs = [
+        Run(line["key"], tuple(line["overrides"]), load_config(line["config"]), line["trace_sha256"])
+        for line in values["runs"]
+    ]
+    return Plan(path.parent.parent, runs, values["key_of"], values["force"], values["command"])
+
+
+def stored(folder: Path, key: str, newer_than_ns: int | None = None) -> bool:
+    """Whether a run is stored, and, where `newer_than_ns` is given, since then."""
+    try:
+        status = (folder / key / "summary.json").stat()
+    except OSError:
+        return False
+    return newer_than_ns is None or status.st_mtime_ns >= newer_than_ns
+
+
+def _values(config: Config) -> dict[str, Any]:
+    return dataclasses.asdict(config)

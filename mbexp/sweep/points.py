@@ -1,0 +1,204 @@
+"""From the overrides of a command line to the points of a sweep, composing once for each choice of config groups."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from mbexp.config import Config, load_config
+from mbexp.errors import UserError
+
+Assignments = dict[str, str]  # key -> the override that sets it, in Hydra's syntax
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration of a sweep.
+
+    Attributes
+    ----------
+    overrides : tuple of str
+        What makes this point, in Hydra's syntax, as Hydra saves it.
+    swept : dict of str to object
+        Value of each swept key; of a swept group the name of the chosen file.
+    choices : dict of str to str
+        File that was chosen for each config group.
+    config : Config
+    """
+
+    overrides: tuple[str, ...]
+    swept: dict[str, Any]
+    choices: dict[str, str]
+    config: Config
+
+
+def expand(
+    arguments: Sequence[str],
+    params: Mapping[str, Any] | None,
+    explicit: Sequence[Mapping[str, Any]] | None,
+    loader: ConfigLoader,
+) -> tuple[list[str], list[Assignments]]:
+    """Return the swept keys, and for each point of the sweep the override of every key.
+
+    Parameters
+    ----------
+    arguments
+        Overrides of the command line. A key that stands here replaces that of `params` and `explicit`.
+    params
+        Keys that a study sweeps, with values in Hydra's syntax (``{"num_gpus": "1,2,4"}``).
+    explicit
+        Sets of keys that belong together, each combined with every point of the rest.
+    loader
+        Hydra's, which knows the config groups (for ``glob``).
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    given = [f"{key}={value}" for key, value in (params or {}).items()]
+    choices: dict[str, list[str]] = {}
+    swept: list[str] = []
+    for override in parser.parse_overrides(given + list(arguments)):
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            if not override.is_discrete_sweep():
+                raise UserError(f"{override.input_line}: a sweep needs values; an interval has none")
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if not choices[key]:
+                raise UserError(f"{override.input_line}: nothing to sweep over")
+        else:
+            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+        if key in swept:
+            swept.remove(key)
+        if override.is_sweep_override():
+            swept.append(key)
+    sets = [
+        {key: f"{key}={override_value(value)}" for key, value in keys.items() if key not in choices}
+        for keys in explicit or [{}]
+    ]
+    together = list(dict.fromkeys(key for keys in sets for key in keys))
+    # Rows come out with explicit sets innermost: the sides of a comparison stand beside one another.
+    points = [
+        dict(zip(choices, values, strict=True)) | keys
+        for values in itertools.product(*choices.values())
+        for keys in sets
+    ]
+    return swept + together, points
+
+
+def override_value(value: Any) -> str:
+    """Return a value of a YAML file in the syntax of an override."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)) or OmegaConf.is_list(value):
+        return "[" + ",".join(override_value(item) for item in value) + "]"
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return repr(value)
+
+
+def compose_points(
+    assignments: Iterable[Assignments], swept: Sequence[str], master: DictConfig, loader: ConfigLoader
+) -> list[Point]:
+    """Return the checked configuration of every point.
+
+    Hydra composes once for each distinct choice of groups (and of what adds or deletes keys); plain values are then
+    set on that composition, in the order in which Hydra would, which gives the same configuration in a hundredth of
+    the time.
+
+    Raises
+    ------
+    UserError, hydra.errors.HydraException
+        On an unknown key, group or value in any point, before anything runs.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    parsed: dict[str, Override] = {}
+    composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+    points = []
+    for overrides in assignments:
+        lines = tuple(overrides.values())
+        for line in lines:
+            if line not in parsed:
+                parsed[line] = parser.parse_override(line)
+        values = [parsed[line] for line in lines if _is_plain(parsed[line], loader)]
+        rest = tuple(line for line in lines if not _is_plain(parsed[line], loader))
+        if rest not in composed:
+            composed[rest] = _compose(master, rest, loader)
+        base, hydra = composed[rest]
+        # A dict is merged into what is there, so that the next point must not find the last one's keys.
+        config = copy.deepcopy(base) if any(isinstance(item.value(), dict) for item in values) else base
+        for item in values:
+            _set(config, item)
+        choices = dict(hydra.hydra.runtime.choices)
+        by_key = {parsed[line].get_key_element(): parsed[line] for line in lines}
+        points.append(
+            Point(
+                overrides=lines,
+                swept={key.lstrip("+~"): _swept_value(by_key[key], choices) for key in swept if key in by_key},
+                choices={group: name for group, name in choices.items() if not group.startswith("hydra/")},
+                config=load_config(_resolved(config, hydra)),
+            )
+        )
+    return points
+
+
+def _is_plain(override: Override, loader: ConfigLoader) -> bool:
+    """Whether an override only sets a value of a key that exists."""
+    return (
+        override.type is OverrideType.CHANGE
+        and override.package is None
+        and (isinstance(override.value(), dict) or not _is_group(override.key_or_group, loader))
+    )
+
+
+def _is_group(key: str, loader: ConfigLoader) -> bool:
+    return bool(loader.get_group_options(key))
+
+
+def _compose(master: DictConfig, overrides: tuple[str, ...], loader: ConfigLoader) -> tuple[DictConfig, DictConfig]:
+    """Return the composed configuration without Hydra's node, and the whole with it."""
+    whole = loader.load_sweep_config(master_config=master, sweep_overrides=list(overrides))
+    config = copy.deepcopy(whole)
+    with open_dict(config):
+        del config["hydra"]
+    return config, whole
+
+
+def _set(config: DictConfig, override: Override) -> None:
+    """Set one value, with Hydra's words where that fails."""
+    try:
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+    except (ConfigAttributeError, ConfigKeyError) as error:
+        raise ConfigCompositionException(f"Could not override '{override.key_or_group}'.") from error
+    except OmegaConfBaseException as error:
+        raise ConfigCompositionException(f"Error merging override {override.input_line}") from error
+
+
+def _resolved(config: DictConfig, whole: DictConfig) -> Any:
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(whole)  # for ${hydra:...}
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _swept_value(override: Override, choices: Mapping[str, str]) -> Any:
+    if override.is_delete():
+        return None
+    value = override.value()
+    if isinstance(value, (list, dict)):
+        return override.get_value_element_as_str()
+    return choices.get(override.get_key_element(), value) if isinstance(value, str) else value

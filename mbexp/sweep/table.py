@@ -1,0 +1,151 @@
+"""The tidy table of a sweep: one row a run, swept keys first, then what identifies a run, then every metric."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbexp.arrow import list_column, text_column
+from mbexp.errors import UserError
+from mbexp.sweep.plan import stored
+from mbexp.sweep.points import Point
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Row = dict[str, Any]
+
+NOT_IN_TABLE = ("wall_time_s",)  # differs each time, and two sweeps of the same runs must give the same bytes
+RENAMED = {"bins": "num_bins"}  # the number of bins that were formed; `bins` is the name of the rule
+GROUPS = ("scheduler", "workload", "gpu", "predictor", "bins", "sla", "execution")
+
+
+def rows_of(folder: Path, points: Sequence[Point], key_of: Sequence[str]) -> tuple[list[Row], list[Row]]:
+    """Return a row for each stored run, in the order of the points, and one for each run and seed.
+
+    A run that was asked for under two names (`study.label`) has a row for each.
+    """
+    rows: list[Row] = []
+    by_seed: list[Row] = []
+    seen = set()
+    for point, key in zip(points, key_of, strict=True):
+        identity = (key, json.dumps(point.swept, sort_keys=True, default=str))
+        if identity in seen or not stored(folder, key):
+            continue
+        seen.add(identity)
+        head = point.swept | {name: value for name, value in _identity(point, key).items() if name not in point.swept}
+        summary = _read(folder / key / "summary.json")
+        head |= {name: value for name, value in _origin(folder / key).items() if name not in point.swept}
+        rows.append(head | _metrics(summary))
+        if point.config.replications > 1:
+            import pyarrow.parquet as parquet
+
+            for one in parquet.read_table(folder / key / "replications.parquet").to_pylist():
+                seed = one.pop("seed")
+                by_seed.append(head | {"seed": seed} | _metrics(one | {"warnings": summary.get("warnings")}))
+        else:
+            by_seed.append(rows[-1])
+    return rows, by_seed
+
+
+def to_table(rows: Sequence[Row]) -> pa.Table:
+    """Return rows as an Arrow table; what a row does not have is null."""
+    import pyarrow as pa
+
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "warnings"))
+    columns = {name: list_column([row.get(name) for row in rows]) for name in names}
+    columns["warnings"] = text_column([row.get("warnings") for row in rows])
+    return pa.table(columns)
+
+
+def write_table(table: pa.Table, folder: Path, name: str) -> None:
+    """Write ``<name>.parquet`` and ``<name>.csv``, each complete or not at all."""
+    import pyarrow.parquet as parquet
+
+    _replace(folder / f"{name}.parquet", lambda path: parquet.write_table(table, path))
+    write_csv(table, folder / f"{name}.csv")
+
+
+def write_csv(table: pa.Table, path: Path) -> None:
+    """Write a table as CSV, complete or not at all."""
+    from pyarrow import csv
+
+    options = csv.WriteOptions(quoting_style="needed")
+    _replace(path, lambda aside: csv.write_csv(table, aside, options))
+
+
+def read_results(folder: str | Path, by_seed: bool = False) -> pd.DataFrame:
+    """Return the table of a stored sweep as a data frame.
+
+    Parameters
+    ----------
+    folder
+        ``outputs/<study>``.
+    by_seed
+        A row for each run and seed, in place of means over replications.
+
+    Raises
+    ------
+    UserError
+        If there is no such table.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    path = folder / "results.parquet"
+    if by_seed and (folder / "replications.parquet").is_file():
+        path = folder / "replications.parquet"
+    if not path.is_file():
+        raise UserError(f"{folder}: no sweep is stored there (results.parquet is missing)")
+    return pd.read_parquet(path)
+
+
+def _identity(point: Point, key: str) -> Row:
+    config = point.config
+    return {
+        "run": key,
+        **{group: point.choices[group] for group in GROUPS if group in point.choices},
+        **({"study.label": config.study.label} if config.study.label else {}),
+        "num_gpus": config.num_gpus,
+        "k_bins": config.k_bins,
+        "num_requests": config.num_requests,
+        "seed": config.seed,
+        "replications": config.replications,
+        "workload.timestamps": config.workload.timestamps,
+        "workload.rate_scaling": config.workload.rate_scaling,
+        "sla.token_ms": config.sla.token_ms,
+        "sla.request_s": config.sla.request_s,
+    }
+
+
+def _origin(folder: Path) -> Row:
+    known = _read(folder / "provenance.json")
+    return {name: known.get(name) for name in ("trace_source", "trace_sha256", "law")}
+
+
+def _metrics(summary: Mapping[str, Any]) -> Row:
+    return {RENAMED.get(name, name): value for name, value in summary.items() if name not in NOT_IN_TABLE}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def _replace(path: Path, write: Any) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(aside)
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); the runs are stored") from error
+
+
+def columns_of(rows: Iterable[Row]) -> list[str]:
+    """Return the columns that any of `rows` has."""
+    return list(dict.fromkeys(name for row in rows for name in row))
