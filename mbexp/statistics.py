@@ -124,9 +124,9 @@ class Comparison:
         shown, suffix = self.difference, f" {unit}" if unit else ""
         if self.relative_pct is not None and not unit:
             shown, suffix = self.relative_pct, " %"
-        amount = _rounded(abs(shown.mean), shown.half_width)
+        amount = rounded_pair(abs(shown.mean), shown.half_width)
         if self.winner == 0:
-            signed = _rounded(shown.mean, shown.half_width)
+            signed = rounded_pair(shown.mean, shown.half_width)
             return f"no difference shown between {first} and {second} ({signed[0]}{suffix} +- {signed[1]}{suffix})"
         verb = "beats" if self.winner > 0 else "is beaten by"
         return f"{first} {verb} {second} by {amount[0]}{suffix} +- {amount[1]}{suffix}"
@@ -175,6 +175,16 @@ def batch_means_interval(values: npt.ArrayLike, batches: int = 20, confidence: f
     half = size // 2
     halves = kept[:, -2 * half :].reshape(2 * batches, half).mean(axis=1) if half else kept.ravel()
     return Interval(plain.mean, plain.half_width, batches, confidence, _batch_warnings(halves))
+
+
+def steady_state_warnings(values: npt.ArrayLike, batches: int = 20) -> tuple[str, ...]:
+    """Return why a run's values (waits or latencies in order of arrival) may not be those of a steady state.
+
+    This finds what the offered load cannot show: a policy that is unstable at a load that full batches would carry.
+    Empty where nothing speaks against it, or where fewer than 8 values for each batch leave nothing to judge.
+    """
+    array = _checked(values)
+    return batch_means_interval(array, batches).warnings if array.size >= 8 * batches else ()
 
 
 def paired_comparison(
@@ -279,7 +289,16 @@ def interval_table(
     return pd.DataFrame(rows)
 
 
+def rounded_pair(mean: float, half_width: float) -> tuple[str, str]:
+    """Return a mean and its half-width as text, with the decimals that one digit of the half-width needs."""
+    if not (half_width > 0 and math.isfinite(half_width)):
+        return f"{mean:.3g}", f"{half_width:.2g}"
+    decimals = max(0, -math.floor(math.log10(half_width)))
+    return f"{mean:.{decimals}f}", f"{half_width:.{decimals}f}"
+
+
 def _batch_warnings(means: FloatArray) -> tuple[str, ...]:
+    """Return what speaks against a steady state in the means of contiguous parts of a run."""
     from scipy.special import ndtri
     from scipy.stats import kendalltau
 
@@ -313,11 +332,3 @@ def _checked(values: npt.ArrayLike) -> FloatArray:
     if not np.isfinite(array).all():
         raise UserError(f"statistics: {int((~np.isfinite(array)).sum())} of {array.size} values are not finite")
     return array
-
-
-def _rounded(mean: float, half_width: float) -> tuple[str, str]:
-    """Return both with as many decimals as the half-width needs for one significant digit."""
-    if not (half_width > 0 and math.isfinite(half_width)):
-        return f"{mean:.3g}", f"{half_width:.2g}"
-    decimals = max(0, -math.floor(math.log10(half_width)))
-    return f"{mean:.{decimals}f}", f"{half_width:.{decimals}f}"

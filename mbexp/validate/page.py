@@ -1,0 +1,77 @@
+"""The validation table, for the terminal and as the page docs/validation.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from mbexp.errors import UserError
+from mbexp.validate.case import PRECISION, SHOWN_CONFIDENCE, VERDICT_CONFIDENCE, Outcome
+
+INTRODUCTION = """# Validation: the simulator against theory
+
+Written by `python -m mbexp.validate --page docs/validation.md`; the command exits non-zero if a row is not ok.
+
+Every row is a configuration that anyone can run (`mbexp/validate/cases.py`), simulated with many seeds, beside the
+value that theory gives (`mbexp/theory/`, the column *source* names the function). Times are in seconds of the
+simulated clock.
+
+- *simulated* is the mean over seeds with its {shown:.0f} % confidence interval. Rows use the same seeds, so rows with
+  the same arrivals tend to deviate in the same direction.
+- **ok**: the target lies within the {verdict:.1f} % interval (there are {count} comparisons; at 95 % one in twenty
+  would miss by chance), and that interval reaches less than {precision:.0f} % of the target to either side, so that a
+  bias of that size would not hide in it. *too wide* is a failure as well.
+- Where the source is a recursion, no exact mean is known: the simulator must agree with the recursion over the same
+  requests, to rounding, in every seed; the interval shows how well the mean itself is known.
+- Lengths are whole tokens. The continuous models are run with 500,000 tokens to a second, an error below 1e-5.
+- Steady-state means leave out the first 5 % of each run. Saturated throughput is that of the full batches; the partial
+  ones that the end of a run flushes are left out.
+"""
+
+
+def table_line(outcome: Outcome) -> str:
+    """Return one row for the terminal."""
+    interval = f"{outcome.simulated.mean:11.6g} +- {outcome.simulated.half_width:8.2g}"
+    label = f"{outcome.name}: {outcome.quantity}"
+    return f"  {label:<76} target {outcome.target:11.6g}  simulated {interval}  {outcome.verdict}"
+
+
+def write_page(path: Path, outcomes: Sequence[Outcome], fast: bool) -> None:
+    """Write the table as Markdown, whole or not at all."""
+    lines = [
+        INTRODUCTION.format(
+            shown=100 * SHOWN_CONFIDENCE,
+            verdict=100 * VERDICT_CONFIDENCE,
+            count=len(outcomes),
+            precision=100 * PRECISION,
+        )
+    ]
+    if fast:
+        lines.append("**This is the fast subset: short runs, judged by their own wide intervals.**\n")
+    agreed = sum(outcome.ok for outcome in outcomes)
+    total = sum({(outcome.group, outcome.name): outcome.requests for outcome in outcomes}.values())
+    lines.append(f"**{agreed} of {len(outcomes)} quantities agree**, {total / 1e6:.0f} million requests simulated.\n")
+    for group, rows in groupby(outcomes, key=lambda outcome: outcome.group):
+        lines += [
+            f"## {group}",
+            "| case | quantity | target | simulated | source | verdict |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in rows:
+            interval = f"{row.simulated.mean:.6g} ± {row.simulated.half_width:.1g}"
+            lines.append(
+                f"| {row.name} | {row.quantity} | {row.target:.6g} | {interval} | `{row.source}` | {row.verdict} |"
+            )
+        lines.append("")
+    write_whole(path, "\n".join(lines))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a page aside and rename it, so that a reader never meets half of one."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"--page={path}: {error.strerror}") from error

@@ -1,0 +1,182 @@
+"""Claims of the original simulator (its published result files) beside the same settings on the built-in workload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mbexp.statistics import mean_interval, paired_comparison
+from mbexp.theory import dynamic_batching
+from mbexp.validate.papers.row import Row, shown, table
+from mbexp.validate.setups import Values
+
+REPLICATIONS = 10
+REQUESTS = 10_000
+TARGET_PCT = 5.0  # the original's best configuration: fewest GPUs with a violation at or below this
+TRACE_RATE_PER_S = 0.2713  # mean of BurstGPT file 1, which the built-in workload has as well
+
+# What the original's code amounts to: margin of a tenth of the memory, and a controller whose 5 ms band around 10 ms
+# holds every step time of its law, so that b_SLA stays in the middle of [1, 128].
+ORIGINAL_SETTINGS: Values = {
+    "scheduler.memory_rule": "original",
+    "scheduler.controller.interval_batches": 1_000_000_000,
+}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A row of the original's method comparison, 10,000 requests: request-SLA violation in per cent, K and GPUs.
+
+    `rate_per_s` is its arrival rate: the throughput of its best configuration, which kept up.
+    """
+
+    rate_scaling: int
+    rate_per_s: float
+    static_pct: float
+    dynamic_pct: float
+    multi_bin_pct: float
+    best_gpus: int
+    best_k: int
+    best_pct: float
+
+
+PRINTED = (
+    Printed(100, 3.132, 99.54, 99.03, 93.34, 16, 4, 4.01),
+    Printed(10, 0.3136, 84.78, 56.77, 71.35, 4, 8, 1.79),
+    Printed(1, 0.0314, 2.71, 2.71, 2.63, 1, 2, 1.87),
+)
+PRINTED_K = {1: 2.84, 2: 1.99, 4: 1.79, 8: 2.39, 16: 4.21}  # its sensitivity runs: 4 GPUs, rate scaling 10x
+
+
+def sections() -> list[str]:
+    """Return the Markdown sections of the original."""
+    return [one_gpu(), best_configuration(), bins(), token_sla()]
+
+
+def one_gpu() -> str:
+    """Its methods 1 to 3, all on one GPU."""
+    rows = []
+    for printed in PRINTED:
+        ours = {
+            name: mean_interval(_violations(printed, name, 1, k))
+            for name, k in (("static_fifo", 1), ("dynamic_no_bins", 1), ("multi_bin_dynamic", 8))
+        }
+        theirs = {
+            "static_fifo": printed.static_pct,
+            "dynamic_no_bins": printed.dynamic_pct,
+            "multi_bin_dynamic": printed.multi_bin_pct,
+        }
+        order = sorted(ours, key=lambda name: ours[name].mean)
+        same = all(theirs[better] <= theirs[worse] for better, worse in pairwise(order))
+        for name, interval in ours.items():
+            near = abs(interval.mean - theirs[name]) <= max(interval.half_width, 0.05 * theirs[name])
+            rows.append(
+                Row(
+                    f"{printed.rate_scaling}x, 1 GPU, {name}",
+                    f"{theirs[name]:.2f} %",
+                    "-",
+                    f"{shown(interval)} %",
+                    ("yes" if near else "partly") if same else "no",
+                    ("same order of the three" if same else f"another order: {', '.join(order)}")
+                    + ("" if near else "; another value: the workload differs"),
+                )
+            )
+    return (
+        "### Request-SLA violation (20 s) on one GPU, 10,000 requests\n\n"
+        f"{table(rows)}\n\n"
+        "The original read the head of the real file, we the built-in workload at the same arrival rate "
+        "(3.1, .31 and .031 requests/s); lengths and bursts differ, so only directions can agree. Near 100 % a "
+        "violation says little: queues grow for as long as requests arrive.\n"
+    )
+
+
+def best_configuration() -> str:
+    """Its method 4, many GPUs, against its baseline on one; and at equal GPUs."""
+    rows, verdicts = [], []
+    for printed in PRINTED:
+        best = _violations(printed, "multi_bin_dynamic", printed.best_gpus, printed.best_k)
+        alone = _violations(printed, "static_fifo", 1, 1)
+        equal = _violations(printed, "static_fifo", printed.best_gpus, 1)
+        setting = f"{printed.rate_scaling}x, multi_bin_dynamic, {printed.best_gpus} GPUs, K {printed.best_k}"
+        rows.append(
+            Row(
+                f"{setting}, against static_fifo on 1 GPU",
+                f"{printed.best_pct:.2f} % against {printed.static_pct:.2f} %",
+                "-",
+                f"{shown(mean_interval(best))} % against {shown(mean_interval(alone))} %",
+                "yes" if mean_interval(best).mean <= TARGET_PCT else "no",
+                ("below" if mean_interval(best).mean <= TARGET_PCT else "misses")
+                + " the 5 % target on this burstier workload"
+                + f"; {printed.best_gpus} GPUs against 1 compare no schedulers" * (printed.best_gpus > 1),
+            )
+        )
+        comparison = paired_comparison(best, equal, higher_is_better=False)
+        verdicts.append(
+            f"- {printed.rate_scaling}x, {printed.best_gpus} GPUs each: static_fifo violates "
+            f"{shown(mean_interval(equal))} %; "
+            + comparison.verdict("multi_bin_dynamic", "static_fifo", "percentage points")
+            + "."
+        )
+    return (
+        "### The best configuration against the baseline\n\n"
+        f"{table(rows)}\n\n**At equal GPUs:**\n\n" + "\n".join(verdicts) + "\n"
+    )
+
+
+def bins() -> str:
+    """Its sensitivity to K."""
+    rows = []
+    load = PRINTED[1]
+    means = {k: mean_interval(_violations(load, "multi_bin_dynamic", 4, k)) for k in PRINTED_K}
+    best = min(means, key=lambda k: means[k].mean)
+    for k, printed in PRINTED_K.items():
+        rows.append(
+            Row(
+                f"10x, 4 GPUs, multi_bin_dynamic, K {k}",
+                f"{printed:.2f} %",
+                "-",
+                f"{shown(means[k])} %",
+                "partly" if best == 4 else "no",
+                f"best K: 4 printed, {best} here; other values: the workload differs",
+            )
+        )
+    return f"### Sensitivity to K\n\n{table(rows)}\n"
+
+
+def token_sla() -> str:
+    """Its token SLA of 10 ms."""
+    largest = dynamic_batching.original_law_step_ms(1e12)
+    row = Row(
+        "token-SLA violation, every run",
+        "0.00 %",
+        "0 %",
+        "0 %",
+        "yes",
+        f"its law never exceeds {largest:.4f} ms between tokens, so a 10 ms SLA cannot bind; a run says so",
+    )
+    limits = ", ".join(
+        f"{sla:g} ms: {dynamic_batching.original_law_batch_limit(sla):g}"
+        for sla in (6.75, 7.0, 7.2, 7.3, 7.4, 7.5, 7.53, 7.5565)
+    )
+    return (
+        f"### Token SLA\n\n{table([row])}\n\nLargest batch within an SLA under its law: {limits} (inf: cannot bind).\n"
+    )
+
+
+def _violations(printed: Printed, scheduler: str, gpus: int, k: int) -> list[float]:
+    from mbexp import simulate
+
+    values: Values = {
+        "scheduler": scheduler,
+        "num_gpus": gpus,
+        "k_bins": k,
+        "workload": "burstgpt_like",
+        "workload.rate_scaling": printed.rate_per_s / TRACE_RATE_PER_S,
+        "predictor": "prompt_power_law",
+    }
+    if scheduler != "static_fifo":
+        values |= ORIGINAL_SETTINGS
+    return [
+        float(simulate(num_requests=REQUESTS, seed=seed, **values).summary["request_sla_violation_pct"])
+        for seed in range(REPLICATIONS)
+    ]
