@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from mbexp.config import WindowConfig, WorkloadConfig
 from mbexp.errors import UserError
+from mbexp.workload import window as window_room
 from mbexp.workload.timing import scale_gaps, spread_ties
 from mbexp.workload.window import NEAR, choose_window, describe_window
 
@@ -24,7 +26,18 @@ def window_of(kind: str, times: list[float], count: int | None, **keys: float) -
     return choose_window(np.array(times, float), WindowConfig(kind=kind, **keys), count)[0]  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_pieces() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_room, "_CHUNK", 7)
+        yield
+
+
 class TestWindow:
+    def test_many_alike_windows_are_thinned(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(window_room, "CANDIDATES", 5)
+        assert window_of("typical", list(range(100)), 11) == slice(36, 47)  # of 0, 18, 36, 54, 72: all alike
+
     @given(whole_times, st.integers(1, 45))
     def test_busiest_is_the_first_of_the_shortest(self, times: list[float], count: int) -> None:
         chosen = window_of("busiest", times, count)

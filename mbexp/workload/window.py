@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from mbexp.config import WindowConfig
 from mbexp.errors import UserError
 from mbexp.workload.trace import FloatArray
 
 NEAR = 0.01  # 'typical': windows whose mean rate is this near to the whole trace's are alike
+CANDIDATES = 10_000  # ... and of more such windows than this, every so many are compared
+_CHUNK = 1 << 18
 
 
 def choose_window(arrival_s: FloatArray, window: WindowConfig, num_requests: int | None) -> tuple[slice, list[str]]:
@@ -98,16 +101,38 @@ def _typical(arrival_s: FloatArray, count: int) -> int:
     if count < 2 or span <= 0:
         return 0
     target_s = (count - 1) * span / (total - 1)  # how long a window of the mean rate lasts
-    lasts_s = arrival_s[count - 1 :] - arrival_s[: total - count + 1]
-    near = np.flatnonzero(np.abs(lasts_s - target_s) <= NEAR * target_s)
-    if not len(near):
+    windows = total - count + 1
+    near_parts: list[npt.NDArray[np.int64]] = []
+    nearest, least = 0, np.inf
+    for low in range(0, windows, _CHUNK):  # in pieces: a week of arrivals need not be copied to be looked through
+        high = min(low + _CHUNK, windows)
+        lasts_s = arrival_s[low + count - 1 : high + count - 1] - arrival_s[low:high]
+        alike = low + np.flatnonzero(np.abs(lasts_s - target_s) <= NEAR * target_s)
+        if len(alike):
+            near_parts.append(alike)
+        if near_parts:
+            continue
         with np.errstate(divide="ignore"):
-            return int(np.argmin(np.abs(np.log(lasts_s) - np.log(target_s))))
-    gaps_s = np.diff(arrival_s)
-    gaps_s *= gaps_s
-    squares = np.empty(total)
-    squares[0] = 0.0
-    np.cumsum(gaps_s, out=squares[1:])
+            off = np.abs(np.log(lasts_s / target_s))
+        if off.min() < least:
+            nearest, least = low + int(np.argmin(off)), float(off.min())
+    if not near_parts:
+        return nearest
+    near = np.concatenate(near_parts)
+    near = near[:: -(-len(near) // CANDIDATES)]
+    squares = _summed_squares(arrival_s, near + count - 1) - _summed_squares(arrival_s, near)
     # windows of one length and (nearly) one rate: the order of the sums of squares is that of the variances
-    burstiness = squares[near + count - 1] - squares[near]
-    return int(near[np.argsort(burstiness, kind="stable")[len(near) // 2]])
+    return int(near[np.argsort(squares, kind="stable")[len(near) // 2]])
+
+
+def _summed_squares(arrival_s: FloatArray, at: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the sum of the squared gaps before each of the increasing positions `at`."""
+    sums = np.empty(len(at))
+    before = 0.0
+    for low in range(0, len(arrival_s), _CHUNK):
+        gaps_s = np.diff(arrival_s[low : low + _CHUNK + 1])
+        running = np.concatenate(([before], before + np.cumsum(gaps_s * gaps_s)))
+        inside = slice(*np.searchsorted(at, (low, low + _CHUNK)))
+        sums[inside] = running[at[inside] - low]
+        before = float(running[-1])
+    return sums
