@@ -1,4 +1,4 @@
-"""From a row a run to a row a setting: which columns were swept, means over seeds with their intervals, the best setting."""
+"""From a row a run to a row a setting: which columns were swept, means over seeds with their intervals, the best."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 REPLICATES = ("seed", "replication")
 GROUPS = ("scheduler", "workload", "gpu", "bins", "sla", "predictor", "execution")
 # Where two columns say the same of every run, the one that comes first here is shown.
-PREFERRED = ("num_gpus", "k_bins", "num_requests", "scheduler", "workload", "gpu")
+PREFERRED = ("num_gpus", "k_bins", "num_requests", "study.label", "scheduler", "workload", "gpu")
 
 
 @functools.cache
@@ -84,25 +84,22 @@ def best_rows(table: pd.DataFrame, keep: Sequence[str], metric: str, lowest: boo
     return pd.DataFrame(kept.sort_values(list(keep), kind="stable"))
 
 
-def planned(table: pd.DataFrame, target_pct: float, metric: str = "request_sla_violation_pct") -> tuple[pd.Series, bool]:
-    """Return the row a planner takes, and whether it meets the target.
-
-    The fewest GPUs with a violation at or under the target, ties by the lowest violation; where no row meets it, the
-    lowest violation that there is, at the fewest GPUs.
-    """
-    known = table[table[metric].notna()]
-    meeting = known[known[metric] <= target_pct]
-    if len(meeting):
-        return meeting.sort_values(["num_gpus", metric], kind="stable").iloc[0], True
-    return known.sort_values([metric, "num_gpus"], kind="stable").iloc[0], False
-
-
 def settings(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
     """Return every setting of `columns` with its rows, in order; one empty setting with all rows for no column."""
     if not columns:
         return [((), frame)]
     groups = frame.groupby(list(columns), sort=True, dropna=False)
     return [(key if isinstance(key, tuple) else (key,), group) for key, group in groups]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as dictionaries by column."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def first_row(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the first row as a dictionary by column."""
+    return records(frame.head(1))[0]
 
 
 def _say_the_same(frame: pd.DataFrame, first: str, second: str) -> bool:

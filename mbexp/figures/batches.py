@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mbexp.figures.aggregate import settings
-from mbexp.figures.labels import label_line_ends, setting_label
+from mbexp.figures.labels import label_line_ends
 from mbexp.figures.lines import footnote, from_zero, share_labels
 from mbexp.figures.registry import figure
 from mbexp.figures.style import BLACK, BLUE, GREY, SKY, VERMILLION, ordered, panels
@@ -19,6 +19,7 @@ MOST_POINTS = 1500
 MOST_BINS = 4
 TIMELINE_GPUS = 16
 TIMELINE_BATCHES_PER_GPU = 8
+TIMELINE_INCHES = 5.2  # about how wide the axes are, for whether a number fits into a bar
 
 
 @figure(
@@ -33,27 +34,23 @@ TIMELINE_BATCHES_PER_GPU = 8
         "b_sla",
         "controller_low",
         "controller_high",
-        "scheduler.batch_size",
         "sla.token_ms",
         "gpu.law.kind",
         "gpu.law.c0_ms",
         "gpu.law.c1_ms",
     ),
-    one_run_for_each=("scheduler",),
+    one_run_for_each=("study.label", "scheduler"),
+    where=("scheduler.batch_size", "dynamic"),
 )
 def controller_trajectory(frame: pd.DataFrame) -> Figure:
     """The limit b_SLA that Algorithm 2 sets (line), the interval it searches (band) and the batches formed (dots).
 
-    A panel for each of up to four bins. Dots below the line are batches for which no more requests waited, or no more fitted.
+    A panel for each of up to four bins. Dots below the line are batches for which no more requests waited, or no more
+    fitted into memory.
     """
-    from mbexp.errors import UserError
-
-    dynamic = frame[frame["scheduler.batch_size"] == "dynamic"]
-    if dynamic.empty:
-        raise UserError("figure controller_trajectory: no run with scheduler.batch_size=dynamic")
     parts = [
-        (label, int(which), rows)
-        for label, run in dynamic.groupby("label", sort=False)
+        (str(label), int(which), rows)
+        for label, run in frame.groupby("label", sort=False)
         for which, rows in _some(list(run.groupby("bin", sort=True)), MOST_BINS)
     ]
     picture, axes = panels(len(parts), columns=2, height=2.2, sharey=True)
@@ -69,13 +66,13 @@ def controller_trajectory(frame: pd.DataFrame) -> Figure:
         bound = _target_batch(rows.iloc[0])
         if bound is not None:
             panel.axhline(bound, color=BLACK, linewidth=0.9, linestyle=(0, (4, 2)))
-        bins = dynamic[dynamic["label"] == label]["bin"].nunique()
+        bins = frame[frame["label"] == label]["bin"].nunique()
         panel.set_title(f"{label}, bin {which + 1} of {bins}" if bins > 1 else label)
         panel.set_xlabel("Time (s)")
         panel.set_ylabel("Batch size (requests)")
     for panel in axes:
         from_zero(panel)
-        panel.set_xlim(0, float(dynamic["start_s"].max()))
+        panel.set_xlim(0, float(frame["start_s"].max()))
     share_labels(axes)
     has_target = any(_target_batch(rows.iloc[0]) is not None for _, _, rows in parts)
     footnote(
@@ -160,7 +157,7 @@ def _padding(rows: pd.DataFrame) -> pd.DataFrame:
     "What ran where, when",
     table="batches",
     needs=("run", "label", "gpu", "bin", "start_s", "finish_s", "size"),
-    one_run_for_each=("scheduler",),
+    one_run_for_each=("study.label", "scheduler"),
 )
 def gpu_timeline(frame: pd.DataFrame) -> Figure:
     """Batches on GPUs over a stretch of time, coloured by bin from short requests (pale) to long (dark); grey: no bins.
@@ -201,17 +198,14 @@ def _draw_timeline(panel: Axes, run: pd.DataFrame, gpus: int, colors: dict[int, 
     left = began + (ended - began - length) / 2
     right = left + length
     shown = shown[(shown["finish_s"] > left) & (shown["start_s"] < right)]
-    inches = 5.2
-    for row in shown.itertuples():
-        width = row.finish_s - row.start_s
-        panel.barh(
-            row.gpu, width, left=row.start_s, height=0.82, color=colors[row.bin], edgecolor="white", linewidth=0.5
-        )
-        seen = min(row.finish_s, right) - max(row.start_s, left)
-        text = str(row.size)
-        if inches * seen / length > 0.075 * len(text) + 0.04:
-            middle = max(row.start_s, left) + seen / 2
-            panel.text(middle, row.gpu, text, color="white", fontsize=6.5, ha="center", va="center", clip_on=True)
+    columns = [shown[name].tolist() for name in ("gpu", "bin", "size", "start_s", "finish_s")]
+    for gpu, which, size, start, finish in zip(*columns, strict=True):
+        panel.barh(gpu, finish - start, left=start, height=0.82, color=colors[which], edgecolor="white", linewidth=0.5)
+        seen_from, seen_to = max(start, left), min(finish, right)
+        text = str(size)
+        if TIMELINE_INCHES * (seen_to - seen_from) / length > 0.075 * len(text) + 0.04:
+            middle = (seen_from + seen_to) / 2
+            panel.text(middle, gpu, text, color="white", fontsize=6.5, ha="center", va="center", clip_on=True)
     panel.set_xlim(left, right)
     panel.set_ylim(gpus - 0.4, -0.6)
     panel.set_yticks(range(0, gpus, 1 if gpus <= 8 else 2))

@@ -77,9 +77,11 @@ def value_label(column: str, value: Any) -> str:
     if column == "num_requests":
         return f"{short_count(value)} requests"
     if column == "workload.rate_scaling":
-        return f"rate x{text}"
+        return f"{text}x the trace's rate"
     if column == "workload.arrivals.rate_per_s":
         return f"{text} requests/s"
+    if column == "study.label":
+        return str(value)
     if column == "seed":
         return f"seed {text}"
     if isinstance(value, str) and "." not in column:
@@ -174,7 +176,8 @@ def _readable(color: str) -> str:
 
     red, green, blue = to_rgb(color)
     light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return to_hex([part * min(1.0, 0.42 / light) for part in (red, green, blue)]) if light else color
+    darker = min(1.0, 0.42 / light) if light else 1.0
+    return to_hex((red * darker, green * darker, blue * darker))
 
 
 def _words(name: str) -> str:

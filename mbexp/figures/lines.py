@@ -52,7 +52,7 @@ def draw_lines(
             continue
         look = looks[key]
         axes.plot(rows[x], rows[y], **look.line, label=setting_label(series, key))
-        half = rows[f"{y}_half_width"] if f"{y}_half_width" in rows else None
+        half = rows.get(f"{y}_half_width")
         if half is not None and half.notna().any():
             axes.fill_between(rows[x], rows[y] - half, rows[y] + half, color=look.color, alpha=alpha, linewidth=0)
         hollow = rows[rows["overloaded"]] if "overloaded" in rows else rows.head(0)
@@ -79,9 +79,22 @@ def numeric_axis(axes: Axes, which: str, column: str, values: Iterable[float]) -
         getattr(axes, f"set_{which}scale")("log")
         axis.set_minor_locator(NullLocator())
     if len(points) <= 10:
-        axis.set_major_locator(FixedLocator(points))
+        axis.set_major_locator(FixedLocator(_apart(points, axis.get_scale() == "log")))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: short_tick(value)))
+
+
+def _apart(points: list[float], is_log: bool) -> list[float]:
+    """Return the points without those that stand too close to the one before for two numbers to be read."""
+    import math
+
+    places = [math.log(point) for point in points] if is_log else points
+    least = 0.05 * (places[-1] - places[0])
+    kept = [0]
+    for index in range(1, len(points)):
+        if places[index] - places[kept[-1]] >= least:
+            kept.append(index)
+    return [points[index] for index in kept]
 
 
 def log_axis(axes: Axes, which: str = "y") -> None:
@@ -120,13 +133,22 @@ def from_zero(axes: Axes, which: str = "y", top: float | None = None) -> None:
         axes.set_xlim(0, top if top is not None else max(axes.get_xlim()[1], 1e-9))
 
 
-def legend_outside(figure: Figure, columns: Sequence[str], looks: dict[tuple[Any, ...], Look], title: str = "") -> None:
-    """Put the legend of settings and their looks to the right of everything, where it hides nothing."""
+def legend_outside(
+    figure: Figure,
+    columns: Sequence[str],
+    looks: dict[tuple[Any, ...], Look],
+    names: dict[tuple[Any, ...], str] | None = None,
+) -> None:
+    """Put the legend of settings and their looks to the right of everything, where it hides nothing.
+
+    `names` replaces what a setting is called.
+    """
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], **look.line, label=setting_label(columns, key)) for key, look in looks.items() if key]
+    called = names or {key: setting_label(columns, key) for key in looks}
+    handles = [Line2D([], [], **look.line, label=called[key]) for key, look in looks.items() if key]
     if handles:
-        figure.legend(handles=handles, loc="outside right upper", title=title or None, alignment="left", handlelength=3.2)
+        figure.legend(handles=handles, loc="outside right upper", alignment="left", handlelength=3.2)
 
 
 def name_lines(

@@ -43,6 +43,8 @@ class FigureSpec:
         Names of the studies it is of; empty for a figure of any study that has what it needs.
     one_run_for_each : tuple of str
         For ``batches`` and ``requests``: one run is read for each setting of these columns.
+    where : tuple of (str, object)
+        Key of the configuration and the value that a run must have to be shown; empty for any run.
     draw : callable
     """
 
@@ -53,6 +55,7 @@ class FigureSpec:
     varies: tuple[str, ...]
     studies: tuple[str, ...]
     one_run_for_each: tuple[str, ...]
+    where: tuple[str, object] | tuple[()]
     draw: Draw
 
     @property
@@ -82,6 +85,7 @@ def figure(
     varies: Sequence[str] = (),
     studies: Sequence[str] = (),
     one_run_for_each: Sequence[str] = (),
+    where: tuple[str, object] | tuple[()] = (),
 ) -> Callable[[Draw], Draw]:
     """Put a function on the list; a decorator. Arguments: see `FigureSpec`."""
     if table not in TABLES:
@@ -95,7 +99,7 @@ def figure(
             raise ValueError(f"two figures are called {name}")
         drawn = with_style(function)
         _FOUND[name] = FigureSpec(
-            name, title, table, tuple(needs), tuple(varies), tuple(studies), tuple(one_run_for_each), drawn
+            name, title, table, tuple(needs), tuple(varies), tuple(studies), tuple(one_run_for_each), where, drawn
         )
         return drawn
 

@@ -37,7 +37,7 @@ def legend_of_runs(picture: Figure, looks: dict[str, Look]) -> None:
     "Distribution of latency",
     table="requests",
     needs=("run", "label", "arrival_s", "finish_s", "sla.request_s"),
-    one_run_for_each=("scheduler", "k_bins", "num_gpus"),
+    one_run_for_each=("study.label", "scheduler", "k_bins", "num_gpus"),
 )
 def latency_cdf(frame: pd.DataFrame) -> Figure:
     """Share of requests that are done within a time, from arrival to the last token; the SLA as a dashed line.
@@ -70,7 +70,7 @@ def latency_cdf(frame: pd.DataFrame) -> Figure:
     "Requests waiting over time",
     table="requests",
     needs=("run", "label", "arrival_s", "start_s"),
-    one_run_for_each=("scheduler", "k_bins", "num_gpus"),
+    one_run_for_each=("study.label", "scheduler", "k_bins", "num_gpus"),
 )
 def queue_length(frame: pd.DataFrame) -> Figure:
     """Requests that have arrived and not yet started, over time.

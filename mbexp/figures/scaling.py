@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mbexp.figures.aggregate import best_rows, means, planned, settings, swept
+from mbexp.figures.aggregate import best_rows, means, records, settings, swept
 from mbexp.figures.labels import setting_label, value_label
 from mbexp.figures.lines import (
     draw_lines,
@@ -20,6 +20,7 @@ from mbexp.figures.lines import (
 )
 from mbexp.figures.registry import figure
 from mbexp.figures.style import GREY, Look, panels
+from mbexp.sweep.best import best_configurations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 TARGET_PCT = 5.0
 MOST_PANELS = 12
 # What can be a line of its own, in the order in which it is chosen; everything else that was swept makes panels.
-LINES = ("k_bins", "scheduler")
+LINES = ("k_bins", "study.label", "scheduler")
 # What leads along a line of latency against throughput, in the order in which it is chosen.
 PATHS = ("num_gpus", "workload.arrivals.rate_per_s", "workload.rate_scaling", "num_requests")
 
@@ -87,7 +88,7 @@ def throughput_against_gpus(frame: pd.DataFrame) -> Figure:
 
 @figure(
     "Request-SLA violation against GPUs, by load",
-    needs=("num_gpus", "request_sla_violation_pct"),
+    needs=("run", "num_gpus", "k_bins", "request_sla_violation_pct"),
     varies=("num_gpus",),
 )
 def violation_against_gpus(frame: pd.DataFrame) -> Figure:
@@ -104,6 +105,7 @@ def violation_against_gpus(frame: pd.DataFrame) -> Figure:
     series = [name for name in columns if name != "k_bins" and name not in panel_columns]
     table = means(frame, [*columns, "num_gpus"], [metric])
     best = best_rows(table, [*panel_columns, *series, "num_gpus"], metric)
+    chosen = best_configurations(records(frame), [*panel_columns, *series], target)
     looks = looks_of(best, series)
     shown = settings(best, panel_columns)
     picture, axes = panels(
@@ -116,18 +118,19 @@ def violation_against_gpus(frame: pd.DataFrame) -> Figure:
         numeric_axis(panel, "y", metric, [])
         panel.axhline(target, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
         choices = []
-        for load, line in settings(rows, series):
-            if line[metric].isna().all():
+        for row in chosen:
+            if tuple(row[name] for name in panel_columns) != key:
                 continue
-            row, met = planned(line, target)
-            mark = {"marker": "o", "markersize": 11} if met else {"marker": "x", "markersize": 9}
+            load = tuple(row[name] for name in series)
+            met = row["meets_target"]
+            mark: dict[str, Any] = {"marker": "o", "markersize": 11} if met else {"marker": "x", "markersize": 9}
             panel.plot(
                 row["num_gpus"], row[metric], **mark, color=looks[load].color, markerfacecolor="none", clip_on=False
             )
-            chosen = [value_label("num_gpus", int(row["num_gpus"]))]
-            chosen += [value_label("k_bins", int(row["k_bins"]))] if has_bins else []
+            words = [value_label("num_gpus", row["num_gpus"])]
+            words += [value_label("k_bins", row["k_bins"])] if has_bins else []
             verdict = "" if met else f"; target not met ({row[metric]:.1f} %)"
-            choices.append((load, f"{setting_label(series, load)}: {', '.join(chosen)}{verdict}".removeprefix(": ")))
+            choices.append((load, f"{setting_label(series, load)}: {', '.join(words)}{verdict}".removeprefix(": ")))
         write_choices(panel, choices, looks, target)
     for panel in axes:
         from_zero(panel, top=max(panel.get_ylim()[1], 1.6 * target))
@@ -170,7 +173,7 @@ def latency_against_throughput(frame: pd.DataFrame) -> Figure:
     ends = {}
     for panel, (key, rows) in zip(axes, shown, strict=False):
         panel.set_title(setting_label(panel_columns, key))
-        ends = draw_lines(panel, rows, *metrics, series, looks)
+        ends = draw_lines(panel, rows, metrics[0], metrics[1], series, looks)
         numeric_axis(panel, "x", metrics[0], [])
         numeric_axis(panel, "y", metrics[1], [])
         if rows["latency_mean_s"].min() > 0:

@@ -17,6 +17,7 @@ from mbexp.figures.registry import FigureSpec, figures
 if TYPE_CHECKING:
     import pandas as pd
 
+PLANNED = ("num_gpus", "k_bins")
 MOST_RUNS = 8  # that one figure shows from inside
 
 
@@ -51,12 +52,11 @@ class StoredStudy:
     @cached_property
     def results(self) -> pd.DataFrame:
         """Return one row a run and seed, with ``run``, every swept key, ``scheduler`` and every metric."""
-        import pandas as pd
+        from mbexp.sweep.table import read_results
 
         if self.is_single_run:
             return self._single_run()
-        by_seed = self.folder / "replications.parquet"
-        table = pd.read_parquet(by_seed if by_seed.is_file() else self.folder / "results.parquet")
+        table = read_results(self.folder, by_seed=True)
         if table.empty:
             raise UserError(f"{self.folder}: its table has no run")
         return table
@@ -82,13 +82,21 @@ class StoredStudy:
         if not lacking:
             return frame
         values = [self.config(run) for run in frame["run"]]
-        return frame.assign(**{name: [config.get(name) for config in values] for name in lacking})
+        with_keys = frame.copy()
+        for name in lacking:
+            with_keys[name] = [config.get(name) for config in values]
+        return with_keys
 
-    def why_not(self, spec: FigureSpec) -> str:
-        """Return why a figure cannot be drawn of this study, or an empty string."""
+    def why_not(self, spec: FigureSpec, any_study: bool = False) -> str:
+        """Return why a figure cannot be drawn of this study, or an empty string.
+
+        `any_study` draws a figure that is of another study all the same, where its columns are there.
+        """
         frame = self.results
-        if spec.studies and self.name not in spec.studies:
+        if spec.studies and self.name not in spec.studies and not any_study:
             return f"it is of the study {' or '.join(spec.studies)}"
+        if "study.label" in frame.columns and frame["study.label"].nunique() > 1 and {*spec.varies} & {*PLANNED}:
+            return "its points differ in more than that, and are named"
         constant = [
             names
             for names in spec.varies
@@ -99,19 +107,28 @@ class StoredStudy:
         if spec.table == "results":
             lacking = [name for name in spec.needs if name not in frame.columns and name not in configuration_keys()]
             return f"the table lacks {', '.join(lacking)}" if lacking else ""
-        if not any((self.run_folder(run) / f"{spec.table}.parquet").is_file() for run in frame["run"]):
+        inside = frame[self._has_inside(frame, spec)]
+        if inside.empty:
             return f"no run stored {spec.table}.parquet (output.{spec.table}=true stores it)"
+        if spec.where and not any(self._is_where(spec, run) for run in inside["run"]):
+            return f"no run has {spec.where[0]}={spec.where[1]}"
         return ""
 
-    def frame(self, spec: FigureSpec) -> pd.DataFrame:
-        """Return the frame of a figure.
+    def _has_inside(self, frame: pd.DataFrame, spec: FigureSpec) -> list[bool]:
+        return [(self.run_folder(run) / f"{spec.table}.parquet").is_file() for run in frame["run"]]
+
+    def _is_where(self, spec: FigureSpec, run: str) -> bool:
+        return not spec.where or self.config(run).get(spec.where[0]) == spec.where[1]
+
+    def frame(self, spec: FigureSpec, any_study: bool = False) -> pd.DataFrame:
+        """Return the frame of a figure; `any_study` as for `why_not`.
 
         Raises
         ------
         UserError
             Saying why it cannot be drawn.
         """
-        reason = self.why_not(spec)
+        reason = self.why_not(spec, any_study)
         if reason:
             raise UserError(f"figure {spec.name}: not of {self.folder}: {reason}")
         frame = self._inside(spec) if spec.table != "results" else self.with_keys(self.results, spec.needs)
@@ -121,8 +138,15 @@ class StoredStudy:
         return frame
 
     def drawable(self) -> list[FigureSpec]:
-        """Return the figures that say something about this study."""
-        return [spec for spec in figures().values() if not self.why_not(spec)]
+        """Return the figures that say something about this study.
+
+        A study with figures of its own has these, and the ones that look inside a run; the general ones would show
+        the same numbers again.
+        """
+        found = [spec for spec in figures().values() if not self.why_not(spec)]
+        if any(spec.studies for spec in found):
+            return [spec for spec in found if spec.studies or spec.table != "results"]
+        return found
 
     def _single_run(self) -> pd.DataFrame:
         import pandas as pd
@@ -146,7 +170,7 @@ class StoredStudy:
         import pandas as pd
         import pyarrow.parquet as parquet
 
-        runs, by, note = self._typical_runs(spec)
+        runs, by, note = self.typical_runs(spec)
         parts = []
         for _, row in runs.iterrows():
             path = self.run_folder(str(row["run"])) / f"{spec.table}.parquet"
@@ -165,14 +189,14 @@ class StoredStudy:
         frame.attrs["note"] = note
         return frame
 
-    def _typical_runs(self, spec: FigureSpec) -> tuple[pd.DataFrame, list[str], str]:
+    def typical_runs(self, spec: FigureSpec) -> tuple[pd.DataFrame, list[str], str]:
         """Return the runs to look into, the column that tells them apart, and a note on what they share.
 
         Other swept keys are held at the most requests and the middle of their values, seeds at the first.
         """
         frame = self.results
-        has = [(self.run_folder(run) / f"{spec.table}.parquet").is_file() for run in frame["run"]]
-        frame = frame[has]
+        frame = frame[self._has_inside(frame, spec)]
+        frame = frame[[self._is_where(spec, run) for run in frame["run"]]]
         by = [name for name in spec.one_run_for_each if name in frame.columns and frame[name].nunique() > 1][:1]
         held = {}
         for name in swept(frame, leave_out=by):

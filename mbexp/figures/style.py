@@ -1,4 +1,4 @@
-"""The one look of every figure: sizes, fonts, colours, dashes and markers, and files that come out byte for byte alike."""
+"""The one look of every figure: sizes, fonts, colours, dashes, markers, and files that are the same byte for byte."""
 
 from __future__ import annotations
 
@@ -35,7 +35,14 @@ BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, BLACK = (
 CATEGORIES = (BLUE, VERMILLION, GREEN, PURPLE, BLACK, ORANGE, SKY)
 GREY = "#767676"
 PALE = "#E8E8E8"
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1, 1.2)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (8, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 # A scheduler looks the same in every figure.
@@ -146,9 +153,13 @@ def panels(
 
     columns = 2 if (count, columns) == (4, 3) else min(count, columns)
     rows = -(-count // columns)
-    size = ((width * 4 / 3 if count == 1 else width * columns) + extra_width, height * 1.2 if count == 1 else height * rows)
+    size = (
+        (width * 4 / 3 if count == 1 else width * columns) + extra_width,
+        height * 1.2 if count == 1 else height * rows,
+    )
     figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06, hspace=0.03, wspace=0.03)  # type: ignore[union-attr]
+    layout: Any = figure.get_layout_engine()
+    layout.set(h_pad=0.06, w_pad=0.06, hspace=0.03, wspace=0.03)
     axes = list(figure.subplots(rows, columns, squeeze=False, **subplots).flat)
     for unused in axes[count:]:
         unused.remove()
@@ -159,10 +170,12 @@ def categorical(names: Sequence[Any]) -> dict[Any, Look]:
     """Return a look for each of several things without order; schedulers of this project always have theirs."""
     places = {name: SCHEDULERS.index(name) for name in names if name in SCHEDULERS}
     free = [place for place in range(len(CATEGORIES)) if place not in places.values()]
-    looks = {}
+    looks: dict[Any, Look] = {}
     for name in names:
         place = places[name] if name in places else (free.pop(0) if free else len(looks))
-        looks[name] = Look(CATEGORIES[place % len(CATEGORIES)], DASHES[place % len(DASHES)], MARKERS[place % len(MARKERS)])
+        looks[name] = Look(
+            CATEGORIES[place % len(CATEGORIES)], DASHES[place % len(DASHES)], MARKERS[place % len(MARKERS)]
+        )
     return looks
 
 

@@ -1,0 +1,86 @@
+"""Writes the gallery: a page that shows each figure once, with the commands that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mbexp.figures.registry import FigureSpec, figures
+from mbexp.figures.study import StoredStudy
+
+# The study that shows a figure best, where several can; others take the first that has what they need.
+BEST_SHOWN_BY = {
+    "throughput_against_gpus": ("gpu_scaling",),
+    "violation_against_gpus": ("grid_search", "gpu_scaling"),
+    "latency_against_throughput": ("gpu_scaling", "grid_search"),
+    "schedulers_at_equal_gpus": ("compare",),
+    "methods_side_by_side": ("method_comparison", "compare"),
+    "sensitivity_to_bins": ("k_bins", "gpu_scaling"),
+    "sensitivity_to_gpus": ("gpu_scaling",),
+    "sensitivity_to_requests": ("request_scaling",),
+    "sensitivity_across_seeds": ("compare", "k_bins"),
+    "controller_trajectory": ("token_sla_capacity", "compare"),
+    "padding_by_bin": ("k_bins",),
+    "gpu_timeline": ("compare",),
+    "latency_cdf": ("compare",),
+    "queue_length": ("compare",),
+}
+INTRODUCTION = """# Gallery
+
+Every figure that mbexp draws, once. Each is one function of a tidy table (`mbexp/figures/`); colours can be told apart
+with any colour vision and in grey, and the same stored results give the same bytes. This page and its pictures are
+made by
+
+```
+{commands}
+python -m mbexp.figures all --gallery docs/gallery.md
+```
+"""
+
+
+def write_gallery(studies: Sequence[StoredStudy], page: Path) -> Path:
+    """Write `page` and its pictures, in ``figures/`` beside it, of what `studies` can show; return `page`."""
+    from mbexp.figures.style import save
+
+    chosen = [(spec, study) for spec in figures().values() if (study := choose(spec, studies)) is not None]
+    parts = []
+    for spec, study in chosen:
+        (picture,) = save(spec(study.frame(spec)), page.parent / "figures", spec.name, ["png"])
+        parts.append(
+            f"## {spec.title}\n\n{spec.caption}\n\n![{spec.title}](figures/{picture.name})\n\n"
+            f"`python -m mbexp.figures {shown_folder(study)} --only {spec.name}`\n"
+        )
+    commands = "\n".join(dict.fromkeys(command_of(study) for _, study in chosen))
+    waiting = [spec for spec in figures().values() if choose(spec, studies) is None]
+    if waiting:
+        lines = [f"- {spec.title}" + (f": `{' or '.join(spec.studies)}`" if spec.studies else "") for spec in waiting]
+        parts.append(
+            "## Not shown\n\nThe study that these need was not stored when this page was made:\n\n" + "\n".join(lines)
+        )
+    text = INTRODUCTION.format(commands=commands) + "\n" + "\n".join(parts)
+    aside = page.with_name(f".{page.name}")
+    aside.write_text(text.rstrip() + "\n", encoding="utf-8")
+    aside.replace(page)
+    return page
+
+
+def choose(spec: FigureSpec, studies: Sequence[StoredStudy]) -> StoredStudy | None:
+    """Return the stored study that shows a figure best, None where none can."""
+    by_name = {study.name: study for study in studies}
+    first = [by_name[name] for name in BEST_SHOWN_BY.get(spec.name, ()) if name in by_name]
+    return next((study for study in [*first, *studies] if not study.why_not(spec)), None)
+
+
+def command_of(study: StoredStudy) -> str:
+    """Return the command that made a study, as its study.json has it."""
+    command = study.info.get("command")
+    if isinstance(command, list):
+        import shlex
+
+        return shlex.join(str(word) for word in command)
+    return str(command) if command else f"python -m mbexp -cn {study.name}"
+
+
+def shown_folder(study: StoredStudy) -> str:
+    """Return the folder of a study as a reader would type it."""
+    return f"outputs/{study.folder.resolve().name}"
