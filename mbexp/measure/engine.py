@@ -128,6 +128,7 @@ class TorchEngine:
         self.cache: Any = None
         self.prompt: Any = None
         self.token: Any = None
+        self._ends: list[int] = []
         self._graphs: dict[int, Any] = {}
         self._pool: Any = None
 
@@ -139,6 +140,12 @@ class TorchEngine:
             return self._load(point)
         except RuntimeError as error:
             raise self._explain(error) from error
+
+    def load_batch(self, point: Point) -> Callable[[], tuple[float, float]]:
+        """Prepare a static batch; what is returned runs it and gives the seconds of its prefill and its decoding."""
+        renew, _ = self.load(point)
+        renew()
+        return lambda: (self.time(lambda: self._prefill(point.prompt_tokens)), self.time(self._decode_all))
 
     def time(self, work: Callable[[], None]) -> float:
         """Return the seconds of `work`, by device events where there is a device."""
@@ -192,14 +199,13 @@ class TorchEngine:
             visible = -(-point.context_tokens // block) * block
             self._capture(visible)
             return lambda: self._renew_token(point.context_tokens - 1), lambda: self._step(visible)
-        ends = [-(-end // block) * block for end in range(point.prompt_tokens + 1, point.longest_tokens)]
-        for visible in sorted(set(ends)):
+        self._ends = [-(-end // block) * block for end in range(point.prompt_tokens + 1, point.longest_tokens)]
+        for visible in sorted(set(self._ends)):
             self._capture(visible)
 
         def serve() -> None:
             self._prefill(point.prompt_tokens)
-            for visible in ends:
-                self._step(visible)
+            self._decode_all()
 
         return self._renew_prompt, serve
 
@@ -215,6 +221,11 @@ class TorchEngine:
         self.cache.visible = prompt_tokens
         self._forward(self.prompt, self.prompt_positions)
         self.cache.position.fill_(prompt_tokens)
+
+    def _decode_all(self) -> None:
+        """Decode every token after the first."""
+        for visible in self._ends:
+            self._step(visible)
 
     def _step(self, visible: int) -> None:
         """Decode one token of each sequence: write its keys, attend to `visible` positions, choose the next."""
