@@ -16,11 +16,12 @@ def run_and_store(config: Config) -> Path:
     say_if_compiling()
     from mbexp.replications import run_replications
     from mbexp.run import run
-    from mbexp.store import command_line, new_folder, run_key, save
+    from mbexp.store import command_line, generated_hash, new_folder, run_key, save
 
     result, summaries = run_replications(config, run)
     lines = report(result)
-    folder = new_folder(Path(config.output.dir), config, run_key(config, result.trace.sha256))
+    key = run_key(config, result.trace.file_sha256 or generated_hash())
+    folder = new_folder(Path(config.output.dir), config, key)
     save(result, folder, command_line(), "\n".join(lines) + "\n", replications=summaries)
     print("\n".join(lines))
     print(f"stored in {folder}  ({time.perf_counter() - began:.2f} s in all)")

@@ -32,17 +32,26 @@ REQUESTS_BY_DEFAULT = 1_000_000  # up to this many, requests.parquet is stored u
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "scipy")
 
 
-def run_key(config: Config, trace_sha256: str) -> str:
+def run_key(config: Config, trace_hash: str) -> str:
     """Return 12 hex digits that name a run: its resolved configuration, its trace and the version of the results.
 
-    What does not change the numbers is left out: where results are written and which files, and what a sweep is for.
+    `trace_hash` is that of the file the requests come from, or `generated_hash`; neither needs the requests. What
+    does not change the numbers is left out: where results are written and which files, and what a sweep is for.
     """
     values = dataclasses.asdict(config)
     for key in ("output", "study", "force"):
         values.pop(key)
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
-    text = json.dumps([RESULTS_VERSION, trace_sha256, values, *_named_files(config)], sort_keys=True)
+    text = json.dumps([RESULTS_VERSION, trace_hash, values, *_named_files(config)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def generated_hash() -> str:
+    """Return what stands for the hash of a trace file where requests are generated: the source of random numbers.
+
+    All else that they depend on is in the configuration, and in `RESULTS_VERSION`.
+    """
+    return "numpy " + ".".join(importlib.metadata.version("numpy").split(".")[:2])
 
 
 def _named_files(config: Config) -> list[str]:
@@ -128,6 +137,12 @@ def complete_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
         except OSError as error:
             raise UserError(f"output.dir={folder.parent}: cannot write there ({error.strerror})") from error
         yield aside
+        if replace and folder.is_dir():
+            former = aside.with_suffix(".former")
+            os.rename(folder, former)
+            os.rename(aside, folder)
+            shutil.rmtree(former, ignore_errors=True)
+            return
         try:
             os.rename(aside, folder)
         except OSError:

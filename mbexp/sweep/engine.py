@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any
 
 from mbexp.errors import UserError
 from mbexp.sweep.claims import abandoned, claim
-from mbexp.sweep.inputs import SharedInputs
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, requests_of, stored, write_plan
 from mbexp.sweep.progress import Progress
 from mbexp.sweep.worker import Job, Outcome, has_failed, make_runs, write_failure
@@ -75,7 +75,7 @@ class Crew:
     may_stay: bool = False
 
 
-def execute(plan: Plan, crew: Crew, inputs: SharedInputs) -> Ending:
+def execute(plan: Plan, crew: Crew) -> Ending:
     """Make every run of `plan` that is not stored."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     sweep_up(plan.folder)
@@ -88,10 +88,12 @@ def execute(plan: Plan, crew: Crew, inputs: SharedInputs) -> Ending:
     outcomes: list[Outcome] = []
     try:
         if places:
+            compile_first()
             with terminated_is_interrupted(), Progress(plan.folder, weights, newer_than, since):
-                ending.workers = _make(plan, plan_file, places, crew, inputs, outcomes)
+                ending.workers = _make(plan, plan_file, places, crew, outcomes)
     except KeyboardInterrupt:
         ending.interrupted = True
+        _wait_for_workers(plan)
     finally:
         with contextlib.suppress(OSError):
             plan_file.unlink()
@@ -109,12 +111,25 @@ def execute(plan: Plan, crew: Crew, inputs: SharedInputs) -> Ending:
     return ending
 
 
+def compile_first() -> None:
+    """Compile the event loop here where that has not been done yet, rather than in every worker at once."""
+    from mbexp.compiled import cache_folder
+
+    folder = cache_folder()
+    if folder is not None and not any(folder.rglob("batch_loop.run-*.nbc")):
+        from mbexp.terminal import say_if_compiling
+
+        say_if_compiling()
+        import mbexp.run  # noqa: F401
+
+
 def sweep_up(folder: Path) -> None:
     """Remove what interrupted runs left half-written, unless someone is at work on them."""
     for path in folder.glob(".*.partial"):
         with contextlib.suppress(OSError), claim(folder / CLAIMS / path.name.split(".")[1]) as mine:
             if mine:
                 shutil.rmtree(path, ignore_errors=True)
+    abandoned(folder / CLAIMS)
     for name in (CLAIMS, WORK, FAILED):
         with contextlib.suppress(OSError):
             (folder / name).rmdir()  # only when empty
@@ -144,12 +159,10 @@ def worth_workers(plan: Plan, places: Sequence[int], workers: int) -> bool:
     return alone_s * (1 - 1 / min(workers, len(runs))) > WORKERS_START_S if workers > 1 and runs else False
 
 
-def _make(
-    plan: Plan, plan_file: Path, places: list[int], crew: Crew, inputs: SharedInputs, outcomes: list[Outcome]
-) -> int:
+def _make(plan: Plan, plan_file: Path, places: list[int], crew: Crew, outcomes: list[Outcome]) -> int:
     """Make the runs at `places`; put failures into `outcomes` as they are known. Return how many processes did it."""
     if crew.may_stay and not worth_workers(plan, places, crew.workers):
-        outcomes += make_runs(plan, places, plan_file, inputs)
+        outcomes += make_runs(plan, places, plan_file)
         return 1
     newer_than = plan_file.stat().st_mtime_ns if plan.force else None
     parent = os.getpid() if crew.workers else None
@@ -188,6 +201,14 @@ def _make(
         places = [place for place in places if place not in alone]
         shares = [part for part in (places[first::jobs] for first in range(jobs)) if part]
     return jobs
+
+
+def _wait_for_workers(plan: Plan) -> None:
+    """Wait a little for workers that were told to end, so that what they leave can be removed."""
+    until = time.monotonic() + 3.0
+    while time.monotonic() < until and any((plan.folder / CLAIMS / run.key).exists() for run in plan.runs):
+        abandoned(plan.folder / CLAIMS)
+        time.sleep(0.05)
 
 
 def _chunks(places: list[int], size: int) -> list[list[int]]:

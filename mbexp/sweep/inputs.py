@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import hashlib
 import json
-import os
-import tempfile
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexp.config import Config
-from mbexp.paths import cache_dir
+from mbexp.store import generated_hash
 
 if TYPE_CHECKING:
     from mbexp.prediction import Prediction
@@ -73,56 +67,20 @@ class SharedInputs:
             self._kept.popitem(last=False)
 
 
-def trace_sha256(config: Config, inputs: SharedInputs) -> str:
-    """Return the hash of a run's requests, from a note of an earlier time where nothing has changed since.
+def trace_hash(config: Config) -> str:
+    """Return what a run's key says of its requests, without reading or generating them.
 
-    So a sweep whose runs are all stored is recognized without reading or generating a trace.
+    That is the hash of the file they come from. Generated requests follow from the configuration, the version of the
+    results and the random numbers of NumPy.
     """
-    note = _note(config)
-    if note is not None:
-        with contextlib.suppress(OSError):
-            text = note.read_text()
-            if len(text) == 64:
-                return text
-    sha256 = inputs.trace(config).sha256
-    if note is not None:
-        with contextlib.suppress(OSError):
-            note.parent.mkdir(parents=True, exist_ok=True)
-            handle, aside = tempfile.mkstemp(dir=note.parent)
-            with os.fdopen(handle, "w") as file:
-                file.write(sha256)
-            os.replace(aside, note)
-    return sha256
-
-
-def _note(config: Config) -> Path | None:
-    """Return the file that holds the hash of a run's requests, named by all that they depend on."""
-    folder = cache_dir()
-    if folder is None:
-        return None
-    import numpy as np
-
     from mbexp.workload.cache import file_sha256
     from mbexp.workload.find import find_file
     from mbexp.workload.kinds import find_kind
 
     kind = find_kind(config.workload.kind)
-    content = None
-    if not hasattr(kind, "generate"):
-        content = file_sha256(find_file(config.workload.path or kind.DEFAULT_FILE, config.workload.kind))
-    text = json.dumps([trace_request(config), content, _workload_sources(), np.__version__])
-    return folder / "trace-hashes" / hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@functools.cache
-def _workload_sources() -> str:
-    """Return a hash of the code that reads and generates traces."""
-    import mbexp.workload
-
-    digest = hashlib.sha256()
-    for source in sorted(Path(str(mbexp.workload.__file__)).parent.rglob("*.py")):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()
+    if hasattr(kind, "generate"):
+        return generated_hash()
+    return file_sha256(find_file(config.workload.path or kind.DEFAULT_FILE, config.workload.kind))
 
 
 def _bytes_of(value: Any) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mbexp.config import Config, load_config
 from mbexp.errors import UserError
-from mbexp.sweep.inputs import SharedInputs, trace_request, trace_sha256
+from mbexp.sweep.inputs import trace_hash, trace_request
 from mbexp.sweep.points import Point
 
 WORK = ".work"  # what a sweep needs while it runs: its plan, and
@@ -32,14 +32,14 @@ class Run:
         Name of its folder.
     overrides : tuple of str
     config : Config
-    trace_sha256 : str
-        Hash of the requests that it is to meet.
+    trace_hash : str
+        Of the file whose requests it is to meet (see `run_key`).
     """
 
     key: str
     overrides: tuple[str, ...]
     config: Config
-    trace_sha256: str
+    trace_hash: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Plan:
     command: list[str]
 
 
-def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[str], inputs: SharedInputs) -> Plan:
+def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[str]) -> Plan:
     """Return the distinct runs of `points` in the order in which they share most."""
     from mbexp.store import run_key
 
@@ -75,7 +75,7 @@ def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[
     for point in points:
         request = trace_request(point.config)
         if request not in hashes:
-            hashes[request] = trace_sha256(point.config, inputs)
+            hashes[request] = trace_hash(point.config)
         key = run_key(point.config, hashes[request])
         key_of.append(key)
         if key not in runs:
@@ -99,7 +99,7 @@ def write_plan(plan: Plan) -> Path:
     """Write `plan` where workers can read it; return the file. It is the caller's to remove."""
     path = plan.folder / WORK / f"plan-{os.getpid()}.json"
     lines = [
-        {"key": run.key, "overrides": run.overrides, "config": _values(run.config), "trace_sha256": run.trace_sha256}
+        {"key": run.key, "overrides": run.overrides, "config": _values(run.config), "trace_hash": run.trace_hash}
         for run in plan.runs
     ]
     values = {"force": plan.force, "command": plan.command, "key_of": plan.key_of, "runs": lines}
@@ -117,7 +117,7 @@ def read_plan(path: Path) -> Plan:
     """Return what `write_plan` wrote."""
     values = json.loads(path.read_text(encoding="utf-8"))
     runs = [
-        Run(line["key"], tuple(line["overrides"]), load_config(line["config"]), line["trace_sha256"])
+        Run(line["key"], tuple(line["overrides"]), load_config(line["config"]), line["trace_hash"])
         for line in values["runs"]
     ]
     return Plan(path.parent.parent, runs, values["key_of"], values["force"], values["command"])

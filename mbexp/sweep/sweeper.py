@@ -88,7 +88,6 @@ class StudySweeper(Sweeper):
         from mbexp.sweep.crew import crew_of
         from mbexp.sweep.ending import Asked, finish
         from mbexp.sweep.engine import execute
-        from mbexp.sweep.inputs import SharedInputs
         from mbexp.sweep.plan import make_plan
 
         began = time.perf_counter()
@@ -102,14 +101,13 @@ class StudySweeper(Sweeper):
             raise UserError("output.dir: a sweep has one folder; it cannot be swept")
         with open_dict(self.config):
             self.config.hydra.sweep.dir = str(folder)
-        inputs = SharedInputs()
-        plan = make_plan(points, folder, points[0].config.force, command_line(), inputs)
+        plan = make_plan(points, folder, points[0].config.force, command_line())
         twice = len(points) - len(plan.runs)
         print(
             f"{name}: {len(plan.runs)} runs" + (f" ({twice} of {len(points)} points repeat another)" if twice else "")
         )
         save_config(self.config, folder)
-        ending = execute(plan, crew_of(self.config, self.hydra_context, points[0]), inputs)
+        ending = execute(plan, crew_of(self.config, self.hydra_context, points[0]))
         return finish(Asked(name, config_name, swept, points), plan, ending, time.perf_counter() - began)
 
     def _assignments(self, arguments: list[str]) -> tuple[list[str], list[Assignments]]:

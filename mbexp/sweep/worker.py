@@ -134,8 +134,8 @@ def _attempt(plan: Plan, run: Run, inputs: SharedInputs) -> tuple[Outcome | None
     log = plan.folder / FAILED / f"{run.key}.log"
     try:
         trace = inputs.trace(run.config)
-        if trace.sha256 != run.trace_sha256:
-            raise UserError(f"workload={run.config.workload.kind}: the requests have changed since the sweep began")
+        if trace.file_sha256 and trace.file_sha256 != run.trace_hash:
+            raise UserError(f"workload={run.config.workload.kind}: the file has changed since the sweep began")
         result, summaries = make_run(run.config, inputs)
         save(
             result,
