@@ -55,6 +55,10 @@ class TestFind:
             "(did you mean 'BurstGPT_1_head.csv'?); fetch it: python -m mbexp.download burstgpt_1"
         )
 
+    def test_missing_file_without_pinned_hash_names_its_address(self) -> None:
+        with pytest.raises(UserError, match=r"; it is at https://github\.com/Azure/.*conv_1week\.csv$"):
+            find_file("AzureLLMInferenceTrace_conv_1week.csv", "azure")
+
     @pytest.mark.parametrize(
         ("name", "message"),
         [

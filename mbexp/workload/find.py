@@ -49,8 +49,10 @@ def _missing(name: str, tried: list[Path]) -> str:
             here.update(entry.name for entry in folder.iterdir() if entry.is_file())
     message += nearest(Path(name).name, here)
     published = published_by_file(Path(name).name)
-    if published is not None:
+    if published is not None and published.sha256 is not None:
         message += f"; fetch it: python -m mbexp.download {published.name}"
+    elif published is not None:
+        message += f"; it is at {published.url}"
     return message
 
 
