@@ -14,8 +14,9 @@ from mbexp.config import BATCH_SIZES, FILLS, SELECTIONS, GpuConfig, LawConfig
 from mbexp.errors import UserError
 from mbexp.hardware import build_law
 from tests import agreement
-from tests.agreement import Case, difference, run_compiled, run_reference
+from tests.agreement import Case, difference, rows_of_compiled, run_compiled, run_reference
 from tests.case_strategy import cases
+from tests.corner_cases import CORNERS
 
 # Thousands of cases in CI; MBEXP_REFERENCE_CASES=100000 for a night.
 EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "1500"))
@@ -25,6 +26,20 @@ POINTS = list(itertools.product(BATCH_SIZES, SELECTIONS, FILLS))
 def agree(case: Case) -> None:
     found = difference(case)
     assert found is None, f"{case}\n{found}"
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners_are_as_worked_out_by_hand(name):
+    case, expected = CORNERS[name]
+    agree(case)
+    rows = rows_of_compiled(run_compiled(case))
+    found = {
+        number: {key: len(rows[number]["members"]) if key == "size" else rows[number][key] for key in columns}
+        for number, columns in expected.items()
+    }
+    assert found == expected
+    if all("members" in columns for columns in expected.values()):
+        assert len(rows) == len(expected)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
