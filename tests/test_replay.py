@@ -104,9 +104,12 @@ def test_real_clock_waits_and_can_be_paused():
 
 def test_on_the_real_clock_no_batch_starts_before_its_requests_arrive():
     values = {
-        "workload": "synthetic", "workload.arrivals.rate_per_s": 400.0, "workload.output.value_tokens": 3.0,
-        "workload.prompt.value_tokens": 2.0, "scheduler": "static_fifo",
-    }  # fmt: skip
+        "workload": "synthetic",
+        "workload.arrivals.rate_per_s": 400.0,
+        "workload.prompt": {"kind": "constant", "value_tokens": 2.0},
+        "workload.output": {"kind": "constant", "value_tokens": 3.0},
+        "scheduler": "static_fifo",
+    }
     config = configure(num_gpus=1, num_requests=60, **values)
     simulation = run(config)
     clock = RealClock()
@@ -135,7 +138,7 @@ def torch():
 
 CPU = ["--device", "cpu", "--model", "tiny", "--dtype", "float32"]
 SMALL = [
-    "workload=synthetic", "workload.arrivals.rate_per_s=50", "workload.prompt.value_tokens=6",
+    "workload=synthetic", "workload.arrivals.rate_per_s=50", "workload.prompt={kind: constant, value_tokens: 6}",
     "workload.output={kind: uniform, low_tokens: 1, high_tokens: 9}", "num_requests=24", "gpu.law.length=output",
     "gpu.law.alpha_ms=2", "gpu.law.beta_ms=1",
 ]  # fmt: skip

@@ -89,10 +89,12 @@ def _run(options: argparse.Namespace) -> None:
 
             def show(point: Point) -> None:
                 bar.set_postfix_str(str(point), refresh=False)
-                bar.update(1)
+                bar.update(left.index(point) - bar.n)
+                bar.refresh()
 
             try:
                 measure(left, engine, store, options.repeats, options.seconds_per_point, show=show)
+                bar.update(len(left) - bar.n)
             except KeyboardInterrupt:
                 bar.close()
                 print("interrupted; what was timed is stored, and the same command goes on", file=sys.stderr)
