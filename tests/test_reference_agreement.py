@@ -51,9 +51,9 @@ def test_small_cases_agree(case):
 def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int = 400) -> Case:
     """A run long enough for windows to wrap and statistics to settle, drawn from one seed."""
     random = np.random.default_rng(np.random.SeedSequence([seed, 77]))
-    queues = int(random.integers(1, 9))
+    queues = int(random.integers(1, 6))
     gpus = int(random.integers(1, 9))
-    gaps = random.exponential(float(random.choice([0.02, 0.1, 0.5])), count)
+    gaps = random.exponential(float(random.choice([0.002, 0.01, 0.1])), count)
     gaps[random.random(count) < random.choice([0.0, 0.3])] = 0.0
     if random.random() < 0.3:
         gaps = np.round(gaps * 4) / 4
@@ -66,7 +66,7 @@ def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int 
         requests=list(zip(*(column.tolist() for column in columns), strict=True)),
         queues=queues,
         gpus=gpus,
-        memory=int(random.choice([110, 400, 2000, 100_000])),
+        memory=int(random.choice([130, 1000, 4000, 100_000])),
         scheduler={
             "batch_size": batch_size,
             "selection": selection,
@@ -74,7 +74,7 @@ def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int 
             "fixed_batch_size": int(random.integers(1, 20)),
             "timeout_s": float(random.choice([0.1, 1.0, 5.0])),
             "batch_size_min": int(random.integers(1, 4)),
-            "batch_size_max": int(random.integers(4, 64)),
+            "batch_size_max": int(random.integers(12, 64)),
             "memory_rule": str(random.choice(["corrected", "original"])),
         },
         controller={
@@ -84,8 +84,8 @@ def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int 
             "window_batches": int(random.choice([1, 3, 16])),
             "interval_batches": int(random.choice([1, 1, 4])),
         },
-        token_ms=float(random.choice([20.0, 25.0, 40.0])),
-        law=[0.06, *(0.0,) * 3, 0.005 * random.random(), 0.0, 0.0001, 0.06, 0.0, 0.0, 0.018, 0.001, 0.0001, 0.0],
+        token_ms=float(random.choice([19.0, 22.0, 27.0])),
+        law=[0.06, *(0.0,) * 3, 0.005 * random.random(), 0.0, 0.0001, 0.06, 0.0, 0.0, 0.015, 0.001, 0.00002, 0.0],
         noise=random.lognormal(0, 0.05, count).tolist() if random.random() < 0.5 else [],
     )
 
