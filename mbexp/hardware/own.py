@@ -22,8 +22,10 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import numpy as np
+from numba import config
 
 from mbexp.config import GpuConfig
 from mbexp.errors import UserError
@@ -42,7 +44,7 @@ def build(gpu: GpuConfig) -> LatencyLaw:
     law = gpu.law
     where = f"gpu.law.kind={law.kind}"
     found = load_object("gpu.law.kind", law.kind)
-    if any(signature.args == LAW_SIGNATURE.args for signature in getattr(found, "nopython_signatures", [])):
+    if _is_law(found):
         return LatencyLaw(
             name=gpu.name,
             function=found,
@@ -61,3 +63,9 @@ def build(gpu: GpuConfig) -> LatencyLaw:
     if not isinstance(made, LatencyLaw):
         raise UserError(f"{where}: returned {type(made).__name__}, not a LatencyLaw")
     return made
+
+
+def _is_law(found: Any) -> bool:
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # decorated functions are plain ones then
+        return inspect.isfunction(found) and len(inspect.signature(found).parameters) == len(LAW_SIGNATURE.args)
+    return any(signature.args == LAW_SIGNATURE.args for signature in getattr(found, "nopython_signatures", []))
