@@ -262,7 +262,9 @@ def compare_runs(
 def interval_table(
     table: pd.DataFrame, by: Sequence[str], metrics: Iterable[str], confidence: float = 0.95
 ) -> pd.DataFrame:
-    """Return one row per setting with ``<metric>`` (mean), ``<metric>_half_width`` and ``runs``.
+    """Return one row per setting with ``<metric>`` (mean), ``<metric>_half_width``, ``runs`` and ``overloaded_runs``.
+
+    An interval over overloaded runs is narrow and means nothing: their latency grows with the length of the run.
 
     Parameters
     ----------
@@ -281,6 +283,8 @@ def interval_table(
     for key, group in table.groupby(list(by), sort=True, dropna=False):
         row = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
         row["runs"] = len(group)
+        if "overloaded" in group:
+            row["overloaded_runs"] = int(group["overloaded"].sum())
         for metric in metrics:
             interval = mean_interval(group[metric].to_numpy(), confidence)
             row[metric] = interval.mean

@@ -67,6 +67,12 @@ def test_an_overloaded_run_is_flagged() -> None:
         assert any("overloaded" in warning for warning in interval.warnings)
 
 
+def test_steady_state_warnings_need_something_to_judge() -> None:
+    assert statistics.steady_state_warnings([1.0] * 10) == ()
+    assert statistics.steady_state_warnings(mm1_waits(0.5, 40_000, 3)[4000:]) == ()
+    assert statistics.steady_state_warnings(mm1_waits(1.2, 20_000, 3))
+
+
 def test_the_half_width_is_students() -> None:
     interval = statistics.mean_interval([1.0, 2.0, 4.0])
     assert interval.mean == pytest.approx(7 / 3)
@@ -166,6 +172,10 @@ def test_a_table_of_intervals() -> None:
     assert result["k_bins"].tolist() == [1, 2]
     assert result["runs"].tolist() == [2, 2]
     assert result["latency_mean_s"].tolist() == [2, 5]
+    flagged = statistics.interval_table(
+        table.assign(overloaded=[True, True, False, True]), ["k_bins"], ["latency_mean_s"]
+    )
+    assert flagged["overloaded_runs"].tolist() == [2, 1]
     assert result["latency_mean_s_half_width"].tolist() == pytest.approx([12.7062, 0], rel=1e-4)
 
 

@@ -11,6 +11,7 @@ from mbexp.validate import __main__ as command
 from mbexp.validate import case as case_module
 from mbexp.validate.case import Case, check, judge
 from mbexp.validate.cases import all_cases
+from mbexp.validate.papers import __main__ as papers_command
 from mbexp.validate.papers import multi_bin as papers_multi_bin
 from mbexp.validate.setups import bins_of_p1, constant_time, linear_time, one_queue, poisson
 
@@ -101,3 +102,17 @@ def test_setups_are_what_they_say() -> None:
     rows = result.records.batches
     assert (rows["finish_s"] - rows["start_s"]) == pytest.approx(1 + 0.1 * rows["size"])
     assert result.summary["arrival_rate_per_s"] == pytest.approx(4.0, rel=0.2)
+
+
+def test_the_page_of_the_papers(tmp_path: Path, capsys) -> None:
+    page = tmp_path / "papers.md"
+    assert papers_command.main(["--quick", "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.strip() == capsys.readouterr().out.strip()
+    headings = "Fig. 1b", "Fig. 3", "Fig. 4", "Fig. 6", "Fig. 8", "Fig. 9", "Fig. 11", "Algorithm 1", "Algorithm 2"
+    for heading in (*headings, "The original simulator", "At equal GPUs"):
+        assert heading in text
+    assert "nan" not in text
+    for line in text.splitlines():
+        if line.startswith("| U[1, 20], B 128"):  # the exact rows agree even when runs are short
+            assert "| yes |" in line

@@ -25,11 +25,14 @@ class FullBatchPath:
     ----------
     formation, batch_wait, service : float64 array, shape (n,)
         Until its batch is full; from there until a server takes the batch; time of the batch.
+    full_at : float64 array, shape (n,)
+        Instant at which its batch became full.
     """
 
     formation: FloatArray
     batch_wait: FloatArray
     service: FloatArray
+    full_at: FloatArray
 
     @property
     def latency(self) -> FloatArray:
@@ -59,11 +62,12 @@ def full_batches(
     full_at = arrival[batches[:, -1]]
     time = length[batches].max(axis=1)
     start = start_times(full_at, time, servers)
-    formation, batch_wait, service = (np.full(len(arrival), np.nan) for _ in range(3))
+    formation, batch_wait, service, filled = (np.full(len(arrival), np.nan) for _ in range(4))
     formation[batches] = full_at[:, None] - arrival[batches]
     batch_wait[batches] = (start - full_at)[:, None]
     service[batches] = time[:, None]
-    return FullBatchPath(formation, batch_wait, service)
+    filled[batches] = full_at[:, None]
+    return FullBatchPath(formation, batch_wait, service, filled)
 
 
 def start_times(ready: FloatArray, time: FloatArray, servers: int = 1) -> FloatArray:

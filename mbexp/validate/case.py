@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -99,14 +100,11 @@ def check(case: Case, fast: bool = False) -> list[Outcome]:
     fast
         Short runs, judged by their own, wider intervals without asking for the precision of the long ones.
     """
-    from mbexp import simulate
-
     replications = FAST_REPLICATIONS if fast else case.replications
     requests = min(FAST_REQUESTS, case.requests) if fast else case.requests
     measured: list[Quantities] = []
     expected: list[Quantities] = []
-    for seed in range(replications):
-        result = simulate(num_requests=requests, seed=seed, **case.values)
+    for result in seeds(case.values, requests, replications):
         measured.append(case.measure(result))
         expected.append(dict(case.targets) if case.reference is None else case.reference(result))
     total = requests * replications
@@ -125,6 +123,16 @@ def check(case: Case, fast: bool = False) -> list[Outcome]:
             verdict = "ok" if worst <= decisive else "off"
         outcomes.append(Outcome(case.group, case.name, quantity, target, case.source, shown, decisive, total, verdict))
     return outcomes
+
+
+def seeds(values: Mapping[str, Any], requests: int, replications: int) -> Iterator[Result]:
+    """Run one configuration with seeds 0, 1, ...; the same as `mbexp.simulate` for each, but composed once."""
+    from mbexp.compose import configure
+    from mbexp.run import run
+
+    config = configure(num_requests=requests, **values)
+    for seed in range(replications):
+        yield run(dataclasses.replace(config, seed=seed))
 
 
 def judge(mean: float, half_width: float, target: float, precise: bool) -> str:

@@ -32,16 +32,26 @@ def saturated(result: Result) -> Quantities:
 
 
 def full_batches(result: Result) -> Quantities:
-    """Return the mean parts of the latency of requests served in full batches, warm-up left out."""
+    """Return the mean parts of the latency of requests served in full batches, warm-up left out.
+
+    So is the batch that the last arrival fills: at that instant the end of the trace also flushes the partial batches,
+    and one of them with an older head goes first (docs/semantics.md), which no steady state has.
+    """
     rows = result.records.batches
     served_by = result.records.batch_of
     full_at = result.records.per_batch(result.records.arrival_s, np.maximum)
-    full = (rows["size"] == result.config.scheduler.fixed_batch_size)[served_by]
-    kept = np.flatnonzero(full)
+    full = (rows["size"] == result.config.scheduler.fixed_batch_size) & (full_at < result.records.arrival_s[-1])
+    kept = np.flatnonzero(full[served_by])
     kept = kept[kept >= WARM_UP * len(served_by)]
     batch = served_by[kept]
     arrival, start, finish = result.records.arrival_s[kept], rows["start_s"][batch], rows["finish_s"][batch]
     return _parts(full_at[batch] - arrival, start - full_at[batch], finish - start)
+
+
+def latencies(result: Result) -> FloatArray:
+    """Return the latency of each accepted request in order of arrival, shape (accepted,), seconds."""
+    finish_s = result.records.batches["finish_s"][result.records.batch_of]
+    return np.asarray(finish_s - result.records.arrival_s, dtype=np.float64)
 
 
 def full_batch_recursion(seconds_per_token: float) -> Callable[[Result], Quantities]:
@@ -58,7 +68,7 @@ def full_batch_recursion(seconds_per_token: float) -> Callable[[Result], Quantit
             result.config.scheduler.fixed_batch_size,
             result.config.gpu.count,
         )
-        kept = np.flatnonzero(~np.isnan(path.service))
+        kept = np.flatnonzero(path.full_at < trace.arrival_s[-1])  # nan where a batch never fills
         kept = kept[kept >= WARM_UP * len(trace)]
         return _parts(path.formation[kept], path.batch_wait[kept], path.service[kept])
 

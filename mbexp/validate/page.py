@@ -25,8 +25,9 @@ simulated clock.
 - Where the source is a recursion, no exact mean is known: the simulator must agree with the recursion over the same
   requests, to rounding, in every seed; the interval shows how well the mean itself is known.
 - Lengths are whole tokens. The continuous models are run with 500,000 tokens to a second, an error below 1e-5.
-- Steady-state means leave out the first 5 % of each run. Saturated throughput is that of the full batches; the partial
-  ones that the end of a run flushes are left out.
+- Steady-state means leave out the first 5 % of each run, and those of full batches the batch that the last arrival
+  fills (the end of the run flushes partial batches at that instant). Saturated throughput is that of the full
+  batches; the flushed partial ones are left out.
 """
 
 
@@ -34,7 +35,7 @@ def table_line(outcome: Outcome) -> str:
     """Return one row for the terminal."""
     interval = f"{outcome.simulated.mean:11.6g} +- {outcome.simulated.half_width:8.2g}"
     label = f"{outcome.name}: {outcome.quantity}"
-    return f"  {label:<76} target {outcome.target:11.6g}  simulated {interval}  {outcome.verdict}"
+    return f"  {label:<88} target {outcome.target:11.6g}  simulated {interval}  {outcome.verdict}"
 
 
 def write_page(path: Path, outcomes: Sequence[Outcome], fast: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mbexp.validate.page import write_whole
 from mbexp.validate.papers import dynamic_batching, multi_bin, original
+from mbexp.validate.papers.row import Effort
 
 TITLE = """# The papers' numbers: printed, exact, simulated
 
@@ -38,11 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m mbexp.validate.papers",
         description="Compare with the numbers of the papers and of the original.",
     )
+    parser.add_argument("--quick", action="store_true", help="short runs, to see that the command works")
     parser.add_argument("--page", metavar="FILE", type=Path, help="write the page to this Markdown file as well")
     options = parser.parse_args(arguments)
-    parts = [TITLE]
+    effort = Effort(replications=2, share=0.01) if options.quick else Effort()
+    parts = [TITLE] if not options.quick else [TITLE, "**Quick runs: the intervals are wide.**\n"]
     for heading, sections in ((P1, multi_bin.sections), (P2, dynamic_batching.sections), (ORIGINAL, original.sections)):
-        parts += [heading, *sections()]
+        parts += [heading, *sections(effort)]
     text = "\n".join(parts)
     print(text)
     if options.page is not None:

@@ -8,22 +8,20 @@ import numpy as np
 
 from mbexp.statistics import mean_interval
 from mbexp.theory import dynamic_batching
-from mbexp.validate.papers.row import Row, shown, table
+from mbexp.validate.case import seeds
+from mbexp.validate.papers.row import Effort, Row, shown, table
 from mbexp.validate.setups import Values, at_once
 
-REPLICATIONS = 5
 STEP = dynamic_batching.LinearStep()
 
 
-def sections() -> list[str]:
+def sections(effort: Effort) -> list[str]:
     """Return the Markdown sections of P2."""
-    return [figure_3(), algorithm_1(), algorithm_2(), table_1()]
+    return [figure_3(), algorithm_1(effort), algorithm_2(effort), table_1()]
 
 
 def figure_3() -> str:
     """tau(b), b / tau(b), and the throughput that an SLA leaves."""
-    from mbexp import simulate
-
     rows = []
     for sla, printed in ((50, 1818), (80, 2841)):
         real = STEP.batch_within(sla)
@@ -32,7 +30,7 @@ def figure_3() -> str:
             **at_once(), **_outputs_of(100), "gpu": "linear_p2", "gpu.kv_capacity_tokens": 10_000_000,
             "scheduler": "static_fifo", "scheduler.fixed_batch_size": batch, "num_gpus": 1,
         }  # fmt: skip
-        summary = simulate(num_requests=100 * batch, **values).summary
+        summary = next(seeds(values, 100 * batch, 1)).summary
         exact = STEP.tokens_per_s(batch)
         rows.append(
             Row(
@@ -47,25 +45,22 @@ def figure_3() -> str:
     return f"### Fig. 3: tau(b) = .22 b + 30 ms\n\n{table(rows)}\n"
 
 
-def algorithm_1() -> str:
+def algorithm_1(effort: Effort) -> str:
     """The memory bound and how often it overflows."""
-    from mbexp import simulate
-
     rows = []
     for capacity, mean, sd in ((62_000, 704.1, 360.6), (20_000, 800.0, 500.0)):
         for overflow in (0.05, 0.01, 0.001):
             exact = dynamic_batching.memory_bound(capacity, mean, sd, overflow)
-            finals = []
-            for seed in range(REPLICATIONS):
-                result = simulate(num_requests=20_000, seed=seed, **_memory_run(capacity, mean, sd, overflow))
-                finals.append(float(result.records.batches["b_mem"][-1]))
+            requests = effort.requests(20_000)
+            runs = seeds(_memory_run(capacity, mean, sd, overflow), requests, effort.replications)
+            finals = [float(run.records.batches["b_mem"][-1]) for run in runs]
             inside = all(abs(final - math.floor(exact)) <= 1 for final in finals)
             rows.append(
                 Row(
                     f"eta {capacity}, mu {mean:g}, sigma {sd:g}, eps {overflow}",
                     "-",
                     f"{exact:.3f}",
-                    f"b_mem {min(finals):.0f} to {max(finals):.0f} after 20,000 requests",
+                    f"b_mem {min(finals):.0f} to {max(finals):.0f} after {requests:,} requests",
                     "yes" if inside else "no",
                     "learnt from lognormal lengths, so a request more or less",
                 )
@@ -76,22 +71,19 @@ def algorithm_1() -> str:
         f"cancels: with 32 requests of mean 800 and deviation 500 the printed rule allows {printed:.1f}, whatever the "
         "GPU, and always more than run now. The margin has to be L0 = theta sigma sqrt(b), as computed above."
     )
-    return f"### Algorithm 1: the largest batch that memory allows\n\n{table(rows)}\n\n{_overflow()}\n\n{wrong}\n"
+    return f"### Algorithm 1: the largest batch that memory allows\n\n{table(rows)}\n\n{_overflow(effort)}\n\n{wrong}\n"
 
 
-def algorithm_2() -> str:
+def algorithm_2(effort: Effort) -> str:
     """Where the search for the token SLA settles."""
-    from mbexp import simulate
-
+    values = {
+        **at_once(), **_outputs_of(100), "gpu": "linear_p2", "gpu.kv_capacity_tokens": 10_000_000, "num_gpus": 1,
+        "gpu.noise.kind": "lognormal", "gpu.noise.cv": 0.05, "scheduler": "dynamic_no_bins", "sla": "p2_50ms",
+        "scheduler.batch_size_max": 256, "scheduler.controller.tolerance_ms": 2.0,
+    }  # fmt: skip
     means = []
-    for seed in range(REPLICATIONS):
-        values = {
-            **at_once(), **_outputs_of(100), "gpu": "linear_p2", "gpu.kv_capacity_tokens": 10_000_000, "num_gpus": 1,
-            "gpu.noise.kind": "lognormal", "gpu.noise.cv": 0.05, "scheduler": "dynamic_no_bins", "sla": "p2_50ms",
-            "scheduler.batch_size_max": 256, "scheduler.controller.tolerance_ms": 2.0,
-        }  # fmt: skip
-        result = simulate(num_requests=200_000, seed=seed, **values)
-        limits = result.records.batches["b_sla"]
+    for run in seeds(values, effort.requests(200_000), effort.replications):
+        limits = run.records.batches["b_sla"]
         means.append(float(np.mean(limits[len(limits) // 4 :])))
     settled = mean_interval(means)
     target = STEP.batch_within(50)
@@ -119,27 +111,22 @@ def table_1() -> str:
     )
 
 
-def _overflow() -> str:
+def _overflow(effort: Effort) -> str:
     """How often batches of the size that Algorithm 1 allows really overflow."""
-    from mbexp import simulate
-
     capacity, mean, sd = 20_000, 800.0, 500.0
     batch = math.floor(dynamic_batching.memory_bound(capacity, mean, sd, 0.05))
-    shares = []
-    for seed in range(REPLICATIONS):
-        values = _memory_run(capacity, mean, sd, 0.05) | {
-            "scheduler.batch_size": "fixed", "scheduler.fixed_batch_size": batch,
-            "predictor": "constant", "predictor.value_tokens": mean - 1,
-        }  # fmt: skip
-        shares.append(float(simulate(num_requests=200_000, seed=seed, **values).summary["kv_overflow_pct"]))
+    values = _memory_run(capacity, mean, sd, 0.05) | {
+        "scheduler.batch_size": "fixed", "scheduler.fixed_batch_size": batch,
+        "predictor": "constant", "predictor.value_tokens": mean - 1,
+    }  # fmt: skip
+    runs = seeds(values, effort.requests(200_000), effort.replications)
+    shares = [float(run.summary["kv_overflow_pct"]) for run in runs]
     normal = 100 * dynamic_batching.overflow_chance(capacity, mean, sd, batch)
     real = dynamic_batching.memory_bound(capacity, mean, sd, 0.05)
     return (
         f"Batches of {batch} with eta 20,000, mu 800, sigma 500, formed without knowing lengths, overflow in "
-        f"{shown(mean_interval(shares))} % of cases when lengths are lognormal. The Normal model says "
-        f"{normal:.2f} % "
-        f"(5 % at {real:.2f}): skewed lengths overflow more often than "
-        "Algorithm 1 takes them to."
+        f"{shown(mean_interval(shares))} % of cases when lengths are lognormal. The Normal model says {normal:.2f} % "
+        f"(5 % at {real:.2f}): skewed lengths overflow more often than Algorithm 1 takes them to."
     )
 
 

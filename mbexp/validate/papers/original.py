@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from mbexp.statistics import mean_interval, paired_comparison
 from mbexp.theory import dynamic_batching
-from mbexp.validate.papers.row import Row, shown, table
+from mbexp.validate.case import seeds
+from mbexp.validate.papers.row import Effort, Row, shown, table
 from mbexp.validate.setups import Values
 
-REPLICATIONS = 10
 REQUESTS = 10_000
 TARGET_PCT = 5.0  # the original's best configuration: fewest GPUs with a violation at or below this
 TRACE_RATE_PER_S = 0.2713  # mean of BurstGPT file 1, which the built-in workload has as well
@@ -48,17 +48,17 @@ PRINTED = (
 PRINTED_K = {1: 2.84, 2: 1.99, 4: 1.79, 8: 2.39, 16: 4.21}  # its sensitivity runs: 4 GPUs, rate scaling 10x
 
 
-def sections() -> list[str]:
+def sections(effort: Effort) -> list[str]:
     """Return the Markdown sections of the original."""
-    return [one_gpu(), best_configuration(), bins(), token_sla()]
+    return [one_gpu(effort), best_configuration(effort), bins(effort), token_sla()]
 
 
-def one_gpu() -> str:
+def one_gpu(effort: Effort) -> str:
     """Its methods 1 to 3, all on one GPU."""
     rows = []
     for printed in PRINTED:
         ours = {
-            name: mean_interval(_violations(printed, name, 1, k))
+            name: mean_interval(_violations(effort, printed, name, 1, k))
             for name, k in (("static_fifo", 1), ("dynamic_no_bins", 1), ("multi_bin_dynamic", 8))
         }
         theirs = {
@@ -90,13 +90,13 @@ def one_gpu() -> str:
     )
 
 
-def best_configuration() -> str:
+def best_configuration(effort: Effort) -> str:
     """Its method 4, many GPUs, against its baseline on one; and at equal GPUs."""
     rows, verdicts = [], []
     for printed in PRINTED:
-        best = _violations(printed, "multi_bin_dynamic", printed.best_gpus, printed.best_k)
-        alone = _violations(printed, "static_fifo", 1, 1)
-        equal = _violations(printed, "static_fifo", printed.best_gpus, 1)
+        best = _violations(effort, printed, "multi_bin_dynamic", printed.best_gpus, printed.best_k)
+        alone = _violations(effort, printed, "static_fifo", 1, 1)
+        equal = _violations(effort, printed, "static_fifo", printed.best_gpus, 1)
         setting = f"{printed.rate_scaling}x, multi_bin_dynamic, {printed.best_gpus} GPUs, K {printed.best_k}"
         rows.append(
             Row(
@@ -123,11 +123,11 @@ def best_configuration() -> str:
     )
 
 
-def bins() -> str:
+def bins(effort: Effort) -> str:
     """Its sensitivity to K."""
     rows = []
     load = PRINTED[1]
-    means = {k: mean_interval(_violations(load, "multi_bin_dynamic", 4, k)) for k in PRINTED_K}
+    means = {k: mean_interval(_violations(effort, load, "multi_bin_dynamic", 4, k)) for k in PRINTED_K}
     best = min(means, key=lambda k: means[k].mean)
     for k, printed in PRINTED_K.items():
         rows.append(
@@ -163,9 +163,7 @@ def token_sla() -> str:
     )
 
 
-def _violations(printed: Printed, scheduler: str, gpus: int, k: int) -> list[float]:
-    from mbexp import simulate
-
+def _violations(effort: Effort, printed: Printed, scheduler: str, gpus: int, k: int) -> list[float]:
     values: Values = {
         "scheduler": scheduler,
         "num_gpus": gpus,
@@ -176,7 +174,5 @@ def _violations(printed: Printed, scheduler: str, gpus: int, k: int) -> list[flo
     }
     if scheduler != "static_fifo":
         values |= ORIGINAL_SETTINGS
-    return [
-        float(simulate(num_requests=REQUESTS, seed=seed, **values).summary["request_sla_violation_pct"])
-        for seed in range(REPLICATIONS)
-    ]
+    runs = seeds(values, effort.requests(REQUESTS), 2 * effort.replications)
+    return [float(run.summary["request_sla_violation_pct"]) for run in runs]

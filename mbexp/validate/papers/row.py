@@ -11,6 +11,26 @@ HEADER = ("| setting | printed | exact | simulated | reproduced | why |", "|---|
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How much is simulated.
+
+    Attributes
+    ----------
+    replications : int
+        Seeds of each configuration.
+    share : float
+        Share of the full length of each run.
+    """
+
+    replications: int = 5
+    share: float = 1.0
+
+    def requests(self, full: int) -> int:
+        """Return the length of a run that is `full` long at full effort."""
+        return max(round(full * self.share), min(full, 4000))
+
+
+@dataclass(frozen=True)
 class Row:
     """One number of a paper.
 
