@@ -153,7 +153,7 @@ def _warnings(
     config: Config, trace: Trace, prediction: Prediction, law: LatencyLaw, summary: Summary
 ) -> tuple[str, ...]:
     """Collect what changes how the numbers should be read."""
-    found = [*trace.notes, *prediction.bins.notes, *check_sla(law, config.sla, config.scheduler)]
+    found = [*trace.notes, *prediction.bins.notes, *law.notes, *check_sla(law, config.sla, config.scheduler)]
     if summary["rejected_requests"]:
         found.append(
             f"{summary['rejected_requests']} of {len(trace)} requests can never fit into the KV memory of "

@@ -67,7 +67,9 @@ def report(result: Result) -> list[str]:
     ]
     seeds = f"{config.seed}-{config.seed + config.replications - 1}"
     means = f"; means of {config.replications} runs, seeds {seeds}" if config.replications > 1 else ""
-    lines = [head, f"on {result.trace.source}{means}", ""]
+    lines = [head, f"on {result.trace.source}{means}"]
+    lines += [f"   {result.trace.window}"] if result.trace.window else []
+    lines.append("")
     lines += [f"  {name:<15} {first:>24}   {second}".rstrip() for name, first, second in rows]
     lines.append("")
     for warning in result.warnings:
