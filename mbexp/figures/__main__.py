@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mbexp.errors import UserError
 
 if TYPE_CHECKING:
-    from mbexp.figures.draw import Drawn
+    from mbexp.figures.drawing import Drawn
     from mbexp.figures.registry import FigureSpec
     from mbexp.figures.study import StoredStudy
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the command line asks for."""
-    from mbexp.figures.draw import draw_study, find_study, stored_studies
+    from mbexp.figures.drawing import draw_study, find_study, stored_studies
 
     if options.list:
         return show_list([find_study(Path(name)) for name in options.what if name != "all"])
@@ -103,7 +103,7 @@ def write_traces(study: StoredStudy, folder: Path) -> None:
 
 def tell_missing(outputs: Path, any_stored: bool) -> None:
     """Print which studies are not stored, what command makes each and which figures wait for it."""
-    from mbexp.figures.draw import figures_waiting_for, missing_studies
+    from mbexp.figures.drawing import figures_waiting_for, missing_studies
 
     missing = missing_studies(outputs)
     if not any_stored:

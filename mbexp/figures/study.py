@@ -37,6 +37,11 @@ class StoredStudy:
         """Name of the study."""
         return str(self.info.get("name") or self.folder.resolve().name)
 
+    @property
+    def names(self) -> set[str]:
+        """Names by which a figure can know the study: its own, its configuration's and its folder's."""
+        return {self.name, str(self.info.get("config_name")), self.folder.resolve().name}
+
     @cached_property
     def info(self) -> dict[str, Any]:
         """Return ``study.json``; empty for a single run."""
@@ -93,7 +98,7 @@ class StoredStudy:
         `any_study` draws a figure that is of another study all the same, where its columns are there.
         """
         frame = self.results
-        if spec.studies and self.name not in spec.studies and not any_study:
+        if spec.studies and not self.names & {*spec.studies} and not any_study:
             return f"it is of the study {' or '.join(spec.studies)}"
         if "study.label" in frame.columns and frame["study.label"].nunique() > 1 and {*spec.varies} & {*PLANNED}:
             return "its points differ in more than that, and are named"
@@ -132,10 +137,17 @@ class StoredStudy:
         if reason:
             raise UserError(f"figure {spec.name}: not of {self.folder}: {reason}")
         frame = self._inside(spec) if spec.table != "results" else self.with_keys(self.results, spec.needs)
-        target = self.info.get("target_pct") or self.config(str(self.results["run"].iloc[0])).get("study.target_pct")
-        if target is not None:
-            frame.attrs["target_pct"] = float(target)
+        frame.attrs["target_pct"] = self.target_pct
         return frame
+
+    @property
+    def target_pct(self) -> float:
+        """Violation that a best configuration may have."""
+        best = self.table("best")
+        if best is not None and len(best) and "target_pct" in best:
+            return float(best["target_pct"].iloc[0])
+        target = self.config(str(self.results["run"].iloc[0])).get("study.target_pct")
+        return 5.0 if target is None else float(target)
 
     def drawable(self) -> list[FigureSpec]:
         """Return the figures that say something about this study.
@@ -144,6 +156,7 @@ class StoredStudy:
         the same numbers again.
         """
         found = [spec for spec in figures().values() if not self.why_not(spec)]
+        found.sort(key=lambda spec: spec.table != "results")  # what a study is about before what is inside a run
         if any(spec.studies for spec in found):
             return [spec for spec in found if spec.studies or spec.table != "results"]
         return found

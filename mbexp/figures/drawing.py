@@ -98,9 +98,7 @@ def stored_studies(outputs: Path) -> list[StoredStudy]:
 
 def missing_studies(outputs: Path) -> list[str]:
     """Return the known studies that are not stored below `outputs`."""
-    stored = {study.name for study in stored_studies(outputs)} | {
-        study.folder.name for study in stored_studies(outputs)
-    }
+    stored = {name for study in stored_studies(outputs) for name in study.names}
     return [name for name in known_studies() if name not in stored]
 
 

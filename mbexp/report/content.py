@@ -1,0 +1,328 @@
+"""What a report says: question, command, tables, figures, warnings, configuration and provenance, as plain values."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mbexp.errors import UserError
+from mbexp.figures.aggregate import means, settings, swept
+from mbexp.figures.labels import axis_label, number, setting_label
+from mbexp.figures.study import StoredStudy
+from mbexp.sweep.text import short_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEADLINES = (
+    "request_sla_violation_pct",
+    "latency_mean_s",
+    "latency_p95_s",
+    "throughput_requests_per_s",
+    "goodput_requests_per_s",
+    "gpu_utilization_pct",
+    "padding_waste_pct",
+)
+MOST_ROWS = 300
+PIXELS_PER_INCH = 96
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes
+    ----------
+    title, note : str
+    header : list of str
+    rows : list of list of str
+    numeric : list of bool
+        Columns of numbers, set to the right.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    numeric: list[bool]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report: an SVG inside the page."""
+
+    name: str
+    title: str
+    caption: str
+    source: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A sentence that changes how numbers are read, and how many runs it, or one like it, holds for."""
+
+    text: str
+    runs: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page shows."""
+
+    title: str
+    question: str
+    summary: list[tuple[str, str]]
+    command: str
+    figures_command: str
+    answers: list[str]
+    tables: list[Table]
+    pictures: list[Picture]
+    not_drawn: list[tuple[str, str]]
+    warnings: list[Caution]
+    failures: list[tuple[str, str]]
+    configuration: str
+    varied: list[tuple[str, str]]
+    provenance: list[tuple[str, str]] = field(default_factory=list)
+
+
+def collect(study: StoredStudy) -> Report:
+    """Return the report of a study or run."""
+    frame = study.results
+    info = study.info
+    first = str(frame["run"].iloc[0])
+    pictures, not_drawn = draw_pictures(study)
+    tables = [table for table in (best_table(study), verdict_table(study), results_table(study)) if table]
+    failed = info.get("failures", [])
+    folder = f"outputs/{study.folder.resolve().name}"
+    return Report(
+        title=study.name.replace("_", " "),
+        question=str(info.get("question") or ""),
+        summary=summary(study),
+        command=command_of(study, first),
+        figures_command=f"python -m mbexp.figures {folder}\npython -m mbexp.report {folder}",
+        answers=answers(study),
+        tables=tables,
+        pictures=pictures,
+        not_drawn=not_drawn,
+        warnings=warnings_of(frame),
+        failures=[(" ".join(each.get("overrides", [])) or each["run"], str(each.get("reason", ""))) for each in failed],
+        configuration=(study.run_folder(first) / "config.yaml").read_text(encoding="utf-8"),
+        varied=varied(study),
+        provenance=provenance(study, first),
+    )
+
+
+def summary(study: StoredStudy) -> list[tuple[str, str]]:
+    """Return the few facts at the top of the page."""
+    frame, info = study.results, study.info
+    facts = [("Runs", f"{frame['run'].nunique():,}")]
+    seeds = frame["seed"].nunique() if "seed" in frame else 1
+    facts.append(("Seeds", f"{seeds:,}" if seeds > 1 else "1, so no interval can be given"))
+    for name, label in (("scheduler", "Schedulers"), ("workload", "Workload"), ("gpu", "GPU and law")):
+        if name in frame:
+            facts.append((label, ", ".join(str(value) for value in frame[name].unique())))
+    if "trace_source" in frame:
+        facts.append(("Requests are", "; ".join(str(value) for value in frame["trace_source"].unique())))
+    units = {"sla.request_s": "s a request", "sla.token_ms": "ms a token"}
+    targets = [
+        f"{', '.join(number(value) for value in sorted(frame[key].unique()))} {unit}"
+        for key, unit in units.items()
+        if key in frame
+    ]
+    if targets:
+        facts.append(("Latency targets", "; ".join(targets)))
+    if info.get("missing"):
+        facts.append(("Missing", f"{info['missing']} runs were not made; the same command makes them"))
+    return facts
+
+
+def answers(study: StoredStudy) -> list[str]:
+    """Return what the study found, in sentences: best configurations, and verdicts where there are few."""
+    found = []
+    best = study.table("best")
+    if best is not None:
+        loads = [name for name in swept(study.results) if name in best.columns and name not in ("num_gpus", "k_bins")]
+        for row in best.to_dict("records"):
+            load = setting_label(loads, [row[name] for name in loads])
+            choice = setting_label(["num_gpus", "k_bins"], [row["num_gpus"], row["k_bins"]])
+            violation = f"{short_number(row['request_sla_violation_pct'])} % of requests late"
+            target = f"target {short_number(row['target_pct'])} %"
+            words = "" if _true(row["meets_target"]) else "no configuration tried meets the target; the best is "
+            found.append(f"{load}: {words}{choice} ({violation}, {target})".removeprefix(": "))
+    told = study.table("verdicts")
+    if told is not None and len(told) <= 12:
+        found += [f"{axis_label(str(row['metric']))}: {row['verdict']}" for row in told.to_dict("records")]
+    return found
+
+
+def best_table(study: StoredStudy) -> Table | None:
+    """Return the best configuration of each load."""
+    best = study.table("best")
+    if best is None:
+        return None
+    shown = best.drop(columns=[name for name in ("run", "target_pct", "runs") if name in best])
+    return as_table(
+        shown, "Best configuration of each load", "The fewest GPUs that meet the target, at the K that does best."
+    )
+
+
+def verdict_table(study: StoredStudy) -> Table | None:
+    """Return the verdicts of paired comparisons."""
+    told = study.table("verdicts")
+    if told is None:
+        return None
+    kept = [name for name in told.columns if name in swept(study.results) and told[name].nunique() > 1]
+    shown = told[[*kept, "metric", "verdict", "seeds"]].assign(metric=[axis_label(name) for name in told["metric"]])
+    note = "From differences seed by seed, on the same requests; 95 % confidence."
+    return as_table(shown.head(MOST_ROWS), "Verdicts", note + _left_out(len(shown), "verdicts.csv"))
+
+
+def results_table(study: StoredStudy) -> Table:
+    """Return the headline metrics of each setting, with their half widths where there are several seeds."""
+    frame = study.results
+    keys = swept(frame)
+    metrics = [name for name in HEADLINES if name in frame.columns]
+    table = means(frame, keys, metrics) if keys else means(frame, [], metrics)
+    rows = []
+    for row in table.head(MOST_ROWS).to_dict("records"):
+        cells = [_cell(row[key]) for key in keys]
+        for metric in metrics:
+            half = row[f"{metric}_half_width"]
+            cells.append(_cell(row[metric]) + (f" ± {half:.2g}" if half == half else ""))
+        cells.append("yes" if row.get("overloaded") else "")
+        rows.append(cells)
+    text = [not _is_number(frame[key]) for key in keys]
+    note = "Means over seeds ± half width of the 95 % confidence interval." if table["runs"].max() > 1 else ""
+    note += " Every metric of every run: results.csv." if not study.is_single_run else ""
+    return Table(
+        "Results",
+        [*[axis_label(key) for key in keys], *[axis_label(metric) for metric in metrics], "Overloaded"],
+        rows,
+        [*[not is_text for is_text in text], *[True] * len(metrics), False],
+        (note + _left_out(len(table), "results.csv")).strip(),
+    )
+
+
+def as_table(frame: pd.DataFrame, title: str, note: str = "") -> Table:
+    """Return a frame as a table of text."""
+    numeric = [_is_number(frame[name]) for name in frame.columns]
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    return Table(title, [axis_label(str(name)) for name in frame.columns], rows, numeric, note)
+
+
+def draw_pictures(study: StoredStudy) -> tuple[list[Picture], list[tuple[str, str]]]:
+    """Return every figure of the study as a picture, and those that could not be drawn with the reason."""
+    from mbexp.figures.style import to_bytes
+
+    pictures, failed = [], []
+    for spec in study.drawable():
+        try:
+            figure = spec(study.frame(spec))
+        except UserError as error:
+            failed.append((spec.title, str(error)))
+            continue
+        source = base64.b64encode(to_bytes(figure, "svg")).decode("ascii")
+        width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
+        data = f"data:image/svg+xml;base64,{source}"
+        pictures.append(Picture(spec.name, spec.title, spec.caption, data, width, height))
+    return pictures, failed
+
+
+def warnings_of(frame: pd.DataFrame) -> list[Caution]:
+    """Return each warning once, with how many runs it holds for; those that differ in numbers alone count as one."""
+    if "warnings" not in frame.columns:
+        return []
+    found: dict[str, list[Any]] = {}
+    for text in frame["warnings"].dropna():
+        for sentence in str(text).split("\n"):
+            if sentence:
+                alike = re.sub(r"\d[\d.,]*", "#", sentence)
+                found.setdefault(alike, [sentence, 0])[1] += 1
+    ordered = sorted(found.values(), key=lambda pair: -pair[1])
+    return [Caution(sentence, count) for sentence, count in ordered]
+
+
+def varied(study: StoredStudy) -> list[tuple[str, str]]:
+    """Return the swept keys with their values."""
+    frame = study.results
+    keys = [key for key in study.info.get("swept", swept(frame)) if key in frame.columns]
+    if "seed" in frame.columns and frame["seed"].nunique() > 1 and "seed" not in keys:
+        keys.append("seed")
+    return [(key, ", ".join(_cell(value) for (value,), _ in settings(frame, [key]))) for key in keys]
+
+
+def provenance(study: StoredStudy, first: str) -> list[tuple[str, str]]:
+    """Return where the numbers come from: code, machine, traces, law, times."""
+    path = study.run_folder(first) / "provenance.json"
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    info, frame = study.info, study.results
+    git = info.get("git") or known.get("git")
+    pairs = [
+        ("mbexp", f"{known.get('mbexp_version', '?')}, results version {known.get('results_version', '?')}"),
+        (
+            "Commit",
+            f"{git['commit']}{' with local changes' if git.get('modified') else ''}" if git else "installed package",
+        ),
+        ("Python", f"{known.get('python', '?')} on {known.get('platform', '?')}"),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in known.get("dependencies", {}).items())),
+        ("Latency law", f"{known.get('law', '?')}: {known.get('law_provenance', '?')}"),
+        ("Requests", str(known.get("trace_source", "?"))),
+        ("Rows dropped", _counts(known.get("trace_dropped", {}))),
+        ("Rows changed", _counts(known.get("trace_changed", {}))),
+        ("Finished", str(info.get("finished") or known.get("finished", "?"))),
+    ]
+    if "trace_sha256" in frame:
+        hashes = list(dict.fromkeys(frame["trace_sha256"]))
+        more = f" and {len(hashes) - 1} more (results.csv)" if len(hashes) > 1 else ""
+        pairs.insert(6, ("Hash of the requests", f"sha256 {hashes[0]}{more}"))
+    elif known.get("trace_sha256"):
+        pairs.insert(6, ("Hash of the requests", f"sha256 {known['trace_sha256']}"))
+    if info.get("wall_time_s"):
+        made = f"{info.get('made', '?')} runs made, {info.get('stored_before', 0)} stored before"
+        pairs.append(("Wall time", f"{info['wall_time_s']:.1f} s, {info.get('workers', '?')} workers; {made}"))
+    return pairs
+
+
+def command_of(study: StoredStudy, first: str) -> str:
+    """Return the command that makes the results again."""
+    command = study.info.get("command")
+    path = study.run_folder(first) / "provenance.json"
+    if not command and study.is_single_run and path.is_file():
+        command = json.loads(path.read_text(encoding="utf-8")).get("command")
+    if isinstance(command, list):
+        return shlex.join(str(word) for word in command)
+    return str(command or f"python -m mbexp -cn {study.name}")
+
+
+def _counts(values: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in values.items() if count) or "none"
+
+
+def _left_out(count: int, file: str) -> str:
+    return f" The first {MOST_ROWS} of {count:,} rows; all are in {file}." if count > MOST_ROWS else ""
+
+
+def _is_number(column: pd.Series) -> bool:
+    import pandas as pd
+
+    return bool(pd.api.types.is_numeric_dtype(column)) and not pd.api.types.is_bool_dtype(column)
+
+
+def _true(value: Any) -> bool:
+    return str(value).lower() == "true"
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return "-"
+    if isinstance(value, bool) or str(value) in ("True", "False"):
+        return "yes" if _true(value) else "no"
+    if isinstance(value, str):
+        return value
+    return short_number(float(value))
