@@ -129,6 +129,13 @@ def sweep_up(folder: Path) -> None:
         with contextlib.suppress(OSError), claim(folder / CLAIMS / path.name.split(".")[1]) as mine:
             if mine:
                 shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".*.former"):  # a run that was being replaced
+        with contextlib.suppress(OSError):
+            run = folder / path.name.split(".")[1]
+            if run.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.rename(path, run)
     abandoned(folder / CLAIMS)
     for name in (CLAIMS, WORK, FAILED):
         with contextlib.suppress(OSError):

@@ -125,33 +125,70 @@ def compose_points(
     """
     parser = OverridesParser.create(config_loader=loader)
     parsed: dict[str, Override] = {}
-    composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+    plain: dict[str, bool] = {}
+    composed: dict[tuple[str, ...], Composition] = {}
     points = []
     for overrides in assignments:
         lines = tuple(overrides.values())
         for line in lines:
             if line not in parsed:
                 parsed[line] = parser.parse_override(line)
-        values = [parsed[line] for line in lines if _is_plain(parsed[line], loader)]
-        rest = tuple(line for line in lines if not _is_plain(parsed[line], loader))
+                # Whether a key is a group is asked once for each key: Hydra takes its time.
+                kind = f"{parsed[line].get_key_element()} {isinstance(parsed[line].value(), dict)}"
+                if kind not in plain:
+                    plain[kind] = _is_plain(parsed[line], loader)
+                plain[line] = plain[kind]
+        rest = tuple(line for line in lines if not plain[line])
         if rest not in composed:
             composed[rest] = _compose(master, rest, loader)
-        base, hydra = composed[rest]
-        # A dict is merged into what is there, so that the next point must not find the last one's keys.
-        config = copy.deepcopy(base) if any(isinstance(item.value(), dict) for item in values) else base
-        for item in values:
-            _set(config, item)
-        choices = dict(hydra.hydra.runtime.choices)
         by_key = {parsed[line].get_key_element(): parsed[line] for line in lines}
+        choices = composed[rest].choices
         points.append(
             Point(
                 overrides=lines,
                 swept={key.lstrip("+~"): _swept_value(by_key[key], choices) for key in swept if key in by_key},
-                choices={group: name for group, name in choices.items() if not group.startswith("hydra/")},
-                config=load_config(_resolved(config, hydra)),
+                choices=choices,
+                config=load_config(composed[rest].values([parsed[line] for line in lines if plain[line]])),
             )
         )
     return points
+
+
+@dataclass
+class Composition:
+    """What Hydra composed for one choice of groups.
+
+    Attributes
+    ----------
+    config : DictConfig
+        Without Hydra's node.
+    whole : DictConfig
+        With it.
+    choices : dict of str to str
+        Chosen file of each group that is not Hydra's.
+    """
+
+    config: DictConfig
+    whole: DictConfig
+    choices: dict[str, str]
+
+    def values(self, overrides: Sequence[Override]) -> dict[str, Any]:
+        """Return the resolved configuration with some values set.
+
+        Every point of a sweep sets the same keys, so they are set in place; but a dict is merged into what is there,
+        and the next point must not find the last one's keys.
+        """
+        merging = any(isinstance(override.value(), dict) for override in overrides)
+        config = copy.deepcopy(self.config) if merging else self.config
+        for override in overrides:
+            _set(config, override)
+        before = HydraConfig.instance().cfg
+        HydraConfig.instance().cfg = self.whole  # type: ignore[assignment]  # for ${hydra:...}
+        try:
+            values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        finally:
+            HydraConfig.instance().cfg = before
+        return values
 
 
 def _is_plain(override: Override, loader: ConfigLoader) -> bool:
@@ -159,21 +196,17 @@ def _is_plain(override: Override, loader: ConfigLoader) -> bool:
     return (
         override.type is OverrideType.CHANGE
         and override.package is None
-        and (isinstance(override.value(), dict) or not _is_group(override.key_or_group, loader))
+        and (isinstance(override.value(), dict) or not loader.get_group_options(override.key_or_group))
     )
 
 
-def _is_group(key: str, loader: ConfigLoader) -> bool:
-    return bool(loader.get_group_options(key))
-
-
-def _compose(master: DictConfig, overrides: tuple[str, ...], loader: ConfigLoader) -> tuple[DictConfig, DictConfig]:
-    """Return the composed configuration without Hydra's node, and the whole with it."""
+def _compose(master: DictConfig, overrides: tuple[str, ...], loader: ConfigLoader) -> Composition:
     whole = loader.load_sweep_config(master_config=master, sweep_overrides=list(overrides))
     config = copy.deepcopy(whole)
     with open_dict(config):
         del config["hydra"]
-    return config, whole
+    choices = whole.hydra.runtime.choices.items()
+    return Composition(config, whole, {str(key): name for key, name in choices if not str(key).startswith("hydra/")})
 
 
 def _set(config: DictConfig, override: Override) -> None:
@@ -184,15 +217,6 @@ def _set(config: DictConfig, override: Override) -> None:
         raise ConfigCompositionException(f"Could not override '{override.key_or_group}'.") from error
     except OmegaConfBaseException as error:
         raise ConfigCompositionException(f"Error merging override {override.input_line}") from error
-
-
-def _resolved(config: DictConfig, whole: DictConfig) -> Any:
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(whole)  # for ${hydra:...}
-    try:
-        return OmegaConf.to_container(config, resolve=True)
-    finally:
-        HydraConfig.instance().cfg = before
 
 
 def _swept_value(override: Override, choices: Mapping[str, str]) -> Any:
