@@ -21,8 +21,8 @@ PNG_DPI = 150
 PANEL_WIDTH_INCHES = 3.4
 PANEL_HEIGHT_INCHES = 2.6
 
-# Okabe and Ito's palette (2008), told apart with any colour vision. Its yellow and orange are too pale for lines
-# on white and its order is changed so that neighbours also differ in grey.
+# Okabe and Ito's palette (2008), told apart with any colour vision. Its yellow is too pale for lines on white, and its
+# order is changed so that the first ones differ most, also to the colour-blind and in grey.
 BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, BLACK = (
     "#0072B2",
     "#D55E00",
@@ -32,7 +32,7 @@ BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, BLACK = (
     "#E69F00",
     "#000000",
 )
-CATEGORIES = (BLUE, VERMILLION, GREEN, PURPLE, BLACK, ORANGE, SKY)
+CATEGORIES = (BLUE, VERMILLION, GREEN, BLACK, ORANGE, PURPLE, SKY)
 GREY = "#767676"
 PALE = "#E8E8E8"
 DASHES: tuple[Any, ...] = (
