@@ -121,15 +121,19 @@ class Comparison:
         """
         if self.difference.count < 2:
             return f"{first} against {second}: no verdict from {self.difference.count} paired run; add seeds"
-        shown, suffix = self.difference, f" {unit}" if unit else ""
-        if self.relative_pct is not None and not unit:
-            shown, suffix = self.relative_pct, " %"
-        amount = rounded_pair(abs(shown.mean), shown.half_width)
+        in_per_cent = self.relative_pct is not None and not unit
+        shown = self.relative_pct if self.relative_pct is not None and in_per_cent else self.difference
+
+        def amount(mean: float) -> str:
+            value, half_width = rounded_pair(mean, shown.half_width)
+            if in_per_cent:
+                return f"{value} % +- {half_width} %"
+            return f"{value} +- {half_width}{' ' if unit else ''}{unit}"
+
         if self.winner == 0:
-            signed = rounded_pair(shown.mean, shown.half_width)
-            return f"no difference shown between {first} and {second} ({signed[0]}{suffix} +- {signed[1]}{suffix})"
+            return f"no difference shown between {first} and {second} ({amount(shown.mean)})"
         verb = "beats" if self.winner > 0 else "is beaten by"
-        return f"{first} {verb} {second} by {amount[0]}{suffix} +- {amount[1]}{suffix}"
+        return f"{first} {verb} {second} by {amount(abs(shown.mean))}"
 
 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
@@ -185,6 +189,23 @@ def steady_state_warnings(values: npt.ArrayLike, batches: int = 20) -> tuple[str
     """
     array = _checked(values)
     return batch_means_interval(array, batches).warnings if array.size >= 8 * batches else ()
+
+
+def growth_warnings(arrival_s: npt.ArrayLike, start_s: npt.ArrayLike, batches: int = 20) -> tuple[str, ...]:
+    """Return `steady_state_warnings` of the number waiting, as each request finds it on arrival.
+
+    Unlike latencies in order of arrival this also shows a queue that is starved: there the first to come wait longest.
+
+    Parameters
+    ----------
+    arrival_s, start_s : arrays, shape (n,)
+        Arrival, non-decreasing, and start of service of each request.
+    """
+    arrival, start = _checked(arrival_s), np.sort(_checked(start_s))
+    if arrival.size != start.size:
+        raise UserError(f"growth: {arrival.size} arrivals and {start.size} starts")
+    found = np.arange(arrival.size) - np.searchsorted(start, arrival, side="left")
+    return steady_state_warnings(found, batches)
 
 
 def paired_comparison(

@@ -73,6 +73,20 @@ def test_steady_state_warnings_need_something_to_judge() -> None:
     assert statistics.steady_state_warnings(mm1_waits(1.2, 20_000, 3))
 
 
+def test_a_growing_queue_is_flagged_even_where_the_first_to_come_wait_longest() -> None:
+    generator = np.random.default_rng(np.random.SeedSequence([4, 11]))
+    arrival = np.cumsum(generator.exponential(1, 20_000))
+    for load, growing in ((0.5, False), (1.2, True)):
+        start = arrival + mm1_waits(load, 20_000, 5)
+        assert any("climb" in text for text in statistics.growth_warnings(arrival, start)) is growing
+    # one in ten is served only after the last arrival: latencies fall with time, the queue grows
+    starved = np.where(np.arange(20_000) % 10 == 0, arrival[-1] + 1, arrival)
+    assert statistics.growth_warnings(arrival, starved)
+    assert not any("climb" in text for text in statistics.steady_state_warnings(starved - arrival))
+    with pytest.raises(UserError):
+        statistics.growth_warnings(arrival, arrival[1:])
+
+
 def test_the_half_width_is_students() -> None:
     interval = statistics.mean_interval([1.0, 2.0, 4.0])
     assert interval.mean == pytest.approx(7 / 3)
@@ -123,10 +137,7 @@ def test_no_difference_is_said_so() -> None:
 def test_a_percentage_is_compared_in_points_and_a_zero_base_has_no_share() -> None:
     comparison = statistics.paired_comparison([2.0, 2.5, 3.0], [0.0, 0.0, 0.0], higher_is_better=False)
     assert comparison.relative_pct is None
-    assert (
-        comparison.verdict("a", "b", "percentage points")
-        == "a is beaten by b by 2 percentage points +- 1 percentage points"
-    )
+    assert comparison.verdict("a", "b", "percentage points") == "a is beaten by b by 2 +- 1 percentage points"
 
 
 def test_false_verdicts_are_as_rare_as_stated_and_relative_intervals_cover() -> None:

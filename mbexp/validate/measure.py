@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.statistics import growth_warnings
 from mbexp.theory import sample_path
 from mbexp.validate.case import Quantities
 
@@ -48,10 +49,10 @@ def full_batches(result: Result) -> Quantities:
     return _parts(full_at[batch] - arrival, start - full_at[batch], finish - start)
 
 
-def latencies(result: Result) -> FloatArray:
-    """Return the latency of each accepted request in order of arrival, shape (accepted,), seconds."""
-    finish_s = result.records.batches["finish_s"][result.records.batch_of]
-    return np.asarray(finish_s - result.records.arrival_s, dtype=np.float64)
+def grows(result: Result) -> bool:
+    """Whether the number waiting climbs throughout the run."""
+    start_s = result.records.batches["start_s"][result.records.batch_of]
+    return any("climb" in warning for warning in growth_warnings(result.records.arrival_s, start_s))
 
 
 def full_batch_recursion(seconds_per_token: float) -> Callable[[Result], Quantities]:

@@ -13,7 +13,7 @@ INTRODUCTION = """# Validation: the simulator against theory
 
 Written by `python -m mbexp.validate --page docs/validation.md`; the command exits non-zero if a row is not ok.
 
-Every row is a configuration that anyone can run (`mbexp/validate/cases.py`), simulated with many seeds, beside the
+Every row is a configuration that anyone can run (`mbexp/validate/cases_*.py`), simulated with many seeds, beside the
 value that theory gives (`mbexp/theory/`, the column *source* names the function). Times are in seconds of the
 simulated clock.
 
@@ -28,6 +28,16 @@ simulated clock.
 - Steady-state means leave out the first 5 % of each run, and those of full batches the batch that the last arrival
   fills (the end of the run flushes partial batches at that instant). Saturated throughput is that of the full
   batches; the flushed partial ones are left out.
+
+The exact values can be asked for at any other point:
+
+```python
+from mbexp.theory import lengths, multi_bin, queueing
+
+queueing.mdc(arrival_rate=3.2, service=1.0, servers=4).wait  # 0.386
+bins = multi_bin.equal_mass(lengths.lognormal(mean=1.55, sigma=0.465), k=4)
+multi_bin.batch_time(bins, batch_size=8).throughput  # 4.04 requests a second
+```
 """
 
 

@@ -27,7 +27,7 @@ class Effort:
 
     def requests(self, full: int) -> int:
         """Return the length of a run that is `full` long at full effort."""
-        return max(round(full * self.share), min(full, 4000))
+        return max(round(full * self.share), min(full, 1500))
 
 
 @dataclass(frozen=True)
