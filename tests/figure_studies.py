@@ -23,6 +23,8 @@ UNIFORM = {
     # U[1, 20] in units of a million tokens, so that lengths are as good as continuous; one unit is one second
     "workload": "synthetic",
     "workload.arrivals.kind": "at_once",
+    "workload.prompt.kind": "constant",
+    "workload.prompt.value_tokens": 1,
     "workload.output.kind": "uniform",
     "workload.output.value_tokens": None,
     "workload.output.low_tokens": 1_000_000,

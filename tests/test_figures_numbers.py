@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
@@ -75,8 +76,8 @@ def test_labels_keep_their_order_and_their_distance(heights: list[float], gap: f
     placed = spread(named, gap)
     order = sorted(named, key=lambda name: named[name])
     values = [placed[name] for name in order]
-    assert all(later - earlier >= gap - 1e-9 for earlier, later in zip(values, values[1:], strict=False))
-    if all(b - a >= gap for a, b in zip(sorted(heights), sorted(heights)[1:], strict=False)):
+    assert all(later - earlier >= gap - 1e-9 for earlier, later in itertools.pairwise(values))
+    if all(b - a >= gap for a, b in itertools.pairwise(sorted(heights))):
         assert placed == pytest.approx(named)
     assert np.mean(values) == pytest.approx(np.mean(heights))  # moved apart evenly, up as much as down
 
@@ -214,7 +215,13 @@ def test_padding_of_all_bins_is_the_metric_of_the_run() -> None:
 
 def test_requests_waiting_by_hand() -> None:
     frame = pd.DataFrame(
-        {"run": "a", "label": "a", "arrival_s": [0.0, 1.0, 2.0], "start_s": [0.0, 8.0, np.nan], "finish_s": [1, 9, None]}
+        {
+            "run": "a",
+            "label": "a",
+            "arrival_s": [0.0, 1.0, 2.0],
+            "start_s": [0.0, 8.0, np.nan],
+            "finish_s": [1, 9, None],
+        }
     )
     (axes,) = draw("queue_length", frame).axes
     times, waiting = axes.lines[0].get_data()
@@ -245,7 +252,7 @@ def test_a_trace_for_a_viewer_holds_the_run() -> None:
     assert sum(event["dur"] for event in slices) == pytest.approx(busy_us)
     for gpu in batches["gpu"].unique():
         track = sorted((event["ts"], event["ts"] + event["dur"]) for event in slices if event["tid"] == gpu)
-        assert all(later[0] >= earlier[1] - 1e-3 for earlier, later in zip(track, track[1:], strict=False))
+        assert all(later[0] >= earlier[1] - 1e-3 for earlier, later in itertools.pairwise(track))
     named = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert named == {int(gpu): f"GPU {gpu}" for gpu in batches["gpu"].unique()}
     counts = [event["args"]["requests"] for event in events if event["ph"] == "C"]

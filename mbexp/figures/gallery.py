@@ -66,7 +66,7 @@ def write_gallery(studies: Sequence[StoredStudy], page: Path) -> Path:
 
 def choose(spec: FigureSpec, studies: Sequence[StoredStudy]) -> StoredStudy | None:
     """Return the stored study that shows a figure best, None where none can."""
-    by_name = {study.name: study for study in studies}
+    by_name = {name: study for study in reversed(studies) for name in study.names}
     first = [by_name[name] for name in BEST_SHOWN_BY.get(spec.name, ()) if name in by_name]
     return next((study for study in [*first, *studies] if not study.why_not(spec)), None)
 

@@ -17,6 +17,7 @@ from mbexp.figures.registry import FigureSpec, figures
 if TYPE_CHECKING:
     import pandas as pd
 
+TARGET_PCT = 5.0
 PLANNED = ("num_gpus", "k_bins")
 MOST_RUNS = 8  # that one figure shows from inside
 
@@ -146,8 +147,8 @@ class StoredStudy:
         best = self.table("best")
         if best is not None and len(best) and "target_pct" in best:
             return float(best["target_pct"].iloc[0])
-        target = self.config(str(self.results["run"].iloc[0])).get("study.target_pct")
-        return 5.0 if target is None else float(target)
+        path = self.run_folder(str(self.results["run"].iloc[0])) / "config.yaml"
+        return float(_flat_config(path).get("study.target_pct", TARGET_PCT)) if path.is_file() else TARGET_PCT
 
     def drawable(self) -> list[FigureSpec]:
         """Return the figures that say something about this study.
@@ -155,11 +156,17 @@ class StoredStudy:
         A study with figures of its own has these, and the ones that look inside a run; the general ones would show
         the same numbers again.
         """
-        found = [spec for spec in figures().values() if not self.why_not(spec)]
+        found = [spec for spec in figures().values() if self._may_be_drawn(spec)]
         found.sort(key=lambda spec: spec.table != "results")  # what a study is about before what is inside a run
         if any(spec.studies for spec in found):
             return [spec for spec in found if spec.studies or spec.table != "results"]
         return found
+
+    def _may_be_drawn(self, spec: FigureSpec) -> bool:
+        try:
+            return not self.why_not(spec)
+        except UserError:  # a run folder is not whole: drawing it will say so
+            return True
 
     def _single_run(self) -> pd.DataFrame:
         import pandas as pd
