@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,7 @@ def write_page(report: Report, path: Path) -> Path:
         aside.write_text(to_html(report), encoding="utf-8")
         aside.replace(path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     return path
