@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,3 +39,30 @@ def make_trace() -> Callable[..., Trace]:
         )
 
     return make
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process, in a folder of its own; return exit code, output and errors."""
+    from mbexp.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mbexp", *words])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+            if isinstance(code, str):  # what the interpreter does with a message
+                print(code, file=sys.stderr)
+                code = 1
+        logging.getLogger().handlers.clear()  # Hydra's write to what this test takes for the terminal
+        shown = capsys.readouterr()
+        return int(str(code or 0)), shown.out, shown.err
+
+    return run

@@ -26,7 +26,7 @@ def can_claim() -> bool:
 
 @contextlib.contextmanager
 def claim(path: Path) -> Iterator[bool]:
-    """Hold the claim `path` for the length of the block; gives False where someone else holds it."""
+    """Hold the claim `path`, a file, for the length of the block; gives False where someone else holds it."""
     handle = _open(path)
     try:
         if not _lock(handle):
@@ -45,10 +45,10 @@ def claim(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def abandoned(folder: Path) -> list[str]:
+def abandoned(folder: Path, pattern: str = "*") -> list[str]:
     """Return the names of claims whose holder ended without finishing, and remove them."""
     names = []
-    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+    for path in sorted(folder.glob(pattern)) if folder.is_dir() and can_claim() else []:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDWR)
             try:

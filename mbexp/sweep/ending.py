@@ -69,7 +69,8 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     _write_study(asked, plan, ending, wall_time_s)
     for line in [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]:
         print(line)
-    made = f"{ending.made} made, {ending.stored_before} stored before"
+    elsewhere = f", {ending.made_elsewhere} by another sweep" if ending.made_elsewhere else ""
+    made = f"{ending.made} made{elsewhere}, {ending.stored_before} stored before"
     print(f"{len(rows)} rows of {len(plan.runs)} runs in {plan.folder}  ({made}; {wall_time_s:.1f} s)", flush=True)
     if ending.interrupted:
         print(f"{ending.missing} of {len(plan.runs)} runs are missing; the same command makes them", flush=True)
@@ -156,7 +157,9 @@ def _write_study(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -
         "points": len(asked.points),
         "runs": list(dict.fromkeys(plan.key_of)),
         "made": ending.made,
+        "made_elsewhere": ending.made_elsewhere,
         "stored_before": ending.stored_before,
+        "target_pct": asked.points[0].config.study.target_pct,
         "missing": ending.missing,
         "interrupted": ending.interrupted,
         "failures": [

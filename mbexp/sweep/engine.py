@@ -16,7 +16,7 @@ from typing import Any
 
 from mbexp.errors import UserError
 from mbexp.sweep.claims import abandoned, claim
-from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, requests_of, stored, write_plan
+from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, requests_of, stored, written_plan
 from mbexp.sweep.progress import Progress
 from mbexp.sweep.worker import Job, Outcome, has_failed, make_runs, write_failure
 
@@ -35,8 +35,8 @@ class Ending:
 
     Attributes
     ----------
-    made, stored_before : int
-        Runs made now, and those that were there.
+    made, made_elsewhere, stored_before : int
+        Runs made now, those that another sweep made meanwhile, and those that were there.
     failed : list of Outcome
     missing : int
         Runs neither made nor failed: the sweep was cut short.
@@ -46,6 +46,7 @@ class Ending:
     """
 
     made: int = 0
+    made_elsewhere: int = 0
     stored_before: int = 0
     failed: list[Outcome] = field(default_factory=list)
     missing: int = 0
@@ -60,7 +61,7 @@ class Crew:
     Attributes
     ----------
     launch : callable
-        Starts the jobs of a `Job` through a Hydra launcher and returns the failures when all have ended.
+        Starts the jobs of a `Job` through a Hydra launcher and returns how their runs ended when all have.
     workers : int
         Jobs that run side by side here; 0 where the launcher sends jobs elsewhere.
     runs_per_job : int
@@ -77,37 +78,45 @@ class Crew:
 
 def execute(plan: Plan, crew: Crew) -> Ending:
     """Make every run of `plan` that is not stored."""
-    plan.folder.mkdir(parents=True, exist_ok=True)
     sweep_up(plan.folder)
-    plan_file = write_plan(plan)
+    with written_plan(plan) as plan_file:
+        ending = _execute(plan, plan_file, crew)
+    sweep_up(plan.folder)
+    return ending
+
+
+def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
     since = plan_file.stat().st_mtime_ns
     newer_than = since if plan.force else None
     places = [place for place, run in enumerate(plan.runs) if not stored(plan.folder, run.key, newer_than)]
     ending = Ending(stored_before=len(plan.runs) - len(places))
     weights = {plan.runs[place].key: RUN_S / REQUEST_S + requests_of(plan.runs[place]) for place in places}
     outcomes: list[Outcome] = []
+    whole = True  # whether `outcomes` tells of every run that was made here
     try:
         if places:
             compile_first()
             with terminated_is_interrupted(), Progress(plan.folder, weights, newer_than, since):
-                ending.workers = _make(plan, plan_file, places, crew, outcomes)
+                ending.workers, whole = _make(plan, plan_file, places, crew, outcomes)
     except KeyboardInterrupt:
         ending.interrupted = True
         _wait_for_workers(plan)
-    finally:
-        with contextlib.suppress(OSError):
-            plan_file.unlink()
-        sweep_up(plan.folder)
-    left = [plan.runs[place] for place in places if not stored(plan.folder, plan.runs[place].key, newer_than)]
-    told = {outcome.key: outcome for outcome in outcomes}
-    for run in left:
-        log = plan.folder / FAILED / f"{run.key}.log"
-        if run.key in told:
-            ending.failed.append(told[run.key])
-        elif log.is_file() and log.stat().st_mtime_ns >= since:
-            ending.failed.append(Outcome(run.key, log.read_text(encoding="utf-8").split("\n")[0], str(log)))
-    ending.missing = len(left) - len(ending.failed)
-    ending.made = len(places) - len(left)
+        whole = False
+    told = {outcome.key: outcome.reason for outcome in outcomes}
+    for place in places:
+        key = plan.runs[place].key
+        log = plan.folder / FAILED / f"{key}.log"
+        if stored(plan.folder, key, newer_than):
+            ending.made += 1
+        elif has_failed(plan.folder, key, plan_file):
+            ending.failed.append(Outcome(key, log.read_text(encoding="utf-8").split("\n")[0], str(log)))
+        elif told.get(key):
+            ending.failed.append(Outcome(key, told[key]))
+        else:
+            ending.missing += 1
+    if whole:
+        ending.made_elsewhere = ending.made - sum(not reason for reason in told.values())
+        ending.made -= ending.made_elsewhere
     return ending
 
 
@@ -137,6 +146,7 @@ def sweep_up(folder: Path) -> None:
             else:
                 os.rename(path, run)
     abandoned(folder / CLAIMS)
+    abandoned(folder / WORK, "plan-*")
     for name in (CLAIMS, WORK, FAILED):
         with contextlib.suppress(OSError):
             (folder / name).rmdir()  # only when empty
@@ -166,11 +176,15 @@ def worth_workers(plan: Plan, places: Sequence[int], workers: int) -> bool:
     return alone_s * (1 - 1 / min(workers, len(runs))) > WORKERS_START_S if workers > 1 and runs else False
 
 
-def _make(plan: Plan, plan_file: Path, places: list[int], crew: Crew, outcomes: list[Outcome]) -> int:
-    """Make the runs at `places`; put failures into `outcomes` as they are known. Return how many processes did it."""
+def _make(plan: Plan, plan_file: Path, places: list[int], crew: Crew, outcomes: list[Outcome]) -> tuple[int, bool]:
+    """Make the runs at `places`; put how they ended into `outcomes` as it is known.
+
+    Return how many processes did it, and whether all of them lived to tell.
+    """
     if crew.may_stay and not worth_workers(plan, places, crew.workers):
         outcomes += make_runs(plan, places, plan_file)
-        return 1
+        return 1, True
+    whole = True
     newer_than = plan_file.stat().st_mtime_ns if plan.force else None
     parent = os.getpid() if crew.workers else None
     jobs = min(crew.workers or math.ceil(len(places) / crew.runs_per_job), len(places))
@@ -181,10 +195,10 @@ def _make(plan: Plan, plan_file: Path, places: list[int], crew: Crew, outcomes: 
         try:
             outcomes += crew.launch(Job(plan_file, shares, bool(crew.workers), parent), len(shares))
         except Exception as caught:  # a worker died, or the launcher cannot start any
-            error = caught
+            error, whole = caught, False
         suspects = set(abandoned(plan.folder / CLAIMS)) if error else set()
         before = len(places)
-        failed = {outcome.key for outcome in outcomes}
+        failed = {outcome.key for outcome in outcomes if outcome.reason}
         places = [
             place
             for place in places
@@ -207,7 +221,7 @@ def _make(plan: Plan, plan_file: Path, places: list[int], crew: Crew, outcomes: 
                 abandoned(plan.folder / CLAIMS)
         places = [place for place in places if place not in alone]
         shares = [part for part in (places[first::jobs] for first in range(jobs)) if part]
-    return jobs
+    return jobs, whole
 
 
 def _wait_for_workers(plan: Plan) -> None:

@@ -6,13 +6,15 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mbexp.config import Config, load_config
 from mbexp.errors import UserError
+from mbexp.sweep.claims import claim
 from mbexp.sweep.inputs import trace_hash, trace_request
 from mbexp.sweep.points import Point
 
@@ -95,27 +97,30 @@ def requests_of(run: Run) -> int:
     return (run.config.num_requests or WHOLE_TRACE) * run.config.replications
 
 
-def write_plan(plan: Plan) -> Path:
-    """Write `plan` where workers can read it; return the file. It is the caller's to remove."""
-    path = plan.folder / WORK / f"plan-{os.getpid()}.json"
+@contextlib.contextmanager
+def written_plan(plan: Plan) -> Iterator[Path]:
+    """Give a file that workers can read `plan` from, for the length of the block."""
+    path = plan.folder.absolute() / WORK / f"plan-{secrets.token_hex(4)}.json"
     lines = [
         {"key": run.key, "overrides": run.overrides, "config": _values(run.config), "trace_hash": run.trace_hash}
         for run in plan.runs
     ]
-    values = {"force": plan.force, "command": plan.command, "key_of": plan.key_of, "runs": lines}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values), encoding="utf-8")
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise UserError(f"output.dir={plan.folder.parent}: cannot write there ({error.strerror or error})") from error
-    return path
+    values = {"cwd": os.getcwd(), "force": plan.force, "command": plan.command, "key_of": plan.key_of, "runs": lines}
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(claim(path))  # so that one can tell whether the sweep it belongs to is still there
+            path.write_text(json.dumps(values), encoding="utf-8")
+        except OSError as error:
+            where = f"output.dir={plan.folder.parent}"
+            raise UserError(f"{where}: cannot write there ({error.strerror or error})") from error
+        yield path
 
 
 def read_plan(path: Path) -> Plan:
-    """Return what `write_plan` wrote."""
+    """Return the plan that a file holds, and go to the folder that it was written in."""
     values = json.loads(path.read_text(encoding="utf-8"))
+    if os.getcwd() != values["cwd"]:  # a worker that has served a sweep elsewhere
+        os.chdir(values["cwd"])
     runs = [
         Run(line["key"], tuple(line["overrides"]), load_config(line["config"]), line["trace_hash"])
         for line in values["runs"]

@@ -113,11 +113,13 @@ class StudySweeper(Sweeper):
     def _assignments(self, arguments: list[str]) -> tuple[list[str], list[Assignments]]:
         """Return the swept keys and the override of every key at every point."""
         loader = self.hydra_context.config_loader
-        swept, assignments = expand(arguments, self.params, self.points, loader)
         if self.best_of is None:
-            return swept, assignments
+            return expand(arguments, self.params, self.points, loader)
         parser = OverridesParser.create(config_loader=loader)
         given = {override.get_key_element(): str(override.input_line) for override in parser.parse_overrides(arguments)}
+        # Numbers of GPUs and bins on the command line are those to choose from.
+        compared = [line for key, line in given.items() if key not in PLANNED]
+        swept, assignments = expand(compared, self.params, self.points, loader)
         sets = [*self.points, *self.at_best]
         own = {key for keys in sets for key in keys if key not in PLANNED} | {"study.name"}
         best, loads = self._complete_first([line for key, line in given.items() if key not in own])

@@ -25,19 +25,19 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended that did not end well.
+    """How a run ended.
 
     Attributes
     ----------
     key : str
     reason : str
-        One line.
+        Why it failed, in one line; empty where it was made.
     log : str
         File with all that is known; empty where none could be written.
     """
 
     key: str
-    reason: str
+    reason: str = ""
     log: str = ""
 
 
@@ -74,11 +74,11 @@ class Job:
 
 
 def make_runs(plan: Plan, places: Iterable[int], plan_file: Path, inputs: SharedInputs | None = None) -> list[Outcome]:
-    """Make the runs at `places` of the plan that are neither stored nor in someone else's hands; return failures."""
+    """Make the runs at `places` of the plan that are neither stored nor in someone else's hands; say how they ended."""
     inputs = inputs or SharedInputs()
     since = plan_file.stat().st_mtime_ns if plan.force else None
     waiting = [plan.runs[place] for place in places]
-    failed: list[Outcome] = []
+    outcomes: list[Outcome] = []
     while waiting:
         held = []
         for run in waiting:
@@ -88,22 +88,21 @@ def make_runs(plan: Plan, places: Iterable[int], plan_file: Path, inputs: Shared
                 try:
                     mine = stack.enter_context(claim(plan.folder / CLAIMS / run.key))
                 except OSError as error:
-                    failed.append(Outcome(run.key, f"cannot write in {plan.folder} ({error.strerror or error})"))
-                    return failed
+                    outcomes.append(Outcome(run.key, f"cannot write in {plan.folder} ({error.strerror or error})"))
+                    return outcomes
                 if not mine:
                     held.append(run)
                     continue
                 if stored(plan.folder, run.key, since):  # by whoever held it until now
                     continue
                 outcome, stop = _attempt(plan, run, inputs)
-            if outcome is not None:
-                failed.append(outcome)
+            outcomes.append(outcome)
             if stop:
-                return failed
+                return outcomes
         waiting = held
         if held and can_claim():
             time.sleep(POLL_S)  # someone else has them: wait to see how they end
-    return failed
+    return outcomes
 
 
 def make_run(config: Config, inputs: SharedInputs) -> Any:
@@ -126,8 +125,8 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
-def _attempt(plan: Plan, run: Run, inputs: SharedInputs) -> tuple[Outcome | None, bool]:
-    """Make and store one run. Return its failure, or None, and whether it is no use to go on."""
+def _attempt(plan: Plan, run: Run, inputs: SharedInputs) -> tuple[Outcome, bool]:
+    """Make and store one run. Return how that ended, and whether it is no use to go on."""
     from mbexp.store import save
     from mbexp.terminal import report
 
@@ -153,7 +152,7 @@ def _attempt(plan: Plan, run: Run, inputs: SharedInputs) -> tuple[Outcome | None
         reason = " ".join(reason.split()) or type(error).__name__
         wrote = write_failure(log, run, reason, "" if isinstance(error, UserError) else traceback.format_exc())
         return Outcome(run.key, reason, str(log) if wrote else ""), _no_room(error)
-    return None, False
+    return Outcome(run.key), False
 
 
 def write_failure(log: Path, run: Run, reason: str, details: str = "") -> bool:
