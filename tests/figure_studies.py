@@ -122,6 +122,18 @@ def loads() -> Path:
 
 
 @functools.cache
+def methods() -> Path:
+    """Named methods at two loads: the points differ in scheduler, GPUs and K at once."""
+    named = [
+        {"study.label": "static, 1 GPU", "scheduler": "static_fifo", "num_gpus": 1, "k_bins": 1},
+        {"study.label": "binned, 8 GPUs", "scheduler": "multi_bin_dynamic", "num_gpus": 8, "k_bins": 4},
+        {"study.label": "static, 8 GPUs", "scheduler": "static_fifo", "num_gpus": 8, "k_bins": 1},
+    ]
+    swept = [{"num_requests": count, **point} for count in (150, 300) for point in named]
+    return store_study(ROOT, "method_comparison", swept, **{"workload.rate_scaling": 20})
+
+
+@functools.cache
 def saturated() -> Path:
     """P1's saturated server: U[1, 20], B = 8, always busy."""
     return store_study(ROOT, "multi_bin_throughput", grid(k_bins=[1, 2, 4]), range(2), num_requests=8_000, **UNIFORM)

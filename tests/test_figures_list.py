@@ -21,9 +21,15 @@ from mbexp.figures import draw, figure_names
 from mbexp.figures.registry import _FOUND, figure, figures, find_figure
 from mbexp.figures.study import StoredStudy
 from mbexp.figures.style import styled, to_bytes
-from tests.figure_studies import compared, loads, saturated, scaling
+from tests.figure_studies import compared, loads, methods, saturated, scaling
 
-STUDIES = {"gpu_scaling": scaling, "compare": compared, "grid_search": loads, "multi_bin_throughput": saturated}
+STUDIES = {
+    "method_comparison": methods,
+    "gpu_scaling": scaling,
+    "compare": compared,
+    "grid_search": loads,
+    "multi_bin_throughput": saturated,
+}
 DRAWN = {
     "gpu_scaling": [
         "throughput_against_gpus",
@@ -36,13 +42,13 @@ DRAWN = {
     ],
     "compare": [
         "schedulers_at_equal_gpus",
-        "methods_side_by_side",
         "controller_trajectory",
         "gpu_timeline",
         "latency_cdf",
         "queue_length",
     ],
     "grid_search": ["violation_against_gpus", "sensitivity_to_requests"],
+    "method_comparison": ["methods_side_by_side"],
     "multi_bin_throughput": ["multi_bin_throughput"],
 }
 CASES = [(study, name) for study, names in DRAWN.items() for name in names]

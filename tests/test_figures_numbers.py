@@ -20,7 +20,7 @@ from mbexp.figures.lines import short_tick
 from mbexp.figures.study import StoredStudy
 from mbexp.figures.style import CATEGORIES, categorical, ordered
 from mbexp.figures.trace_events import trace_events
-from tests.figure_studies import compared, loads, scaling
+from tests.figure_studies import compared, loads, methods, scaling
 
 T_95_OF_TWO_DEGREES = 4.302652729911275  # Student's t, 97.5 %, 2 degrees of freedom (tables)
 
@@ -180,6 +180,28 @@ def test_schedulers_are_compared_over_the_same_gpus() -> None:
             line = next(line for line in axes.lines if line.get_label() == name)
             assert line.get_xdata().tolist() == [4, 8]
             assert line.get_ydata().tolist() == pytest.approx(part.groupby("num_gpus")[metric].mean().tolist())
+
+
+def test_named_methods_are_rows_whatever_they_differ_in() -> None:
+    study = StoredStudy(methods())
+    assert [spec.name for spec in study.drawable() if spec.table == "results"] == [
+        "methods_side_by_side",
+        "latency_against_throughput",
+        "sensitivity_to_requests",
+    ]
+    violation, *_ = draw("methods_side_by_side", methods()).axes
+    names = [tick.get_text() for tick in violation.get_yticklabels()]
+    assert names == ["binned, 8 GPUs", "static, 1 GPU", "static, 8 GPUs"]
+    heights = dict(zip(names, violation.get_yticks(), strict=True))
+    drawn = {
+        (float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in violation.lines if line.get_marker() != "|"
+    }
+    rows = study.results
+    expected = {
+        (row["request_sla_violation_pct"], float(heights[row["study.label"]])) for row in rows.to_dict("records")
+    }
+    assert len(expected) == 6
+    assert expected <= drawn
 
 
 def test_padding_by_bin_by_hand() -> None:

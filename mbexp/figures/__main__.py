@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"mbexp: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return 1
 
 
 def run(options: argparse.Namespace) -> int:

@@ -59,7 +59,7 @@ def schedulers_at_equal_gpus(frame: pd.DataFrame) -> Figure:
     return picture
 
 
-@figure("Methods side by side", needs=("scheduler", *METRICS), varies=("scheduler",))
+@figure("Methods side by side", needs=("scheduler", *METRICS), varies=("scheduler",), alike=("num_gpus",))
 def methods_side_by_side(frame: pd.DataFrame) -> Figure:
     """Request-SLA violation, throughput and 95th percentile latency, a row for each method, a mark for each load.
 
@@ -122,6 +122,8 @@ def scale_metric(panel: Axes, metric: str, table: pd.DataFrame) -> None:
         log_axis(panel)
     else:
         from_zero(panel)
+        if metric.endswith("_pct") and panel.get_ylim()[1] > 100:
+            panel.set_ylim(0, 104)  # a share has no more than 100 %, whatever an interval says
     panel.set_ylabel(axis_label(metric))
 
 

@@ -78,10 +78,12 @@ def numeric_axis(axes: Axes, which: str, column: str, values: Iterable[float]) -
     if points[0] > 0 and points[-1] / points[0] >= 8:
         getattr(axes, f"set_{which}scale")("log")
         axis.set_minor_locator(NullLocator())
-    if len(points) <= 10:
+    if len(points) <= 14:
         axis.set_major_locator(FixedLocator(_apart(points, axis.get_scale() == "log")))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: short_tick(value)))
+    elif axis.get_scale() == "log":
+        log_axis(axes, which)
 
 
 def _apart(points: list[float], is_log: bool) -> list[float]:

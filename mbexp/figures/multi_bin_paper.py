@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mbexp.figures.aggregate import first_row, means, settings, swept
 from mbexp.figures.exact import KEYS, exact_batch, latency_without_queue_s
 from mbexp.figures.labels import label_line_ends, setting_label
-from mbexp.figures.lines import footnote, from_zero, looks_of, numeric_axis
+from mbexp.figures.lines import footnote, from_zero, log_axis, looks_of, numeric_axis
 from mbexp.figures.registry import figure
 from mbexp.figures.style import BLACK, GREY, Look, panels
 
@@ -105,7 +105,7 @@ def multi_bin_servers(frame: pd.DataFrame) -> Figure:
         left.axvline(capacity[int(key[0])], color=looks[key].color, linewidth=1, linestyle=(0, (1, 1.2)))
     numeric_axis(left, "x", RATE, [])
     numeric_axis(left, "y", "latency_mean_s", [])
-    from_zero(left)
+    log_axis(left)
     _legend_below(left, [(looks[(k,)], f"K = {k}") for k in capacity])
     ks = whole_numbers(capacity)
     first = next(iter(configs.values()))

@@ -39,6 +39,9 @@ class FigureSpec:
     varies : tuple of str
         Columns of the results that must take at least two values in a study for the figure to say anything;
         ``"num_gpus or k_bins"`` asks it of either.
+    alike : tuple of str
+        Columns that must not vary, since another figure shows what varies in them; a study whose points have names
+        (``study.label``) may vary anything.
     studies : tuple of str
         Names of the studies it is of; empty for a figure of any study that has what it needs.
     one_run_for_each : tuple of str
@@ -53,6 +56,7 @@ class FigureSpec:
     table: str
     needs: tuple[str, ...]
     varies: tuple[str, ...]
+    alike: tuple[str, ...]
     studies: tuple[str, ...]
     one_run_for_each: tuple[str, ...]
     where: tuple[str, object] | tuple[()]
@@ -83,6 +87,7 @@ def figure(
     table: str = "results",
     needs: Sequence[str] = (),
     varies: Sequence[str] = (),
+    alike: Sequence[str] = (),
     studies: Sequence[str] = (),
     one_run_for_each: Sequence[str] = (),
     where: tuple[str, object] | tuple[()] = (),
@@ -99,7 +104,16 @@ def figure(
             raise ValueError(f"two figures are called {name}")
         drawn = with_style(function)
         _FOUND[name] = FigureSpec(
-            name, title, table, tuple(needs), tuple(varies), tuple(studies), tuple(one_run_for_each), where, drawn
+            name=name,
+            title=title,
+            table=table,
+            needs=tuple(needs),
+            varies=tuple(varies),
+            alike=tuple(alike),
+            studies=tuple(studies),
+            one_run_for_each=tuple(one_run_for_each),
+            where=where,
+            draw=drawn,
         )
         return drawn
 

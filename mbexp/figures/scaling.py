@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TARGET_PCT = 5.0
+ALL_PCT = 104.0  # top of an axis of shares, with room for a marker at 100 %
 MOST_PANELS = 12
 # What can be a line of its own, in the order in which it is chosen; everything else that was swept makes panels.
 LINES = ("k_bins", "study.label", "scheduler")
@@ -77,6 +78,7 @@ def too_many(count: int) -> str:
     "Throughput against GPUs, by K",
     needs=("num_gpus", "throughput_requests_per_s"),
     varies=("num_gpus",),
+    alike=("scheduler",),
 )
 def throughput_against_gpus(frame: pd.DataFrame) -> Figure:
     """Throughput as GPUs are added, a line for each number of bins.
@@ -103,6 +105,8 @@ def violation_against_gpus(frame: pd.DataFrame) -> Figure:
     has_bins = "k_bins" in columns
     panel_columns = [name for name in columns if name == "scheduler"]
     series = [name for name in columns if name != "k_bins" and name not in panel_columns]
+    if not series:  # one load: the schedulers fit into one panel
+        series, panel_columns = panel_columns, []
     table = means(frame, [*columns, "num_gpus"], [metric])
     best = best_rows(table, [*panel_columns, *series, "num_gpus"], metric)
     chosen = best_configurations(records(frame), [*panel_columns, *series], target)
@@ -133,7 +137,7 @@ def violation_against_gpus(frame: pd.DataFrame) -> Figure:
             choices.append((load, f"{setting_label(series, load)}: {', '.join(words)}{verdict}".removeprefix(": ")))
         write_choices(panel, choices, looks, target)
     for panel in axes:
-        from_zero(panel, top=max(panel.get_ylim()[1], 1.6 * target))
+        from_zero(panel, top=min(max(panel.get_ylim()[1], 1.6 * target), ALL_PCT))
     share_labels(axes)
     footnote(picture, *usual_notes(best), too_many(len(shown)))
     return picture

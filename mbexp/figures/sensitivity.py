@@ -25,7 +25,12 @@ def sensitivity_to_bins(frame: pd.DataFrame) -> Figure:
     return over_setting(frame, "k_bins", (*METRICS, "padding_waste_pct"))
 
 
-@figure("Sensitivity to GPUs", needs=("num_gpus", *METRICS, "gpu_utilization_pct"), varies=("num_gpus",))
+@figure(
+    "Sensitivity to GPUs",
+    needs=("num_gpus", *METRICS, "gpu_utilization_pct"),
+    varies=("num_gpus",),
+    alike=("scheduler",),
+)
 def sensitivity_to_gpus(frame: pd.DataFrame) -> Figure:
     """Violation, throughput, latency and GPU utilization over the number of GPUs, all else equal."""
     return over_setting(frame, "num_gpus", (*METRICS, "gpu_utilization_pct"))

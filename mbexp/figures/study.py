@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TARGET_PCT = 5.0
 PLANNED = ("num_gpus", "k_bins")
+LOADS = ("num_requests", "workload.rate_scaling", "workload.arrivals.rate_per_s")
 MOST_RUNS = 8  # that one figure shows from inside
 
 
@@ -101,8 +102,12 @@ class StoredStudy:
         frame = self.results
         if spec.studies and not self.names & {*spec.studies} and not any_study:
             return f"it is of the study {' or '.join(spec.studies)}"
-        if "study.label" in frame.columns and frame["study.label"].nunique() > 1 and {*spec.varies} & {*PLANNED}:
+        labelled = "study.label" in frame.columns and frame["study.label"].nunique() > 1
+        if labelled and {*spec.varies} & {*PLANNED}:
             return "its points differ in more than that, and are named"
+        too_many = [name for name in spec.alike if name in frame.columns and frame[name].nunique() > 1]
+        if too_many and not labelled:
+            return f"{', '.join(too_many)} varies"
         constant = [
             names
             for names in spec.varies
@@ -212,7 +217,7 @@ class StoredStudy:
     def typical_runs(self, spec: FigureSpec) -> tuple[pd.DataFrame, list[str], str]:
         """Return the runs to look into, the column that tells them apart, and a note on what they share.
 
-        Other swept keys are held at the most requests and the middle of their values, seeds at the first.
+        Other swept keys are held at the middle of their values, loads at the heaviest, seeds at the first.
         """
         frame = self.results
         frame = frame[self._has_inside(frame, spec)]
@@ -222,7 +227,7 @@ class StoredStudy:
         for name in swept(frame, leave_out=by):
             values = sorted(frame[name].dropna().unique(), key=lambda value: (isinstance(value, str), value))
             counts = [int((frame[name] == value).sum()) for value in values]
-            place = len(values) - 1 if name == "num_requests" else (len(values) - 1) // 2
+            place = len(values) - 1 if name in LOADS else (len(values) - 1) // 2
             # a value that only some settings have (K of a scheduler without bins) is passed over
             value = values[place] if counts[place] == max(counts) else values[counts.index(max(counts))]
             kept = frame[frame[name] == value]
