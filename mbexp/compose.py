@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mbexp.config import Config, load_config
 from mbexp.errors import UserError, unknown_choice
+from mbexp.messages import explain
 from mbexp.paths import config_dir
 
 
@@ -24,31 +27,50 @@ def configure(**values: Any) -> Config:
         As on the command line.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    base: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "config.yaml"), resolve=False)
-    base.pop("hydra", None)
-    groups = {group: name for entry in base.pop("defaults") if isinstance(entry, dict) for group, name in entry.items()}
-    groups = {group: name for group, name in groups.items() if " " not in group}
-    groups |= {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
-    merged = OmegaConf.create({group: _group(group, name) for group, name in groups.items()} | base)
+    merged: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "config.yaml"), resolve=False)
+    merged.pop("hydra", None)
+    groups = {entry_group: name for entry in merged.pop("defaults") if isinstance(entry, dict)
+              for entry_group, name in entry.items() if " " not in entry_group}  # fmt: skip
+    chosen = {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
+    merged = {group: _group(group, name) for group, name in (groups | chosen).items()} | merged
     for key, value in values.items():
-        if key in groups and isinstance(value, str):
-            continue
-        if isinstance(value, dict):
-            value = OmegaConf.merge(OmegaConf.select(merged, key) or {}, value)
-        OmegaConf.update(merged, key, value, force_add=True)
-    resolved: Any = OmegaConf.to_container(merged, resolve=True)
+        if key not in chosen:
+            _set(merged, key, value)
+    try:
+        resolved: Any = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error) or str(error)) from error
     return load_config(resolved)
 
 
-def _group(group: str, name: str) -> Any:
+def _set(merged: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a dotted key; the keys of a dict are set one by one, and those it does not name keep their values."""
+    *groups, name = dotted.split(".")
+    place = merged
+    for group in groups:
+        inner = place.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"{dotted}: '{group}' is a single value, not a group of keys")
+        place = inner
+    if isinstance(value, dict) and isinstance(place.get(name), dict):
+        for key, item in value.items():
+            _set(place[name], str(key), item)
+    else:
+        place[name] = value.item() if isinstance(value, np.generic) else value
+
+
+def _group(group: str, name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     folder = config_dir() / group
+    choices = [path.stem for path in folder.glob("*.yaml")]
+    if name not in choices:
+        raise unknown_choice(group, name, choices)
     path = folder / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown_choice(group, name, [choice.stem for choice in folder.glob("*.yaml")])
-    values = OmegaConf.load(path)
-    if "defaults" in values:
-        raise UserError(f"{path}: a config group is one file, without defaults of its own")
-    return values
+    values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    if not isinstance(values, dict) or "defaults" in values:
+        raise UserError(f"{path}: a config group is one file of keys, without defaults of its own")
+    keys: dict[str, Any] = values
+    return keys

@@ -192,11 +192,11 @@ class GpuConfig:
 
     name: str = option("rtx4080_qwen3_1_7b", "label in tables and figures")
     count: int = option(4, "how many GPUs", low=1, high=1_000_000)
-    memory_gb: float = option(12.0, "memory of one GPU, 1e9 bytes", above=0)
+    memory_gb: float = option(12.0, "memory of one GPU, 1e9 bytes", above=0, high=1_000_000)
     usable_fraction: float = option(0.9, "share of the memory that may be used", above=0, high=1)
     weights_gb: float = option(3.44115, "weights of the model", low=0)
     overhead_gb: float = option(1.0, "activations and workspace", low=0)
-    kv_bytes_per_token: float = option(196608.0, "KV cache of one token", above=0)
+    kv_bytes_per_token: float = option(196608.0, "KV cache of one token", low=1)
     kv_capacity_tokens: int | None = option(None, "KV capacity of one GPU; null computes it from the memory", low=1)
     law: LawConfig = option(LawConfig(), "time of a batch")
     noise: NoiseConfig = option(NoiseConfig(), "noise on that time")
@@ -227,15 +227,17 @@ class PredictorConfig:
     """How output lengths are predicted before a request runs."""
 
     kind: str = option("oracle", "rule of the prediction", choices=PREDICTORS)
-    sigma: float = option(0.5, "'noisy': standard deviation of the logarithm of the error", low=0)
+    sigma: float = option(0.5, "'noisy': standard deviation of the logarithm of the error", low=0, high=20)
     confusion: str = option("neighbour", "'confusion': which matrix", choices=CONFUSIONS)
     error_probability: float = option(0.1, "'neighbour': chance of each neighbouring bin (p of P1)", low=0, high=0.5)
     matrix: list[list[float]] | None = option(None, "'explicit': rows = true bin, columns = predicted bin", low=0)
-    value_tokens: float = option(128.0, "'constant': the one prediction", above=0)
+    value_tokens: float = option(128.0, "'constant': the one prediction", above=0, high=MAX_TOKENS)
     scale_tokens: float = option(1.5, "'prompt_power_law': prediction for a prompt of one token", above=0)
-    exponent: float = option(0.7, "'prompt_power_law': power of the prompt's length")
-    power_law_sigma: float = option(0.1, "'prompt_power_law': standard deviation of the logarithm of its noise", low=0)
-    longest_tokens: int = option(4096, "'prompt_power_law': no prediction is longer", low=1)
+    exponent: float = option(0.7, "'prompt_power_law': power of the prompt's length", low=-10, high=10)
+    power_law_sigma: float = option(
+        0.1, "'prompt_power_law': standard deviation of the logarithm of its noise", low=0, high=20
+    )
+    longest_tokens: int = option(4096, "'prompt_power_law': no prediction is longer", low=1, high=MAX_TOKENS)
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,7 @@ class Config:
     num_gpus: int = option(4, "shortcut for gpu.count", low=1, high=1_000_000)
     k_bins: int = option(4, "shortcut for bins.k", low=1, high=65535)
     num_requests: int | None = option(10_000, "requests to simulate; null takes all that the trace has", low=1)
-    seed: int = option(0, "seed of every random draw", low=0)
+    seed: int = option(0, "seed of every random draw", low=0, high=2**63 - 1)
     replications: int = option(1, "repeat the run with seeds seed, seed + 1, ... and give means", low=1, high=100_000)
     force: bool = option(False, "run again what a sweep has stored already")
     scheduler: SchedulerConfig = option(SchedulerConfig(), "batching policy")

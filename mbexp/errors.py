@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake in a configuration, a file or a command: one line saying what, where and the nearest valid choice."""
 
+    def __init__(self, message: str) -> None:
+        # What a user gave can hold line breaks, terminal codes or broken characters: the message is one line still.
+        super().__init__("".join(character if character.isprintable() else " " for character in message))
+
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest of `choices`, or an empty string where none is close."""

@@ -11,7 +11,7 @@ HYDRA_ERRORS = ("hydra", "omegaconf")
 
 def explain(error: BaseException) -> str | None:
     """Return one line for an error raised by Hydra or OmegaConf, None for any other."""
-    if not type(error).__module__.startswith(HYDRA_ERRORS):
+    if not _is_hydras(error):
         return None
     text = "\n".join(str(part) for part in _chain(error))
     for pattern, say in ((_MISSING_OPTION, _missing_option), (_UNKNOWN_KEY, _unknown_key)):
@@ -28,14 +28,26 @@ def explain(error: BaseException) -> str | None:
     if interpolation := re.search(r"Interpolation key '([^']+)' not found\s+full_key: (\S+)", text):
         key, where = interpolation.groups()
         return f"{where}=${{{key}}}: there is no key '{key}'"
-    if parse := re.search(r"Error parsing override '([^']*)'", text):
+    parse = re.search(r"Error parsing override '([^']*)'", text) or re.search(r"LexerNoViableAltException: (.*)", text)
+    if parse:
         return f"{parse.group(1)}: not of the form key=value"
+    if not type(error).__module__.startswith(HYDRA_ERRORS):
+        return f"the command line is not of the form key=value ({type(error).__name__} in Hydra)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return re.sub(r"\s+", " ", " ".join(lines[:2])) if lines else type(error).__name__
 
 
 _MISSING_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'")
 _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+
+
+def _is_hydras(error: BaseException) -> bool:
+    """Is it an error of theirs, or another (an assertion) that came up inside their code?"""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    module = str(place.tb_frame.f_globals.get("__name__", "")) if place else ""
+    return type(error).__module__.startswith(HYDRA_ERRORS) or module.startswith(HYDRA_ERRORS)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

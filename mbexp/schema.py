@@ -14,6 +14,9 @@ from mbexp.errors import UserError, nearest, unknown_choice
 
 T = TypeVar("T")
 
+# What a number may be where its option names no bound: beyond, sums and products leave what 64 bits hold.
+LARGEST, SMALLEST = 10**15, 1e-12
+
 
 def option(
     default: Any,
@@ -27,8 +30,9 @@ def option(
 ) -> Any:
     """Declare a field: its default, a word of why, and what values are possible.
 
-    `low` and `high` are inclusive bounds, `above` an exclusive one; `choices` lists the names of a string field, to
-    which `dotted` adds any dotted path (``package.module.name``).
+    `low` and `high` are inclusive bounds, `above` an exclusive one (`LARGEST` and `SMALLEST` hold where they are not
+    given); `choices` lists the names of a string field, to which `dotted` adds any dotted path
+    (``package.module.name``).
     """
     metadata = {"why": why, "choices": choices, "low": low, "high": high, "above": above, "dotted": dotted}
     if isinstance(default, (list, dict)):
@@ -144,7 +148,10 @@ def _scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> A
             raise UserError(f"{where}={_show(value)}: must be a whole number")
         value = int(value)
     else:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:  # a whole number beyond the largest double
+            value = math.inf
         if not math.isfinite(value):
             raise UserError(f"{where}={value}: must be a finite number")
     low, high, above = metadata.get("low"), metadata.get("high"), metadata.get("above")
@@ -152,6 +159,8 @@ def _scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> A
         raise UserError(f"{where}={value}: must be at least {low}")
     if above is not None and value <= above:
         raise UserError(f"{where}={value}: must be above {above}")
-    if high is not None and value > high:
-        raise UserError(f"{where}={value}: must be at most {high}")
+    if value > (LARGEST if high is None else high):
+        raise UserError(f"{where}={value}: must be at most {f'{LARGEST:g}' if high is None else high}")
+    if value < -LARGEST or (above == 0 and value < SMALLEST):
+        raise UserError(f"{where}={value}: must be at least {-LARGEST if value < 0 else SMALLEST:g}")
     return value

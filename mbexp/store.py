@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import re
 import secrets
 import shutil
 import subprocess
@@ -69,7 +70,9 @@ def _named_files(config: Config) -> list[str]:
 def new_folder(parent: Path, config: Config, key: str) -> Path:
     """Return the name of a new run folder: when, what and its key. Microseconds and the key keep two runs apart."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return parent / f"{stamp}_{config.scheduler.name}_{key}"
+    # A label can hold anything, a path even; the folder lies in `parent` all the same.
+    label = re.sub(r"[^\w.-]+", "-", config.scheduler.name, flags=re.ASCII)[:60]
+    return parent / f"{stamp}_{label}_{key}"
 
 
 def save(
