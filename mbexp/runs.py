@@ -1,0 +1,182 @@
+"""``python -m mbexp.runs``: lists stored runs, single ones and those of sweeps, and filters them."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import fnmatch
+import json
+import operator
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mbexp.errors import UserError, nearest
+from mbexp.sweep.text import text_table
+
+Row = dict[str, Any]
+
+SHOWN = (
+    "finished",
+    "study",
+    "scheduler.name",
+    "workload.kind",
+    "num_gpus",
+    "k_bins",
+    "num_requests",
+    "seed",
+    "request_sla_violation_pct",
+    "latency_p95_s",
+    "throughput_requests_per_s",
+    "folder",
+)
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+SHORT = {"scheduler": "scheduler.name", "workload": "workload.kind", "gpu": "gpu.name", "predictor": "predictor.kind"}
+
+EPILOG = """examples:
+  python -m mbexp.runs                                         every run below outputs/
+  python -m mbexp.runs scheduler='multi_bin*' num_gpus'>=8'    only some of them
+  python -m mbexp.runs outputs/gpu_scaling --sort latency_p95_s
+  python -m mbexp.runs --columns run,sla.request_s,goodput_requests_per_s --csv > runs.csv
+
+A filter is KEY=VALUE (with * and ?), or KEY with <, <=, >, >= or != and a value. A key is any key of the
+configuration or any metric."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """List stored runs; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mbexp.runs", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", metavar="FOLDER or FILTER", help="where to look (outputs), and which runs")
+    parser.add_argument("--sort", metavar="KEY", default="finished", help="order; by default when a run was made")
+    parser.add_argument("--reverse", action="store_true", help="highest, or latest, first")
+    parser.add_argument("--columns", metavar="KEYS", help="keys to show, separated by commas")
+    parser.add_argument("--csv", action="store_true", help="as CSV")
+    parser.add_argument("--limit", type=int, metavar="N", help="no more than the last N")
+    options = parser.parse_args(words)
+    try:
+        _list(options)
+    except UserError as error:
+        print(f"mbexp: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+    return 0
+
+
+def stored_runs(folder: Path) -> Iterator[Row]:
+    """Give one row for each complete run below `folder`: ``run``, ``folder``, configuration by dotted names, metrics.
+
+    Folders that are being written, and those of earlier tables, are left out.
+    """
+    for path in sorted(folder.glob("**/summary.json")):
+        run = path.parent
+        if any(part.startswith(".") for part in run.relative_to(folder).parts):
+            continue
+        row = _read(run)
+        if row is not None:
+            yield row
+
+
+def matches(row: Row, condition: tuple[str, str, str]) -> bool:
+    """Whether a row meets a filter (key, comparison, value)."""
+    key, sign, wanted = condition
+    value = row.get(key)
+    if value is None:
+        return wanted in ("null", "none") if sign == "=" else sign == "!=" and wanted not in ("null", "none")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        try:
+            return COMPARE[sign](float(value), float(wanted.replace("_", "")))
+        except ValueError:
+            return sign == "!="
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if sign in ("=", "!="):
+        return fnmatch.fnmatchcase(text, wanted) == (sign == "=")
+    return COMPARE[sign](text, wanted)
+
+
+def _list(options: argparse.Namespace) -> None:
+    folders, conditions = [], []
+    for word in options.what:
+        condition = re.fullmatch(r"([\w.]+)(<=|>=|!=|<|>|=)(.*)", word)
+        if condition and not Path(word).exists():
+            key, sign, value = condition.groups()
+            conditions.append((SHORT.get(key, key), sign, value))
+        else:
+            folders.append(Path(word))
+    for folder in folders or [Path("outputs")]:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder")
+    rows = [row for folder in folders or [Path("outputs")] for row in stored_runs(folder)]
+    if not rows:
+        print("no stored runs")
+        return
+    known = list(dict.fromkeys(key for row in rows for key in row))
+    sort = SHORT.get(options.sort, options.sort)
+    columns = [SHORT.get(key, key) for key in options.columns.split(",")] if options.columns else list(SHOWN)
+    for key in (sort, *columns, *(condition[0] for condition in conditions)):
+        if key not in known and key not in SHOWN:
+            raise UserError(f"{key}: no stored run has such a key{nearest(key, known)}")
+    rows = [row for row in rows if all(matches(row, condition) for condition in conditions)]
+    rows.sort(key=lambda row: (row.get(sort) is not None, _sortable(row.get(sort))), reverse=options.reverse)
+    shown = rows[-options.limit :] if options.limit else rows
+    if options.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns if options.columns else known)
+        writer.writerows([row.get(key) for key in (columns if options.columns else known)] for row in shown)
+    elif shown:
+        print("\n".join(text_table(shown, columns)))
+        print(f"\n{len(shown)} of {len(rows)} runs" if len(shown) < len(rows) else f"\n{len(rows)} runs")
+    else:
+        print("no stored run meets that")
+
+
+def _read(run: Path) -> Row | None:
+    import yaml
+
+    try:
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        known = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        config = yaml.load((run / "config.yaml").read_text(encoding="utf-8"), Loader=loader)
+        row: Row = {
+            "run": run.name.rpartition("_")[2],
+            "folder": str(run),
+            "study": run.parent.name if "_" not in run.name else None,
+            "finished": known["finished"][:19].replace("T", " "),
+            "trace_source": known.get("trace_source"),
+            "law": known.get("law"),
+        }
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None  # not a run, or one that is just being removed
+    return row | _flat(config) | {("num_bins" if key == "bins" else key): value for key, value in summary.items()}
+
+
+def _flat(values: Any, prefix: str = "") -> Row:
+    found: Row = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def _sortable(value: Any) -> tuple[int, Any]:
+    if isinstance(value, (int, float)):
+        return 0, value
+    return 1, "" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
