@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 METRICS = ("request_sla_violation_pct", "throughput_requests_per_s", "latency_p95_s")
 LOADS = ("num_requests", "workload", "workload.rate_scaling", "workload.arrivals.rate_per_s")
 MOST_ROWS = 40
+DODGE = 0.16
 
 
 @figure(
@@ -59,7 +60,9 @@ def schedulers_at_equal_gpus(frame: pd.DataFrame) -> Figure:
     return picture
 
 
-@figure("Methods side by side", needs=("scheduler", *METRICS), varies=("scheduler",), alike=("num_gpus",))
+@figure(
+    "Methods side by side", needs=("scheduler", *METRICS), varies=("scheduler",), alike=("num_gpus",), named_points=True
+)
 def methods_side_by_side(frame: pd.DataFrame) -> Figure:
     """Request-SLA violation, throughput and 95th percentile latency, a row for each method, a mark for each load.
 
@@ -72,16 +75,27 @@ def methods_side_by_side(frame: pd.DataFrame) -> Figure:
         method = ["study.label"]
     table = means(frame, [*loads, *method], METRICS)
     looks = looks_of(table, loads)
-    names = [key for key, _ in settings(table, method)][:MOST_ROWS]
+    names = [key for key, _ in settings(table, method)]
+    if method == ["study.label"]:  # in the order that the study gives them
+        order = list(dict.fromkeys(frame["study.label"]))
+        names.sort(key=lambda key: order.index(key[0]))
+    names = names[:MOST_ROWS]
     place = {key: len(names) - 1 - index for index, key in enumerate(names)}
     picture, axes = panels(
-        3, columns=3, width=3.0, height=1.2 + 0.24 * len(names), extra_width=1.6 + (1.6 if loads else 0), sharey=True
+        3,
+        columns=3,
+        width=3.0,
+        height=1.2 + (0.24 + 0.06 * (len(looks) - 1)) * len(names),
+        extra_width=1.6 + (1.6 if loads else 0),
+        sharey=True,
     )
     for panel, metric in zip(axes, METRICS, strict=True):
-        for load, part in settings(table, loads):
+        every = settings(table, loads)
+        for index, (load, part) in enumerate(every):
+            aside = DODGE * ((len(every) - 1) / 2 - index)  # marks of several loads would hide each other
             for key, rows in settings(part, method):
                 if key in place:
-                    dot(panel, rows.iloc[0], metric, place[key], looks[load])
+                    dot(panel, rows.iloc[0], metric, place[key] + aside, looks[load])
         numeric_axis(panel, "x", metric, [])
         if metric == "latency_p95_s" and spans(table[metric]):
             log_axis(panel, "x")

@@ -100,12 +100,20 @@ def _apart(points: list[float], is_log: bool) -> list[float]:
 
 
 def log_axis(axes: Axes, which: str = "y") -> None:
-    """Make an axis logarithmic with plain numbers at 1, 2, 5, 10, ..."""
+    """Make an axis logarithmic with plain numbers at 1, 2, 5, 10, ..., or at 1, 10, 100 where it spans much.
+
+    Call it when everything is drawn.
+    """
+    import math
+
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis = axes.xaxis if which == "x" else axes.yaxis
     getattr(axes, f"set_{which}scale")("log")
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=30))
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    widest = 2.5 if which == "x" else 4.0  # in decades; numbers stand beside each other on one axis, above on the other
+    steps = (1.0, 2.0, 5.0) if math.log10(high / low) < widest else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=30))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: short_tick(value)))
 

@@ -40,8 +40,9 @@ class FigureSpec:
         Columns of the results that must take at least two values in a study for the figure to say anything;
         ``"num_gpus or k_bins"`` asks it of either.
     alike : tuple of str
-        Columns that must not vary, since another figure shows what varies in them; a study whose points have names
-        (``study.label``) may vary anything.
+        Columns that must not vary, since another figure shows what varies in them.
+    named_points : bool
+        Whether it can show a study whose points have names (``study.label``) and differ in several keys at once.
     studies : tuple of str
         Names of the studies it is of; empty for a figure of any study that has what it needs.
     one_run_for_each : tuple of str
@@ -57,6 +58,7 @@ class FigureSpec:
     needs: tuple[str, ...]
     varies: tuple[str, ...]
     alike: tuple[str, ...]
+    named_points: bool
     studies: tuple[str, ...]
     one_run_for_each: tuple[str, ...]
     where: tuple[str, object] | tuple[()]
@@ -88,6 +90,7 @@ def figure(
     needs: Sequence[str] = (),
     varies: Sequence[str] = (),
     alike: Sequence[str] = (),
+    named_points: bool = False,
     studies: Sequence[str] = (),
     one_run_for_each: Sequence[str] = (),
     where: tuple[str, object] | tuple[()] = (),
@@ -110,6 +113,7 @@ def figure(
             needs=tuple(needs),
             varies=tuple(varies),
             alike=tuple(alike),
+            named_points=named_points,
             studies=tuple(studies),
             one_run_for_each=tuple(one_run_for_each),
             where=where,

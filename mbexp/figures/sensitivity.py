@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mbexp.figures.aggregate import means, settings, swept
 from mbexp.figures.comparison import LOADS, METRICS, scale_metric
@@ -94,13 +94,17 @@ def one_in(step: int, count: int) -> str:
 def over_setting(frame: pd.DataFrame, x: str, metrics: tuple[str, ...]) -> Figure:
     """Draw each metric over one swept column, a panel for each metric and a line for each setting of the others."""
     series = swept(frame, leave_out=[x])
-    at = ""
+    held: dict[str, Any] = {}
     loads = [name for name in series if name in LOADS]
     if len(series) > 1 and loads:
         # lines for everything at once would hide each other: the heaviest load is the telling one
-        heaviest = settings(frame, loads)[-1]
-        frame, at = heaviest[1], f"at {setting_label(loads, heaviest[0])}"
-        series = [name for name in series if name not in loads]
+        heaviest, frame = settings(frame, loads)[-1]
+        held |= dict(zip(loads, heaviest, strict=True))
+    if len(series) - len(held) > 1 and "k_bins" in series:
+        bins = settings(frame, ["k_bins"])
+        (held["k_bins"],), frame = bins[(len(bins) - 1) // 2]
+    series = [name for name in series if name not in held]
+    at = f"at {setting_label(list(held), list(held.values()))}" if held else ""
     table = means(frame, [*series, x], metrics)
     every = settings(table, series)
     step = -(-len(every) // MOST_LINES)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TARGET_PCT = 5.0
-PLANNED = ("num_gpus", "k_bins")
 LOADS = ("num_requests", "workload.rate_scaling", "workload.arrivals.rate_per_s")
 MOST_RUNS = 8  # that one figure shows from inside
 
@@ -103,8 +102,8 @@ class StoredStudy:
         if spec.studies and not self.names & {*spec.studies} and not any_study:
             return f"it is of the study {' or '.join(spec.studies)}"
         labelled = "study.label" in frame.columns and frame["study.label"].nunique() > 1
-        if labelled and {*spec.varies} & {*PLANNED}:
-            return "its points differ in more than that, and are named"
+        if labelled and spec.table == "results" and not (spec.named_points or spec.studies):
+            return "its points are named and differ in several keys at once"
         too_many = [name for name in spec.alike if name in frame.columns and frame[name].nunique() > 1]
         if too_many and not labelled:
             return f"{', '.join(too_many)} varies"
