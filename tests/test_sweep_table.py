@@ -1,0 +1,110 @@
+"""The tidy table: its rows, columns and types, as docs/sweeps.md promises them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mbexp import UserError
+from mbexp.sweep.table import read_results, to_table, write_csv
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_swept_keys_come_first_then_what_identifies_a_run_then_every_metric(command: Command, tmp_path: Path) -> None:
+    command("-m", "num_gpus=2,4", "scheduler=static_fifo,multi_bin_dynamic", "num_requests=200")
+    folder = tmp_path / "outputs" / "sweep_num_gpus_scheduler"
+
+    table = read_results(folder)
+
+    assert list(table.columns[:3]) == ["num_gpus", "scheduler", "run"]
+    assert table["num_gpus"].tolist() == [2, 2, 4, 4]
+    assert table["scheduler"].tolist() == ["static_fifo", "multi_bin_dynamic"] * 2
+    assert table.columns[-1] == "warnings"
+    promised = {
+        "run", "scheduler", "workload", "gpu", "predictor", "bins", "sla", "execution", "num_gpus", "k_bins",
+        "num_requests", "seed", "replications", "workload.timestamps", "workload.rate_scaling", "sla.token_ms",
+        "sla.request_s", "trace_source", "trace_sha256", "law", "num_bins",
+    }  # fmt: skip
+    assert promised <= set(table.columns)
+    assert "wall_time_s" not in table.columns
+    summary = json.loads((folder / table["run"][0] / "summary.json").read_text())
+    left_out = {"wall_time_s", "bins"}
+    assert set(summary) - left_out <= set(table.columns)
+    assert table["bins"].tolist() == ["equal_mass"] * 4
+    assert table["num_bins"].tolist() == [1, 4, 1, 4]
+    for name in set(summary) - left_out:
+        value = summary[name]
+        assert (value is None and pd.isna(table[name][0])) or table[name][0] == value, name
+
+
+def test_csv_and_parquet_hold_the_same(command: Command, tmp_path: Path) -> None:
+    command("-m", "num_gpus=2,4", "num_requests=200")
+    folder = tmp_path / "outputs" / "sweep_num_gpus"
+
+    from_parquet = read_results(folder)
+    from_csv = pd.read_csv(folder / "results.csv")
+
+    assert list(from_csv.columns) == list(from_parquet.columns)
+    for name in from_parquet.columns:
+        if pd.api.types.is_numeric_dtype(from_parquet[name]):
+            np.testing.assert_array_equal(from_csv[name].to_numpy(float), from_parquet[name].to_numpy(float), name)
+
+
+def test_replications_have_means_half_widths_and_a_row_for_each_seed(command: Command, tmp_path: Path) -> None:
+    code, out, _ = command("-m", "scheduler=static_fifo,multi_bin_dynamic", "num_requests=300", "num_gpus=16",
+                           "replications=3", "seed=4")  # fmt: skip
+    folder = tmp_path / "outputs" / "sweep_scheduler"
+    assert code == 0
+
+    means, seeds = read_results(folder), read_results(folder, by_seed=True)
+
+    assert len(means) == 2
+    assert seeds["seed"].tolist() == [4, 5, 6] * 2
+    one = seeds[seeds["scheduler"] == "static_fifo"]["latency_mean_s"]
+    assert means["latency_mean_s"][0] == pytest.approx(one.mean())
+    assert means["latency_mean_s_half_width"][0] == pytest.approx(4.302653 * one.std() / np.sqrt(3), rel=1e-6)
+    place = list(means.columns).index("latency_mean_s")
+    assert means.columns[place + 1] == "latency_mean_s_half_width"
+    assert not [name for name in seeds.columns if name.endswith("_half_width")]
+    told = pd.read_csv(folder / "verdicts.csv")
+    assert set(told["metric"]) == {"throughput_requests_per_s", "latency_p95_s", "request_sla_violation_pct"}
+    assert "multi_bin_dynamic" in out.split("latency_p95_s")[-1]
+    assert " +- " in out
+
+
+def test_a_run_asked_for_under_two_labels_has_two_rows(command: Command, tmp_path: Path) -> None:
+    code, out, _ = command("-m", "study.label=one,other", "num_requests=100")
+
+    assert code == 0
+    assert "2 rows of 1 runs" in out
+    table = read_results(tmp_path / "outputs" / "sweep_study.label")
+    assert table["study.label"].tolist() == ["one", "other"]
+    assert table["run"].nunique() == 1
+
+
+def test_what_a_row_lacks_is_null_and_kinds_are_kept(tmp_path: Path) -> None:
+    table = to_table([{"a": 1, "b": 1.5, "flag": True, "warnings": "x\ny"}, {"a": 2, "c": "text", "warnings": ""}])
+
+    assert table.to_pydict() == {
+        "a": [1, 2], "b": [1.5, None], "flag": [True, None], "c": [None, "text"], "warnings": ["x\ny", ""],
+    }  # fmt: skip
+    write_csv(table, tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.reader(file))[1] == ["1", "1.5", "true", "", "x\ny"]
+
+
+def test_a_folder_without_a_table_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no sweep is stored there"):
+        read_results(tmp_path)
+
+
+def test_a_table_that_cannot_be_written_says_that_the_runs_are_stored(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the runs are stored"):
+        write_csv(to_table([{"a": 1}]), tmp_path / "nowhere" / "t.csv")
