@@ -21,8 +21,11 @@ _SOURCES = ("hardware", "policy", "simulator")
 Function = Callable[..., Any]
 
 
-def compiled(signature: Any) -> Callable[[Function], Function]:
-    """Return a decorator that compiles a function for one signature, once for each version of the sources."""
+def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
+    """Return a decorator that compiles a function for one signature, once for each version of the sources.
+
+    `options` are those of `numba.njit`.
+    """
 
     def decorate(function: Function) -> Function:
         folder = cache_folder()
@@ -32,12 +35,22 @@ def compiled(signature: Any) -> Callable[[Function], Function]:
         if cached:
             numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
         try:
-            done: Function = numba.njit(signature, cache=cached)(function)
+            done: Function = numba.njit(signature, cache=cached, **options)(function)
         finally:
             numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
         return done
 
     return decorate
+
+
+def inlined(function: Function) -> Function:
+    """Compile a function into those that call it; it must not make arrays. A decorator.
+
+    Numba hands an array over as seven arguments, so that a call with many of them costs more than what it calls; and
+    where no array is made, none needs to be counted.
+    """
+    done: Function = numba.njit(forceinline=True, _nrt=False)(function)  # type: ignore[call-overload]
+    return done
 
 
 @functools.cache

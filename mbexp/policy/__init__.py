@@ -76,7 +76,7 @@ def _batch_size(scheduler: SchedulerConfig, sla: SlaConfig, capacity: int) -> tu
         size = scheduler.fixed_batch_size
         return batch_size.fixed, np.array([float(size)]), 4, size
     controller = scheduler.controller
-    width = batch_size.WINDOW + 2 * controller.window_batches
+    width = batch_size.WINDOW + 4 * controller.window_batches
     parameters = np.array(
         [
             scheduler.batch_size_min,

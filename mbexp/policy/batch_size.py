@@ -9,7 +9,7 @@ from mbexp.policy.signatures import batch_size
 # Slots of the dynamic rule's state; the first four are stored with each batch.
 B_MEM, B_SLA, LOW, HIGH = 0, 1, 2, 3
 REQUESTS, SUM_TOKENS, SUM_SQUARES, BATCHES = 4, 5, 6, 7
-WINDOW = 8  # step times, then sizes, of the last window_batches batches
+WINDOW = 8  # step times, then sizes, of the last window_batches batches, both twice over
 
 # Parameters of the dynamic rule.
 SIZE_MIN, SIZE_MAX, CAPACITY, THETA, ORIGINAL_RULE = 0, 1, 2, 3, 4
@@ -47,17 +47,21 @@ def dynamic(parameters, state, size, sum_tokens, sum_tokens_squared, step_s):
 
     length = int(parameters[WINDOW_BATCHES])
     done = int(state[BATCHES])
-    state[WINDOW + done % length] = step_s
-    state[WINDOW + length + done % length] = size
+    slot = done % length
+    # Each pair is kept twice, a window apart, so that the window is one stretch wherever it begins.
+    state[WINDOW + slot] = state[WINDOW + length + slot] = step_s
+    state[WINDOW + 2 * length + slot] = state[WINDOW + 3 * length + slot] = size
     done += 1
     state[BATCHES] = done
     if done % int(parameters[INTERVAL_BATCHES]) == 0:
         recent = min(done, length)
+        oldest = WINDOW + (done % length if done > length else 0)
         step_sum = 0.0
         size_sum = 0.0
-        for place in range(done - recent, done):
-            step_sum += state[WINDOW + place % length]
-            size_sum += state[WINDOW + length + place % length]
+        for step in state[oldest : oldest + recent]:
+            step_sum += step
+        for number in state[oldest + 2 * length : oldest + 2 * length + recent]:
+            size_sum += number
         step_mean, size_mean = step_sum / recent, size_sum / recent
         low, high = state[LOW], state[HIGH]
         alpha, delta = parameters[ALPHA], parameters[DELTA]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +11,9 @@ from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy import Policy
 from mbexp.simulator import batch_loop as loop
-from mbexp.simulator.records import REJECTIONS, Records
+from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
+from mbexp.simulator.batch_state import BATCH_DTYPE, new_gpus, new_queues
+from mbexp.simulator.records import Records
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -44,35 +48,27 @@ def run_to_completion(
     UserError
         If a policy returns a queue that is not ready or a limit below 1, or a law a time that is not finite.
     """
-    predicted_need = prompt_tokens.astype(np.int64) + predicted_tokens
-    true_need = prompt_tokens.astype(np.int64) + output_tokens
-    reasons = (predicted_need > kv_capacity_tokens, true_need > kv_capacity_tokens)
-    rejected = {REJECTIONS[0]: reasons[0], REJECTIONS[1]: reasons[1] & ~reasons[0]}
-    refused = reasons[0] | reasons[1]
+    exact = predicted_tokens is output_tokens
+    arrival_s, queue_of = _plain(arrival_s), _plain(queue_of)
+    prompt_tokens, output_tokens = _plain(prompt_tokens), _plain(output_tokens)
+    predicted_tokens = output_tokens if exact else _plain(predicted_tokens)
+    rejected = rejected_requests(prompt_tokens, output_tokens, predicted_tokens, kv_capacity_tokens)
     accepted = None
-    if refused.any():
-        accepted = np.flatnonzero(~refused).astype(np.int32)
+    if rejected:
+        accepted = all_but(rejected, len(arrival_s))
         arrival_s, queue_of = arrival_s[accepted], queue_of[accepted]
         prompt_tokens, output_tokens = prompt_tokens[accepted], output_tokens[accepted]
-        predicted_tokens, predicted_need = predicted_tokens[accepted], predicted_need[accepted]
+        predicted_tokens = output_tokens if exact else predicted_tokens[accepted]
 
-    n = len(arrival_s)
-    need = predicted_need.astype(np.int32)
-    if num_queues == 1:
-        index = np.arange(n, dtype=np.int32)
-        columns = arrival_s, need, prompt_tokens, output_tokens
-        starts = np.array([0, n])
-    else:
-        index = np.argsort(queue_of, kind="stable").astype(np.int32)
-        columns = arrival_s[index], need[index], prompt_tokens[index], output_tokens[index]
-        starts = np.concatenate(([0], np.cumsum(np.bincount(queue_of, minlength=num_queues))))
-
-    batches = np.empty(n, loop.BATCH_DTYPE)
+    requests = sorted_by_queue(arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens)
+    batches = np.empty(len(arrival_s), BATCH_DTYPE)
     count, status = loop.run(
-        arrival_s, queue_of, starts, index, *columns,
-        num_gpus, kv_capacity_tokens, law.function, law.parameters, np.empty(0) if noise is None else noise,
-        policy.batch_size, policy.batch_size_parameters, policy.state(num_queues),
-        policy.select, policy.memory(num_queues), policy.fill, policy.fill_parameters,
+        requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
+        kv_capacity_tokens, law.function, law.parameters, np.empty(0) if noise is None else noise,
+        loop.code_of(policy.batch_size, loop.SIZES), policy.batch_size,
+        policy.batch_size_parameters, policy.state(num_queues),
+        loop.code_of(policy.select, loop.SELECTIONS), policy.select, policy.memory(num_queues),
+        loop.code_of(policy.fill, loop.FILLS), policy.fill, policy.fill_parameters,
         batches,
     )  # fmt: skip
     _raise_if_bad(status, count)
@@ -83,12 +79,17 @@ def run_to_completion(
         predicted_tokens=predicted_tokens,
         accepted=accepted,
         queue_of=queue_of,
-        index=index,
+        index=requests.trace_index,
         batches=batches[:count],
         num_gpus=num_gpus,
         kv_capacity_tokens=kv_capacity_tokens,
-        rejected={reason: np.flatnonzero(mask).astype(np.int32) for reason, mask in rejected.items() if mask.any()},
+        rejected=rejected,
     )
+
+
+def _plain(array: npt.NDArray[Any]) -> Any:
+    """Return the array itself, or a copy where compiled code could not take it: views with gaps, read-only memory."""
+    return np.require(array, requirements=["C", "W"])
 
 
 def _raise_if_bad(status: int, count: int) -> None:

@@ -1,142 +1,191 @@
-"""The event loop of run-to-completion batching; its rules are those of docs/semantics.md."""
+"""The event loop of run-to-completion batching; its rules are those of docs/semantics.md.
+
+Rules of mbexp are called by name, so that the compiler can inline them; others through function values. Indices that
+come out of an array are unsigned: a negative one would be looked for, at each access, to count from the end.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import types
 
-from mbexp.compiled import compiled
+from mbexp.compiled import compiled, inlined
 from mbexp.hardware.law import LAW_TYPE
+from mbexp.policy import batch_size as sizes
+from mbexp.policy import fill as fills
+from mbexp.policy import selection as selections
 from mbexp.policy.signatures import BATCH_SIZE_TYPE, FILL_TYPE, SELECT_TYPE
-from mbexp.simulator.heap import pop_busy, pop_idle, push_busy, push_idle
-
-# One record a batch: what happened and cannot be recomputed. Its members are the requests at places
-# [first, first + size) of the requests sorted by queue.
-BATCH_DTYPE = np.dtype(
-    [
-        ("start_s", np.float64),
-        ("finish_s", np.float64),
-        ("first_token_s", np.float64),
-        ("step_s", np.float64),
-        ("controller_low", np.float32),
-        ("controller_high", np.float32),
-        ("first", np.int32),
-        ("size", np.int32),
-        ("limit", np.int32),
-        ("gpu", np.int32),
-        ("b_mem", np.int32),
-        ("b_sla", np.int32),
-        ("queue", np.int32),
-    ],
-    align=True,
-)
+from mbexp.simulator.batch_state import BATCHES_TYPE, GPUS_TYPE, QUEUES_TYPE, REQUESTS_TYPE
+from mbexp.simulator.heap import pop_busy, push_busy
+from mbexp.simulator.index_set import add, take_lowest
 
 FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME = 0, 1, 2, 3
 
+# Rules that the loop calls by name, by their place here; OWN stands for any other.
+OWN = -1
+SIZES = (sizes.fixed, sizes.dynamic)
+FIXED, DYNAMIC = range(len(SIZES))
+SELECTIONS = (
+    selections.round_robin,
+    selections.longest_queue,
+    selections.oldest_head,
+    selections.first_formed,
+    selections.shortest_bin,
+)
+ROUND_ROBIN, LONGEST_QUEUE, OLDEST_HEAD, FIRST_FORMED, SHORTEST_BIN = range(len(SELECTIONS))
+FILLS = (fills.greedy, fills.full, fills.timeout)
+GREEDY, FULL, TIMEOUT = range(len(FILLS))
+
+# The same functions, compiled into the loop.
+_, _dynamic = [inlined(getattr(rule, "py_func", rule)) for rule in SIZES]
+_round_robin, _longest_queue, _oldest_head, _first_formed, _shortest_bin = [
+    inlined(getattr(rule, "py_func", rule)) for rule in SELECTIONS
+]
+_, _full, _timeout = [inlined(getattr(rule, "py_func", rule)) for rule in FILLS]
+
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
-_i4 = types.Array(types.int32, 1, "C")
-_i8 = types.Array(types.int64, 1, "C")
-_u2 = types.Array(types.uint16, 1, "C")
-_batches = types.Array(from_dtype(BATCH_DTYPE), 1, "C")
 
 SIGNATURE = types.UniTuple(types.int64, 2)(
-    _f8, _u2, _i8, _i4, _f8, _i4, _i4, _i4,  # requests
-    types.int64, types.int64, LAW_TYPE, _f8, _f8,  # hardware
-    BATCH_SIZE_TYPE, _f8, _f8_2d, SELECT_TYPE, _f8, FILL_TYPE, _f8,  # policy
-    _batches,
+    REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
+    types.int64, BATCH_SIZE_TYPE, _f8, _f8_2d, types.int64, SELECT_TYPE, _f8, types.int64, FILL_TYPE, _f8,
+    BATCHES_TYPE,
 )  # fmt: skip
 
 
-@njit
+def code_of(rule: object, known: tuple[object, ...]) -> int:
+    """Return the place of a rule among those called by name, `OWN` for another."""
+    return known.index(rule) if rule in known else OWN
+
+
+@inlined
+def _named_queue(now_s, queues, ready_count, rule, select, memory):
+    """Return the queue that the selection rule names."""
+    ready, waiting, limit, head_arrival_s, head_index, formed_s, _, _ = queues
+    if rule == ROUND_ROBIN:
+        return _round_robin(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    if rule == LONGEST_QUEUE:
+        return _longest_queue(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    if rule == OLDEST_HEAD:
+        return _oldest_head(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    if rule == FIRST_FORMED:
+        return _first_formed(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    if rule == SHORTEST_BIN:
+        return ready[0]
+    return select(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+
+
+@inlined
+def _formed_s(requests, first, waiting, limit, head_s, rule, fill, fill_parameters):
+    """Return the instant at which the fill rule lets a queue with `first` at its head send a batch."""
+    if rule == GREEDY:
+        return head_s
+    filling_s = np.inf
+    if waiting >= limit:
+        filling_s = requests.arrival_s[np.uint64(requests.trace_index[np.uint64(first + limit - 1)])]
+    if rule == FULL:
+        return filling_s
+    if rule == TIMEOUT:
+        return _timeout(fill_parameters, waiting, limit, head_s, filling_s)
+    return fill(fill_parameters, waiting, limit, head_s, filling_s)
+
+
+@inlined
 def _refresh(
-    queue, now_s, flush_s, head, index, sorted_arrival_s, fill, fill_parameters,
-    ready, ready_count, is_ready, waiting, limit, head_arrival_s, head_index, formed_s,
+    queue, now_s, flush_s, requests, queues, ready_count, timer_s, heads_matter, fill_rule, fill, fill_parameters
 ):  # fmt: skip
-    """Work out anew when `queue` is formed and whether it is ready; return how many queues are ready."""
-    count = waiting[queue]
-    formed = np.inf
-    if count > 0:
-        first = head[queue]
-        head_arrival_s[queue] = sorted_arrival_s[first]
-        head_index[queue] = index[first]
-        full = count >= limit[queue]
-        filling_s = sorted_arrival_s[first + limit[queue] - 1] if full else np.inf
-        formed = min(fill(fill_parameters, count, limit[queue], sorted_arrival_s[first], filling_s), flush_s)
-    formed_s[queue] = formed
-    is_now = formed <= now_s
-    if is_now == is_ready[queue]:
-        return ready_count
-    is_ready[queue] = is_now
-    place = ready_count
+    """Work out anew when `queue` is formed and whether it is ready.
+
+    Returns
+    -------
+    (int, float)
+        How many queues are ready, and the instant before which no other becomes ready by itself.
+    """
+    waiting = queues.waiting[queue]
+    is_now = waiting > 0
+    if heads_matter:
+        formed_s = np.inf
+        if waiting > 0:
+            first = np.int64(queues.head[queue])
+            head = requests.trace_index[np.uint64(first)]
+            queues.head_index[queue] = head
+            head_s = requests.arrival_s[np.uint64(head)]
+            queues.head_arrival_s[queue] = head_s
+            formed_s = min(
+                _formed_s(requests, first, waiting, queues.limit[queue], head_s, fill_rule, fill, fill_parameters),
+                flush_s,
+            )
+        queues.formed_s[queue] = formed_s
+        is_now = formed_s <= now_s
+        if not is_now:
+            timer_s = min(timer_s, formed_s)
+    if is_now == queues.is_ready[queue]:
+        return ready_count, timer_s
+    queues.is_ready[queue] = is_now
+    ready = queues.ready
     if is_now:
-        while place > 0 and ready[place - 1] > queue:
-            ready[place] = ready[place - 1]
+        place = ready_count
+        while place > 0 and ready[np.uint64(place - 1)] > queue:
+            ready[np.uint64(place)] = ready[np.uint64(place - 1)]
             place -= 1
-        ready[place] = queue
-        return ready_count + 1
+        ready[np.uint64(place)] = queue
+        return ready_count + 1, timer_s
     place = 0
-    while ready[place] != queue:
+    while ready[np.uint64(place)] != queue:
         place += 1
     for after in range(place, ready_count - 1):
-        ready[after] = ready[after + 1]
-    return ready_count - 1
+        ready[np.uint64(after)] = ready[np.uint64(after + 1)]
+    return ready_count - 1, timer_s
 
 
-@njit
-def _earlier(timer_s, formed_s, is_ready):
-    """Return the timer with a queue's future instant taken into account."""
-    return timer_s if is_ready else min(timer_s, formed_s)
-
-
-@njit
-def _fitting(need, first, size, capacity):
+@inlined
+def _fitting(requests, first, size, capacity):
     """Return how many of the requests from `first` on fit into memory, at most `size`."""
     total = 0
-    for place in range(first, first + size):
-        total += need[place]
+    for place in range(np.uint64(first), np.uint64(first + size)):
+        total += np.int64(requests.prompt_tokens[place]) + np.int64(requests.predicted_tokens[place])
         if total > capacity:
-            return place - first
+            return np.int64(place) - first
     return size
 
 
-@njit
-def _measure(prompt, output, first, size):
-    """Return longest prompt, output and sum, the sums of both, and the sum of squared sums of a batch."""
-    longest_prompt, longest_output, longest_total = 0, 0, 0
+@inlined
+def _measure(requests, first, size):
+    """Return of a batch: predicted need, longest prompt, output and sum, sums of both, sum of squared sums."""
+    need, longest_prompt, longest_output, longest_total = 0, np.int32(0), np.int32(0), np.int32(0)
     sum_prompt, sum_output, squares = 0, 0, 0
-    for place in range(first, first + size):
-        prompt_tokens, output_tokens = np.int64(prompt[place]), np.int64(output[place])
-        total = prompt_tokens + output_tokens
-        longest_prompt = max(longest_prompt, prompt_tokens)
-        longest_output = max(longest_output, output_tokens)
+    for place in range(np.uint64(first), np.uint64(first + size)):
+        prompt, output = requests.prompt_tokens[place], requests.output_tokens[place]
+        total = np.int32(prompt + output)
+        need += np.int64(prompt) + np.int64(requests.predicted_tokens[place])
+        longest_prompt = max(longest_prompt, prompt)
+        longest_output = max(longest_output, output)
         longest_total = max(longest_total, total)
-        sum_prompt += prompt_tokens
-        sum_output += output_tokens
-        squares += total * total
-    return longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares
+        sum_prompt += np.int64(prompt)
+        sum_output += np.int64(output)
+        squares += np.int64(total) * np.int64(total)
+    return (
+        need, np.int64(longest_prompt), np.int64(longest_output), np.int64(longest_total),
+        sum_prompt, sum_output, squares,
+    )  # fmt: skip
 
 
-@compiled(SIGNATURE)
+@compiled(SIGNATURE, _nrt=False)
 def run(
-    arrival_s, queue_of, queue_start, index, sorted_arrival_s, need, prompt, output,
-    num_gpus, capacity, law, law_parameters, noise,
-    batch_size, size_parameters, state, select, memory, fill, fill_parameters,
+    requests, queues, gpus, capacity, law, law_parameters, noise,
+    size_rule, batch_size, size_parameters, state, select_rule, select, memory, fill_rule, fill, fill_parameters,
     batches,
 ):  # fmt: skip
     """Simulate until every request is served.
 
     Parameters
     ----------
-    arrival_s, queue_of
-        Arrival and queue of each accepted request, in trace order.
-    queue_start
-        Place at which each queue begins in the arrays sorted by queue, plus the end.
-    index, sorted_arrival_s, need, prompt, output
-        Place in the trace, arrival, predicted KV need, prompt and output of each request, sorted by queue,
-        then by trace order.
+    requests, queues, gpus
+        See `mbexp.simulator.batch_state`.
     noise
         Factor on each batch's time in order of formation; empty for none.
+    size_rule, select_rule, fill_rule
+        Places of the three rules in `SIZES`, `SELECTIONS` and `FILLS`; `OWN` to call the function value that follows.
     batches
         Filled with one record a batch, in order of formation.
 
@@ -145,117 +194,110 @@ def run(
     (int, int)
         Number of batches, and `FINISHED` or what a policy or law did wrong.
     """
+    arrival_s, queue_of = requests.arrival_s, requests.queue_of
+    waiting, limit, is_ready = queues.waiting, queues.limit, queues.is_ready
     n = len(arrival_s)
-    num_queues = len(queue_start) - 1
+    num_queues = len(limit)
     end_s = arrival_s[n - 1] if n > 0 else 0.0
-    flushed = False
-
-    # One entry a queue; the first six are what selection rules see.
-    ready = np.empty(num_queues, np.int64)
-    waiting = np.zeros(num_queues, np.int64)
-    limit = np.empty(num_queues, np.int64)
-    head_arrival_s = np.full(num_queues, np.inf)
-    head_index = np.full(num_queues, n)
-    formed_s = np.full(num_queues, np.inf)
-    head = queue_start[:-1].copy()
-    is_ready = np.zeros(num_queues, np.bool_)
+    flush_s = np.inf  # `end_s` once nothing more can come
     ready_count = 0
     timer_s = np.inf  # no queue becomes ready by itself before this
+    # Where every waiting request makes its queue ready and the selection asks for no heads, they are not looked up.
+    heads_matter = fill_rule != GREEDY or select_rule not in (ROUND_ROBIN, LONGEST_QUEUE, SHORTEST_BIN)
 
     for queue in range(num_queues):
         limit[queue] = batch_size(size_parameters, state[queue], 0, 0.0, 0.0, 0.0)
         if limit[queue] < 1:
             return 0, BAD_LIMIT
-
-    # Busy and idle GPUs are heaps; the rest has one entry a GPU.
-    busy_until_s = np.empty(num_gpus)
-    busy_gpu = np.empty(num_gpus, np.int32)
+    busy_until_s, busy_gpu = gpus.busy_until_s, gpus.busy_gpu
     busy_count = 0
-    idle_gpu = np.arange(num_gpus).astype(np.int32)
-    idle_count = num_gpus
-    running = np.zeros(num_gpus, np.int32)
-    running_tokens = np.zeros(num_gpus)
-    running_squares = np.zeros(num_gpus)
+    idle_count = len(gpus.batch)
+    for gpu in range(idle_count):
+        add(gpus.idle, gpu)
 
     joined = 0
     num_batches = 0
     while joined < n or busy_count > 0 or ready_count > 0 or timer_s < np.inf:
-        now_s = busy_until_s[0] if busy_count > 0 else np.inf
+        now_s = busy_until_s[0]  # infinite where none is busy
         if idle_count == 0:
             # Nothing can leave before the next completion, so all arrivals before it join at once.
-            while joined < n and arrival_s[joined] < now_s:
-                queue = queue_of[joined]
+            while joined < n and arrival_s[np.uint64(joined)] < now_s:
+                queue = np.int64(queue_of[np.uint64(joined)])
                 waiting[queue] += 1
                 if not is_ready[queue]:
-                    ready_count = _refresh(
-                        queue, arrival_s[joined], np.inf, head, index, sorted_arrival_s, fill, fill_parameters,
-                        ready, ready_count, is_ready, waiting, limit, head_arrival_s, head_index, formed_s,
+                    ready_count, timer_s = _refresh(
+                        queue, arrival_s[np.uint64(joined)], flush_s, requests, queues, ready_count, timer_s,
+                        heads_matter, fill_rule, fill, fill_parameters,
                     )  # fmt: skip
-                    timer_s = _earlier(timer_s, formed_s[queue], is_ready[queue])
                 joined += 1
         else:
-            if joined < n and arrival_s[joined] < now_s:
-                now_s = arrival_s[joined]
+            if joined < n:
+                now_s = min(now_s, arrival_s[np.uint64(joined)])
             now_s = min(now_s, timer_s)
 
         # 1. Completions, by GPU index.
         while busy_count > 0 and busy_until_s[0] == now_s:
-            gpu = busy_gpu[0]
+            gpu = np.int64(busy_gpu[0])
             busy_count = pop_busy(busy_until_s, busy_gpu, busy_count)
-            idle_count = push_idle(idle_gpu, idle_count, gpu)
-            done = batches[running[gpu]]
-            queue = done["queue"]
-            before = limit[queue]
-            limit[queue] = batch_size(
-                size_parameters, state[queue], done["size"], running_tokens[gpu], running_squares[gpu], done["step_s"]
-            )
-            if limit[queue] < 1:
-                return num_batches, BAD_LIMIT
-            if limit[queue] != before and waiting[queue] > 0:
-                ready_count = _refresh(
-                    queue, now_s, end_s if flushed else np.inf, head, index, sorted_arrival_s, fill, fill_parameters,
-                    ready, ready_count, is_ready, waiting, limit, head_arrival_s, head_index, formed_s,
-                )  # fmt: skip
-                timer_s = _earlier(timer_s, formed_s[queue], is_ready[queue])
+            add(gpus.idle, gpu)
+            idle_count += 1
+            if size_rule != FIXED:
+                done = batches[np.uint64(gpus.batch[gpu])]
+                queue = np.int64(np.uint32(done["queue"]))
+                before = limit[queue]
+                size, step_s = np.int64(done["size"]), done["step_s"]
+                tokens, squares_s = gpus.tokens[gpu], gpus.tokens_squared[gpu]
+                if size_rule == DYNAMIC:
+                    limit[queue] = _dynamic(size_parameters, state[queue], size, tokens, squares_s, step_s)
+                else:
+                    limit[queue] = batch_size(size_parameters, state[queue], size, tokens, squares_s, step_s)
+                if limit[queue] < 1:
+                    return num_batches, BAD_LIMIT
+                if limit[queue] != before and waiting[queue] > 0:
+                    ready_count, timer_s = _refresh(
+                        queue, now_s, flush_s, requests, queues, ready_count, timer_s,
+                        heads_matter, fill_rule, fill, fill_parameters,
+                    )  # fmt: skip
 
         # 2. Arrivals, in trace order.
-        while joined < n and arrival_s[joined] == now_s:
-            queue = queue_of[joined]
+        while joined < n and arrival_s[np.uint64(joined)] == now_s:
+            queue = np.int64(queue_of[np.uint64(joined)])
             waiting[queue] += 1
             if not is_ready[queue]:
-                ready_count = _refresh(
-                    queue, now_s, np.inf, head, index, sorted_arrival_s, fill, fill_parameters,
-                    ready, ready_count, is_ready, waiting, limit, head_arrival_s, head_index, formed_s,
+                ready_count, timer_s = _refresh(
+                    queue, now_s, flush_s, requests, queues, ready_count, timer_s,
+                    heads_matter, fill_rule, fill, fill_parameters,
                 )  # fmt: skip
-                timer_s = _earlier(timer_s, formed_s[queue], is_ready[queue])
             joined += 1
 
-        # The end of the trace flushes partial batches; otherwise only queues whose time has come are looked at.
-        flush_now = joined == n and not flushed
+        # The end of the trace changes when any queue is formed; otherwise only those not ready are looked at.
+        flush_now = joined == n and flush_s == np.inf
         if flush_now or timer_s <= now_s:
-            flushed = joined == n
+            if flush_now:
+                flush_s = end_s
             timer_s = np.inf
             for queue in range(num_queues):
-                if waiting[queue] > 0 and not is_ready[queue]:
-                    ready_count = _refresh(
-                        queue, now_s, end_s if flushed else np.inf, head, index, sorted_arrival_s, fill,
-                        fill_parameters, ready, ready_count, is_ready, waiting, limit, head_arrival_s, head_index,
-                        formed_s,
+                if waiting[queue] > 0 and (flush_now or not is_ready[queue]):
+                    ready_count, timer_s = _refresh(
+                        queue, now_s, flush_s, requests, queues, ready_count, timer_s,
+                        heads_matter, fill_rule, fill, fill_parameters,
                     )  # fmt: skip
-                    timer_s = _earlier(timer_s, formed_s[queue], is_ready[queue])
 
         # 3. Dispatch: the lowest idle GPU takes a batch from the queue that the rule names.
         while idle_count > 0 and ready_count > 0:
-            queue = select(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+            queue = _named_queue(now_s, queues, ready_count, select_rule, select, memory)
             if queue < 0 or queue >= num_queues or not is_ready[queue]:
                 return num_batches, BAD_SELECTION
-            first = head[queue]
+            first = np.int64(queues.head[queue])
             size = min(waiting[queue], limit[queue])
-            if need[first : first + size].sum() > capacity:
-                size = _fitting(need, first, size, capacity)
-            longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
-                prompt, output, first, size
+            need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
+                requests, first, size
             )
+            if need > capacity:
+                size = _fitting(requests, first, size, capacity)
+                need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
+                    requests, first, size
+                )
             service_s, first_token_s, step_s = law(
                 law_parameters, size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output
             )
@@ -268,13 +310,13 @@ def run(
             ):
                 return num_batches, BAD_TIME
 
-            gpu = idle_gpu[0]
-            idle_count = pop_idle(idle_gpu, idle_count)
+            gpu = take_lowest(gpus.idle)
+            idle_count -= 1
             busy_count = push_busy(busy_until_s, busy_gpu, busy_count, finish_s, gpu)
-            running[gpu] = num_batches
-            running_tokens[gpu] = float(sum_prompt + sum_output)
-            running_squares[gpu] = float(squares)
-            batch = batches[num_batches]
+            gpus.batch[np.uint64(gpu)] = num_batches
+            gpus.tokens[np.uint64(gpu)] = float(sum_prompt + sum_output)
+            gpus.tokens_squared[np.uint64(gpu)] = float(squares)
+            batch = batches[np.uint64(num_batches)]
             batch["start_s"] = now_s
             batch["finish_s"] = finish_s
             batch["first_token_s"] = first_token_s
@@ -290,42 +332,10 @@ def run(
             batch["queue"] = queue
             num_batches += 1
 
-            head[queue] += size
+            queues.head[queue] += np.uint32(size)
             waiting[queue] -= size
-            ready_count = _refresh(
-                queue, now_s, end_s if flushed else np.inf, head, index, sorted_arrival_s, fill, fill_parameters,
-                ready, ready_count, is_ready, waiting, limit, head_arrival_s, head_index, formed_s,
+            ready_count, timer_s = _refresh(
+                queue, now_s, flush_s, requests, queues, ready_count, timer_s,
+                heads_matter, fill_rule, fill, fill_parameters,
             )  # fmt: skip
-            timer_s = _earlier(timer_s, formed_s[queue], is_ready[queue])
     return num_batches, FINISHED
-
-
-@compiled(
-    types.Tuple((types.float64, types.int64, types.float64))(
-        LAW_TYPE, _f8, _i4, _i4, _i4, types.int64, types.int64, types.int64, types.int64
-    )
-)
-def full_batch_work(law, law_parameters, prompt, output, need, first, last, limit, capacity):
-    """Price requests [first, last) in consecutive batches of `limit`, trimmed by memory.
-
-    Returns
-    -------
-    (float, int, float)
-        Seconds of all batches that are not the last, how many requests they hold, and seconds of the last, partial one.
-    """
-    full_s = 0.0
-    place = first
-    while place < last:
-        size = min(last - place, limit)
-        taken = _fitting(need, place, size, capacity)
-        longest_prompt, longest_output, longest_total, sum_prompt, sum_output, _ = _measure(
-            prompt, output, place, taken
-        )
-        service_s, _, _ = law(
-            law_parameters, taken, longest_prompt, longest_output, longest_total, sum_prompt, sum_output
-        )
-        if size < limit and taken == size:
-            return full_s, place - first, service_s
-        full_s += service_s
-        place += taken
-    return full_s, place - first, 0.0

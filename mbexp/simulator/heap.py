@@ -1,16 +1,27 @@
-"""Two array heaps: busy GPUs by (completion, index) and idle GPUs by index."""
+"""The busy GPUs: a heap by (completion, index) in two arrays, with an infinite time behind its end."""
 
 from __future__ import annotations
 
-from numba import njit
+import numpy as np
+
+from mbexp.compiled import inlined
 
 
-@njit
+@inlined
+def _before(times, gpus, one, other):
+    """Whether one entry comes before another; without branches, for their outcome cannot be foreseen."""
+    sooner = times[one] < times[other]
+    tied = times[one] == times[other]
+    return sooner | (tied & (gpus[one] < gpus[other]))
+
+
+@inlined
 def push_busy(times, gpus, size, time, gpu):
     """Add (time, gpu) to a heap of `size` entries; return the new size."""
-    place = size
+    place = np.uint64(size)
+    times[place + np.uint64(1)] = np.inf
     while place > 0:
-        parent = (place - 1) >> 1
+        parent = (place - np.uint64(1)) >> np.uint64(1)
         if times[parent] < time or (times[parent] == time and gpus[parent] < gpu):
             break
         times[place] = times[parent]
@@ -21,59 +32,24 @@ def push_busy(times, gpus, size, time, gpu):
     return size + 1
 
 
-@njit
+@inlined
 def pop_busy(times, gpus, size):
     """Remove the first entry of a heap of `size` entries; return the new size."""
     size -= 1
-    time, gpu = times[size], gpus[size]
-    place = 0
-    child = 1
-    while child < size:
-        right = child + 1
-        if right < size and (
-            times[right] < times[child] or (times[right] == times[child] and gpus[right] < gpus[child])
-        ):
-            child = right
+    last = np.uint64(size)
+    time, gpu = times[last], gpus[last]
+    times[last] = np.inf
+    place = np.uint64(0)
+    child = np.uint64(1)
+    while child < last:
+        child += np.uint64(_before(times, gpus, child + np.uint64(1), child))
         if time < times[child] or (time == times[child] and gpu < gpus[child]):
             break
         times[place] = times[child]
         gpus[place] = gpus[child]
         place = child
-        child = 2 * place + 1
-    times[place] = time
-    gpus[place] = gpu
-    return size
-
-
-@njit
-def push_idle(gpus, size, gpu):
-    """Add `gpu` to a heap of `size` indices; return the new size."""
-    place = size
-    while place > 0:
-        parent = (place - 1) >> 1
-        if gpus[parent] < gpu:
-            break
-        gpus[place] = gpus[parent]
-        place = parent
-    gpus[place] = gpu
-    return size + 1
-
-
-@njit
-def pop_idle(gpus, size):
-    """Remove the lowest index from a heap of `size` indices; return the new size."""
-    size -= 1
-    gpu = gpus[size]
-    place = 0
-    child = 1
-    while child < size:
-        right = child + 1
-        if right < size and gpus[right] < gpus[child]:
-            child = right
-        if gpu < gpus[child]:
-            break
-        gpus[place] = gpus[child]
-        place = child
-        child = 2 * place + 1
-    gpus[place] = gpu
+        child = np.uint64(2) * place + np.uint64(1)
+    if size > 0:
+        times[place] = time
+        gpus[place] = gpu
     return size

@@ -6,7 +6,7 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from mbexp.errors import InvariantError
-from mbexp.simulator.batch_loop import BATCH_DTYPE
+from mbexp.simulator.batch_state import BATCH_DTYPE
 from mbexp.simulator.records import Records
 
 ARRIVED = "arrived = completed + rejected"

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import types
+
+from mbexp.compiled import compiled
+from mbexp.simulator.batch_state import BATCHES_TYPE
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -49,16 +53,17 @@ class Records:
     kv_capacity_tokens: int
     rejected: dict[str, IntArray] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def by_window(self) -> npt.NDArray[np.int64]:
         """Batch numbers in the order of their windows: together they cover `index` from 0 to its end."""
-        return np.argsort(self.batches["first"], kind="stable")
+        # Windows of one queue follow each other in order of formation; 16 bits sort in two passes.
+        return np.argsort(self.batches["queue"].astype(np.uint16), kind="stable")
 
     @cached_property
     def batch_of(self) -> IntArray:
         """Number of the batch that served each accepted request, shape (accepted,), trace order."""
         served = np.empty(len(self.index), np.int32)
-        served[self.index] = np.repeat(self.by_window.astype(np.int32), self.batches["size"][self.by_window])
+        _number(self.batches, self.index, served)
         return served
 
     def per_batch(self, values: npt.NDArray[Any], reduce: np.ufunc, dtype: Any = None) -> npt.NDArray[Any]:
@@ -76,6 +81,17 @@ class Records:
         """
         result = np.empty(len(self.batches), dtype or values.dtype)
         if len(result):
-            windows = self.batches["first"][self.by_window].astype(np.int64)
-            result[self.by_window] = reduce.reduceat(values[self.index], windows, dtype=dtype)
+            order = self.by_window
+            windows = self.batches["first"][order].astype(np.int64)
+            result[order] = reduce.reduceat(values[self.index], windows, dtype=dtype)
         return result
+
+
+@compiled(types.void(BATCHES_TYPE, types.Array(types.int32, 1, "C"), types.Array(types.int32, 1, "C")), _nrt=False)
+def _number(batches, index, served):  # type: ignore[no-untyped-def]
+    """Write the number of its batch to every request."""
+    for number in range(len(batches)):
+        batch = batches[number]
+        first = np.uint64(batch["first"])
+        for place in range(first, first + np.uint64(batch["size"])):
+            served[np.uint64(index[place])] = number
