@@ -187,4 +187,4 @@ def test_capacity_is_the_highest_rate_carried_within_the_target() -> None:
     frame = frame.assign(latency_mean_s=1.0, throughput_requests_per_s=1.0)
     left, _ = draw("token_sla_capacity", frame).axes
     names = [text.get_text() for text in left.get_figure().legends[0].get_texts()]
-    assert names == ["a: up to 2 requests/s", "b: up to 1 requests/s"]
+    assert names == ["a: carries 2 requests/s", "b: carries 1 requests/s"]

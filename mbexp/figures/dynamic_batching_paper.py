@@ -130,7 +130,7 @@ def token_sla_capacity(frame: pd.DataFrame) -> Figure:
         picture,
         series,
         looks,
-        names={key: f"{setting_label(series, key)}: up to {rate:g} requests/s" for key, rate in capacity.items()},
+        names={key: f"{setting_label(series, key)}: carries {rate:g} requests/s" for key, rate in capacity.items()},
     )
     footnote(picture, "dashed: token SLA", *usual_notes(table))
     return picture

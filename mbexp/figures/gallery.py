@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,11 @@ BEST_SHOWN_BY = {
     "latency_cdf": ("compare",),
     "queue_length": ("compare",),
 }
+PAPERS = {
+    "P1": "P1: multi-bin batching (Guldogan et al., arXiv 2412.04504)",
+    "P2": "P2: memory-aware and SLA-constrained dynamic batching (Pang et al., arXiv 2503.05248)",
+}
+GROUPS = ("Studies", "Inside a run", *PAPERS.values())
 INTRODUCTION = """# Gallery
 
 Every figure that mbexp draws, once. Each is one function of a tidy table (`mbexp/figures/`); colours can be told apart
@@ -42,15 +48,19 @@ def write_gallery(studies: Sequence[StoredStudy], page: Path) -> Path:
     """Write `page` and its pictures, in ``figures/`` beside it, of what `studies` can show; return `page`."""
     from mbexp.figures.style import save
 
-    chosen = [(spec, study) for spec in figures().values() if (study := choose(spec, studies)) is not None]
-    parts = []
+    in_order = sorted(figures().values(), key=lambda spec: GROUPS.index(group_of(spec)))
+    chosen = [(spec, study) for spec in in_order if (study := choose(spec, studies)) is not None]
+    parts, group = [], ""
     for spec, study in chosen:
+        if group_of(spec) != group:
+            group = group_of(spec)
+            parts.append(f"## {group}\n")
         (picture,) = save(spec(study.frame(spec)), page.parent / "figures", spec.name, ["png"])
         parts.append(
-            f"## {spec.title}\n\n{spec.caption}\n\n![{spec.title}](figures/{picture.name})\n\n"
+            f"### {spec.title}\n\n{textwrap.fill(spec.caption, 118)}\n\n![{spec.title}](figures/{picture.name})\n\n"
             f"`python -m mbexp.figures {shown_folder(study)} --only {spec.name}`\n"
         )
-    commands = "\n".join(dict.fromkeys(command_of(study) for _, study in chosen))
+    commands = "\n".join(sorted({command_of(study) for _, study in chosen}))
     waiting = [spec for spec in figures().values() if choose(spec, studies) is None]
     if waiting:
         lines = [f"- {spec.title}" + (f": `{' or '.join(spec.studies)}`" if spec.studies else "") for spec in waiting]
@@ -62,6 +72,14 @@ def write_gallery(studies: Sequence[StoredStudy], page: Path) -> Path:
     aside.write_text(text.rstrip() + "\n", encoding="utf-8")
     aside.replace(page)
     return page
+
+
+def group_of(spec: FigureSpec) -> str:
+    """Return the heading that a figure stands under."""
+    for paper in ("P1", "P2"):
+        if f"({paper}" in spec.title:
+            return PAPERS[paper]
+    return GROUPS[0] if spec.table == "results" else GROUPS[1]
 
 
 def choose(spec: FigureSpec, studies: Sequence[StoredStudy]) -> StoredStudy | None:

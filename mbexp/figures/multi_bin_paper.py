@@ -21,6 +21,10 @@ RATE = "workload.arrivals.rate_per_s"
 ERROR = "predictor.error_probability"
 THROUGHPUT = "throughput_requests_per_s"
 Looks = dict[tuple[Any, ...], Look]
+BACKLOG = (
+    "the saturated points lie a little below the line: requests of the warm-up are left out of their number, but the "
+    "time to serve those of them that still waited is not"
+)
 LINE_AND_POINTS = "line: exact; points: simulated"
 
 
@@ -85,7 +89,7 @@ def multi_bin_latency(frame: pd.DataFrame) -> Figure:
 
 @figure(
     "K on 8 servers (P1, Fig. 6)",
-    needs=(*KEYS, RATE, "latency_mean_s", THROUGHPUT),
+    needs=(*KEYS, RATE, "latency_mean_s", THROUGHPUT, "warm_up.share_pct"),
     varies=("k_bins", RATE),
     studies=("multi_bin_servers",),
 )
@@ -123,6 +127,7 @@ def multi_bin_servers(frame: pd.DataFrame) -> Figure:
         picture,
         "dotted, and the line on the right: exact capacity; points: simulated, on the right at the highest rate",
         "dashed: no padding at all",
+        BACKLOG if float(frame["warm_up.share_pct"].max()) > 0 else "",
         interval_note(frame, ["k_bins", RATE]),
     )
     return picture
