@@ -120,12 +120,23 @@ class StoredStudy:
         inside = frame[self._has_inside(frame, spec)]
         if inside.empty:
             return f"no run stored {spec.table}.parquet (output.{spec.table}=true stores it)"
+        lacking = self._lacking_inside(spec, str(inside["run"].iloc[0]))
+        if lacking:
+            return f"{spec.table}.parquet has no {', '.join(lacking)}"
         if spec.where and not any(self._is_where(spec, run) for run in inside["run"]):
             return f"no run has {spec.where[0]}={spec.where[1]}"
         return ""
 
     def _has_inside(self, frame: pd.DataFrame, spec: FigureSpec) -> list[bool]:
         return [(self.run_folder(run) / f"{spec.table}.parquet").is_file() for run in frame["run"]]
+
+    def _lacking_inside(self, spec: FigureSpec, run: str) -> list[str]:
+        """Return the columns that a figure needs and that neither the stored table nor the study has."""
+        import pyarrow.parquet as parquet
+
+        stored = parquet.read_schema(self.run_folder(run) / f"{spec.table}.parquet").names
+        known = {*stored, *self.results.columns, *configuration_keys(), "label"}
+        return [name for name in spec.needs if name not in known]
 
     def _is_where(self, spec: FigureSpec, run: str) -> bool:
         return not spec.where or self.config(run).get(spec.where[0]) == spec.where[1]
