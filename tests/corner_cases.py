@@ -51,12 +51,12 @@ def served(*batches: tuple[float, list[int]]) -> Expected:
     return {number: {"start_s": start, "members": members} for number, (start, members) in enumerate(batches)}
 
 
-ONE_AT_A_TIME = at((0.0, 16), (10.0, 4), (20.0, 10), (30.0, 4))  # steps of 2, 0.5, 1.25 and 0.5 s
+ONE_AT_A_TIME = at((0.0, 16), (10.0, 10), (20.0, 4), (30.0, 4))  # steps of 2, 1.25, 0.5 and 0.5 s
 
 CORNERS: dict[str, tuple[Case, Expected]] = {
     "the window holds the last two batches": (
         Case(ONE_AT_A_TIME, scheduler=dynamic(), controller=controller(window_batches=2), token_ms=1000.0, law=law()),
-        # tau = 2, then 1.25: too slow. Then (0.5 + 1.25)/2: fast enough.
+        # tau = 2, then 1.625: too slow. Then (1.25 + 0.5)/2: fast enough.
         {0: bounds(1, 10), 1: bounds(1, 3), 2: bounds(1, 3), 3: bounds(1, 4)},
     ),
     "the controller moves at every second completion": (
@@ -166,24 +166,33 @@ CORNERS: dict[str, tuple[Case, Expected]] = {
     "a batch is formed when the request arrives that fills it": (
         Case(
             in_queues(
-                (0.0, 11, 1),
-                (0.0, 11, 1),
-                (1.0, 2, 0),
-                (2.0, 2, 1),
-                (3.0, 2, 0),
-                (4.0, 2, 1),
-                (5.0, 2, 0),
-                (60.0, 2, 0),
+                *((0.0, 11, 1), (0.0, 11, 1)),
+                *((1.0, 2, 0), (1.5, 2, 0), (2.0, 2, 0), (3.0, 2, 0)),
+                *((4.0, 2, 1), (5.0, 2, 1)),
+                *((6.0, 2, 0), (60.0, 2, 0)),
             ),
             queues=2,
             scheduler=fixed(2, "full", "first_formed"),
             law=law("output"),
         ),
-        served((0.0, [0, 1]), (10.0, [2, 4]), (11.0, [3, 5]), (60.0, [6, 7])),
+        # At 11 s queue 0 is formed at 3 s, though its newest request came at 6 s, and queue 1 at 5 s.
+        served((0.0, [0, 1]), (10.0, [2, 3]), (11.0, [4, 5]), (12.0, [6, 7]), (60.0, [8, 9])),
     ),
     "the last arrival flushes partial batches at once": (
         Case(at((0.0, 2), (3.0, 2)), scheduler=fixed(4, "full"), law=law()),
         served((3.0, [0, 1])),
+    ),
+    "the flush also reaches a queue that a new limit makes ready": (
+        Case(
+            in_queues(*[(0.0, 11, 0)] * 5, (0.5, 2, 0), (1.0, 2, 1), (2.0, 2, 0)),
+            queues=2,
+            scheduler=dynamic(fill="timeout", timeout_s=2.5, selection="first_formed"),
+            controller=controller(),
+            token_ms=1000.0,
+            law=law("output"),
+        ),
+        # At 10 s queue 0 learns a limit of 3; both queues are formed at 2 s, not at 3 and 3.5 s, so the older head goes.
+        served((0.0, [0, 1, 2, 3, 4]), (10.0, [5, 7]), (11.0, [6])),
     ),
     "a rejected request does not hold the flush up": (
         Case(at((0.0, 2), (3.0, 2), (9.0, 99)), memory=50, scheduler=fixed(4, "full"), law=law()),
