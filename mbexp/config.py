@@ -208,7 +208,9 @@ class BinsConfig:
 
     kind: str = option("equal_mass", "rule of the edges", choices=BINS)
     k: int = option(4, "number of bins asked for; ties can leave fewer", low=1, high=65535)
-    batch_size: int = option(128, "'exponential': the batch size B that its edges are best for", low=1)
+    batch_size: int = option(
+        128, "'exponential': the batch size B that its edges are best for", low=1, high=1_000_000
+    )
     edges: list[float] | None = option(
         None, "'explicit': increasing inner edges; a length equal to one is below it", above=0
     )
