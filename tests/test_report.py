@@ -192,6 +192,8 @@ def test_a_single_run_has_a_report(tmp_path: Path, capsys: pytest.CaptureFixture
     page = Page(path.read_text(encoding="utf-8"))
     assert page.fetched == []
     assert "latency_cdf" in page.ids
+    assert "cannot bind" in page.text  # its warnings are those of its summary
+    assert "GPUs, 400 requests" in page.text
 
 
 @pytest.mark.usefixtures("without_figures")

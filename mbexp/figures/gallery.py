@@ -58,7 +58,7 @@ def write_gallery(studies: Sequence[StoredStudy], page: Path) -> Path:
         (picture,) = save(spec(study.frame(spec)), page.parent / "figures", spec.name, ["png"])
         parts.append(
             f"### {spec.title}\n\n{textwrap.fill(spec.caption, 118)}\n\n![{spec.title}](figures/{picture.name})\n\n"
-            f"`python -m mbexp.figures {shown_folder(study)} --only {spec.name}`\n"
+            f"`python -m mbexp.figures {study.shown_folder} --only {spec.name}`\n"
         )
     commands = "\n".join(sorted({command_of(study) for _, study in chosen}))
     waiting = [spec for spec in figures().values() if choose(spec, studies) is None]
@@ -97,8 +97,3 @@ def command_of(study: StoredStudy) -> str:
 
         return shlex.join(str(word) for word in command)
     return str(command) if command else f"python -m mbexp -cn {study.name}"
-
-
-def shown_folder(study: StoredStudy) -> str:
-    """Return the folder of a study as a reader would type it."""
-    return f"outputs/{study.folder.resolve().name}"

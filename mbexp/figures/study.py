@@ -51,6 +51,13 @@ class StoredStudy:
         return values
 
     @property
+    def shown_folder(self) -> str:
+        """Folder as a reader would type it: as given where that was relative, else as a study's usually is."""
+        if not self.folder.is_absolute():
+            return self.folder.as_posix()
+        return f"outputs/{self.folder.name}"
+
+    @property
     def is_single_run(self) -> bool:
         """Whether the folder is that of one run."""
         return not (self.folder / "results.parquet").is_file()
@@ -193,12 +200,13 @@ class StoredStudy:
                 f"`python -m mbexp -cn {self.folder.name}` makes a study's"
             )
         values = json.loads(path.read_text(encoding="utf-8"))
-        values.pop("warnings", None)
-        config = _flat_config(self.folder / "config.yaml")
-        head = {"run": self.folder.name, "scheduler": config["scheduler.name"], "num_gpus": config["num_gpus"]}
-        head |= {"k_bins": config["k_bins"], "num_requests": config["num_requests"], "seed": config["seed"]}
         values["num_bins"] = values.pop("bins", None)
-        return pd.DataFrame([head | values])
+        values.pop("wall_time_s", None)
+        config = _flat_config(self.folder / "config.yaml")
+        head = {"run": self.folder.resolve().name, "scheduler": config["scheduler.name"]}
+        head |= {"workload": config["workload.kind"], "gpu": config["gpu.name"]}
+        same = ("num_gpus", "k_bins", "num_requests", "seed", "sla.request_s", "sla.token_ms")
+        return pd.DataFrame([head | {name: config[name] for name in same} | values])
 
     def _inside(self, spec: FigureSpec) -> pd.DataFrame:
         """Return the batches or requests of one run for each setting of the first column that varies."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mbexp.errors import UserError
-from mbexp.figures.aggregate import means, settings, swept
+from mbexp.figures.aggregate import first_row, means, settings, swept
 from mbexp.figures.labels import axis_label, number, setting_label
 from mbexp.figures.study import StoredStudy
 from mbexp.sweep.text import short_number
@@ -99,9 +99,9 @@ def collect(study: StoredStudy) -> Report:
     pictures, not_drawn = draw_pictures(study)
     tables = [table for table in (best_table(study), verdict_table(study), results_table(study)) if table]
     failed = info.get("failures", [])
-    folder = f"outputs/{study.folder.resolve().name}"
+    folder = study.shown_folder
     return Report(
-        title=study.name.replace("_", " "),
+        title=title_of(study),
         question=str(info.get("question") or ""),
         summary=summary(study),
         command=command_of(study, first),
@@ -116,6 +116,15 @@ def collect(study: StoredStudy) -> Report:
         varied=varied(study),
         provenance=provenance(study, first),
     )
+
+
+def title_of(study: StoredStudy) -> str:
+    """Return the name of a study in words, or what a single run was of."""
+    if not study.is_single_run:
+        return study.name.replace("_", " ")
+    row = first_row(study.results)
+    keys = ["scheduler", "num_gpus", "num_requests"]
+    return setting_label(keys, [row[key] for key in keys])
 
 
 def summary(study: StoredStudy) -> list[tuple[str, str]]:
@@ -186,9 +195,10 @@ def verdict_table(study: StoredStudy) -> Table | None:
 def results_table(study: StoredStudy) -> Table:
     """Return the headline metrics of each setting, with their half widths where there are several seeds."""
     frame = study.results
-    keys = swept(frame)
+    asked = [name for name in study.info.get("swept", []) if name in swept(frame)]
+    keys = [*asked, *[name for name in swept(frame) if name not in asked]]
     metrics = [name for name in HEADLINES if name in frame.columns]
-    table = means(frame, keys, metrics) if keys else means(frame, [], metrics)
+    table = in_order_of(frame, means(frame, keys, metrics), keys)
     rows = []
     for row in table.head(MOST_ROWS).to_dict("records"):
         cells = [_cell(row[key]) for key in keys]
@@ -207,6 +217,15 @@ def results_table(study: StoredStudy) -> Table:
         [*[not is_text for is_text in text], *[True] * len(metrics), False],
         (note + _left_out(len(table), "results.csv")).strip(),
     )
+
+
+def in_order_of(frame: pd.DataFrame, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return the rows of `table` in the order in which `frame` first has their settings: as they were asked for."""
+    if not keys:
+        return table
+    first = {tuple(row): place for place, row in reversed([*enumerate(frame[keys].itertuples(index=False, name=None))])}
+    places = [first.get(tuple(row), len(frame)) for row in table[keys].itertuples(index=False, name=None)]
+    return table.assign(_place=places).sort_values("_place", kind="stable").drop(columns="_place")
 
 
 def as_table(frame: pd.DataFrame, title: str, note: str = "") -> Table:
@@ -230,7 +249,7 @@ def draw_pictures(study: StoredStudy) -> tuple[list[Picture], list[tuple[str, st
         source = base64.b64encode(to_bytes(figure, "svg")).decode("ascii")
         width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
         data = f"data:image/svg+xml;base64,{source}"
-        pictures.append(Picture(spec.name, spec.title, spec.caption, data, width, height))
+        pictures.append(Picture(spec.name, spec.title, spec.caption.replace("`", ""), data, width, height))
     return pictures, failed
 
 
