@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import from_dtype, types
 
+from mbexp.compiled import compiled
 from mbexp.errors import InvariantError
 from mbexp.simulator.batch_state import BATCH_DTYPE
 from mbexp.simulator.records import Records
@@ -107,11 +108,10 @@ def _require_equal(invariant: str, one_s: float, other_s: float, scale_s: float)
         raise InvariantError(f"{invariant} ({one_s} against {other_s} s)")
 
 
-@njit(
+@compiled(
     types.Tuple((types.int64, types.int64, *[types.float64] * 4, types.int64))(
         _batches, _i8, _u2, _i4, _f8, _i4, _i4, _i4, types.int64, types.int64
-    ),
-    cache=True,
+    )
 )
 def _scan(batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, num_gpus, capacity):  # type: ignore[no-untyped-def]
     """Follow the batches in order of formation, queue by queue and GPU by GPU.
