@@ -15,14 +15,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from mbexp.errors import UserError
 from mbexp.sweep.best import PLANNED, Row, load_keys
 from mbexp.sweep.points import Assignments, Point, compose_points, expand
 
-# Hydra 1.3 takes plug-ins from this namespace only; the name is an entry in its list, no module.
-TARGET = "hydra_plugins.mbexp.StudySweeper"
+# Hydra 1.3 makes plug-ins of this namespace only: there the class goes by an entry of Hydra's list that is no module.
+IN_NAMESPACE = "hydra_plugins.mbexp.StudySweeper"
+BY_NAME = "mbexp.sweep.sweeper.StudySweeper"
+TARGET = IN_NAMESPACE if hasattr(Plugins, "is_in_toplevel_plugins_module") else BY_NAME
 LONGEST_NAME = 100  # of a sweep that is named after its keys
 
 
@@ -99,7 +101,7 @@ class StudySweeper(Sweeper):
         folder = Path(points[0].config.output.dir) / name
         if len({point.config.output.dir for point in points}) > 1:
             raise UserError("output.dir: a sweep has one folder; it cannot be swept")
-        with open_dict(self.config):
+        with read_write(self.config.hydra.sweep):
             self.config.hydra.sweep.dir = str(folder)
         plan = make_plan(points, folder, points[0].config.force, command_line())
         twice = len(points) - len(plan.runs)
