@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,7 @@ def configure(**values: Any) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    merged: Any = OmegaConf.to_container(OmegaConf.load(config_dir() / "config.yaml"), resolve=False)
+    merged = _read(config_dir() / "config.yaml")
     merged.pop("hydra", None)
     groups = {entry_group: name for entry in merged.pop("defaults") if isinstance(entry, dict)
               for entry_group, name in entry.items() if " " not in entry_group}  # fmt: skip
@@ -62,15 +65,24 @@ def _set(merged: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _group(group: str, name: str) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
     folder = config_dir() / group
     choices = [path.stem for path in folder.glob("*.yaml")]
     if name not in choices:
         raise unknown_choice(group, name, choices)
     path = folder / f"{name}.yaml"
-    values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    if not isinstance(values, dict) or "defaults" in values:
+    keys = _read(path)
+    if not isinstance(keys, dict) or "defaults" in keys:
         raise UserError(f"{path}: a config group is one file of keys, without defaults of its own")
-    keys: dict[str, Any] = values
     return keys
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a file's keys, a copy of one's own; parsing YAML takes longer than a small run."""
+    return copy.deepcopy(_parsed(path, path.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(path: Path, changed_ns: int) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.load(path), resolve=False)

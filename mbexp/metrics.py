@@ -12,6 +12,7 @@ from mbexp.config import Config
 from mbexp.hardware.law import LatencyLaw
 from mbexp.simulator.capacity import work_at_full_batches_s
 from mbexp.simulator.records import Records
+from mbexp.statistics import climbs
 
 FloatArray = npt.NDArray[np.float64]
 Summary = dict[str, Any]
@@ -147,7 +148,12 @@ def load_metrics(records: Records, law: LatencyLaw) -> Summary:
     count = len(records.arrival_s)
     span_s = float(records.arrival_s[-1] - records.arrival_s[0]) if count else 0.0
     if not span_s:
-        return {"arrival_rate_per_s": np.nan, "offered_load": np.nan, "overloaded": count > 1}
+        return {
+            "arrival_rate_per_s": np.nan,
+            "offered_load": np.nan,
+            "overloaded": count > 1,
+            "queue_climbing": False,
+        }
     # n arrivals make n - 1 gaps.
     period_s = span_s * count / (count - 1)
     queues = int(records.queue_of.max()) + 1
@@ -156,7 +162,24 @@ def load_metrics(records: Records, law: LatencyLaw) -> Summary:
     limit_sum = np.bincount(batches["queue"], weights=batches["limit"], minlength=queues)
     limits = np.maximum(np.rint(limit_sum / np.maximum(formed, 1)), 1).astype(np.int64)
     load = work_at_full_batches_s(records, law, limits) / (period_s * records.num_gpus)
-    return {"arrival_rate_per_s": count / period_s, "offered_load": load, "overloaded": bool(load >= 1.0)}
+    return {
+        "arrival_rate_per_s": count / period_s,
+        "offered_load": load,
+        "overloaded": bool(load >= 1.0),
+        "queue_climbing": _queue_climbs(records),
+    }
+
+
+def _queue_climbs(records: Records, parts: int = 40, each: int = 100) -> bool:
+    """Return whether the number waiting, as requests find it on arrival, climbs throughout the run."""
+    count = len(records.arrival_s)
+    if count < 8 * parts:
+        return False
+    seen = np.linspace(0, count - 1, min(parts * each, count // parts * parts)).astype(np.int64)
+    # Batches stand in order of their start.
+    started = np.concatenate(([0], np.cumsum(records.batches["size"], dtype=np.int64)))
+    before = np.searchsorted(records.batches["start_s"], records.arrival_s[seen])
+    return climbs((seen - started[before]).reshape(parts, -1).mean(axis=1))
 
 
 def mean(values: npt.NDArray[Any]) -> float:

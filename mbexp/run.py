@@ -26,6 +26,7 @@ from mbexp.workload.trace import Trace
 if TYPE_CHECKING:
     import pandas as pd
 
+SHORT_RUN = 1000  # requests; of fewer, a 99th percentile rests on less than ten
 NOISE_STREAM = 3  # random stream of the batch times, apart from those of the workload and the predictor
 
 
@@ -167,6 +168,16 @@ def _warnings(
         found.append(
             f"overload: {what}, so queues grow for as long as requests arrive; "
             f"latencies measure the length of the run{enough}"
+        )
+    elif summary["queue_climbing"]:
+        found.append(
+            "growth: the number waiting climbs throughout the run, although full batches would carry the offered load "
+            f"of {summary['offered_load']:.2f}: the policy does not, or the run is too short to tell"
+        )
+    if summary["measured_requests"] < SHORT_RUN:
+        found.append(
+            f"short run: {summary['measured_requests']} requests, so its p99 rests on the slowest "
+            f"{max(1, summary['measured_requests'] // 100)}"
         )
     if summary["extrapolated_batches_pct"] > 0:
         sizes, lengths = law.batch_size_range, law.length_range_tokens

@@ -154,3 +154,28 @@ def test_weighted_quantile_is_that_of_repeated_values() -> None:
         repeated = np.sort(np.repeat(values, weight))
         expected = repeated[math.ceil(share * len(repeated)) - 1]
         assert weighted_quantile(values, weight.astype(float), share) == expected
+
+
+def test_a_policy_that_does_not_carry_its_load_is_told() -> None:
+    """Shortest bin first with partial batches starves long requests at loads that full batches carry."""
+    uniform = {"kind": "uniform", "low_tokens": 1000, "high_tokens": 20_000}
+    common = {
+        "workload": "synthetic", "num_requests": 40_000, "num_gpus": 1, "k_bins": 4,
+        "workload.timestamps": "real", "workload.output": uniform, "workload.arrivals.rate_per_s": 0.5,
+        "gpu.law": {"length": "output", "alpha_ms": 0, "beta_ms": 1, "gamma": 0}, "gpu.kv_capacity_tokens": 10**6,
+        "scheduler": "multi_bin_static", "scheduler.fill": "greedy",
+    }  # fmt: skip
+
+    starved = simulate(**common, **{"scheduler.selection": "shortest_bin"})
+    served = simulate(**common, **{"scheduler.selection": "oldest_head"})
+
+    assert starved.summary["offered_load"] < 1
+    assert starved.summary["queue_climbing"]
+    assert any(warning.startswith("growth: ") for warning in starved.warnings)
+    assert not served.summary["queue_climbing"]
+
+
+def test_a_short_run_is_told(make_trace) -> None:  # type: ignore[no-untyped-def]
+    warnings = simulate(make_trace([0.0, 1.0], [1, 1]), **LAW).warnings
+
+    assert "short run: 2 requests, so its p99 rests on the slowest 1" in warnings
