@@ -41,6 +41,17 @@ made by
 {commands}
 python -m mbexp.figures all --gallery docs/gallery.md
 ```
+
+`python -m mbexp.figures outputs/STUDY` draws the figures of one study as PDF and PNG, `--list` says which there are and why
+one is not drawn. In a notebook, `mbexp.figures.draw(name, of)` draws one of a folder, of results in memory or of a frame.
+A new figure is one function with `@figure` above it (`mbexp/figures/registry.py`), in any module of `mbexp/figures/`:
+
+```python
+@figure("Goodput against GPUs", needs=("num_gpus", "goodput_requests_per_s"), varies=("num_gpus",))
+def goodput_against_gpus(frame: pd.DataFrame) -> Figure:
+    \"\"\"Requests per second within both targets as GPUs are added.\"\"\"
+    return lines_over(frame, "goodput_requests_per_s")
+```
 """
 
 
@@ -67,7 +78,7 @@ def write_gallery(studies: Sequence[StoredStudy], page: Path) -> Path:
         parts.append(
             "## Not shown\n\nThe study that these need was not stored when this page was made:\n\n" + "\n".join(lines)
         )
-    text = INTRODUCTION.format(commands=commands) + "\n" + "\n".join(parts)
+    text = INTRODUCTION.replace("{commands}", commands) + "\n" + "\n".join(parts)
     aside = page.with_name(f".{page.name}")
     aside.write_text(text.rstrip() + "\n", encoding="utf-8")
     aside.replace(page)

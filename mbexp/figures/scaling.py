@@ -45,7 +45,7 @@ def lines_and_panels(frame: pd.DataFrame, x: str, preferred: Sequence[str] = LIN
     return columns, []
 
 
-def over_gpus(
+def lines_over(
     frame: pd.DataFrame, metric: str, x: str = "num_gpus", preferred: Sequence[str] = LINES, zero: bool = True
 ) -> Figure:
     """Draw a metric over a swept column, a line for each setting of one other column, a panel for each of the rest."""
@@ -85,7 +85,7 @@ def throughput_against_gpus(frame: pd.DataFrame) -> Figure:
 
     A line that turns flat has reached the arrival rate: more GPUs have nothing more to do.
     """
-    return over_gpus(frame, "throughput_requests_per_s")
+    return lines_over(frame, "throughput_requests_per_s")
 
 
 @figure(
