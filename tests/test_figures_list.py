@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from mbexp.errors import UserError
 from mbexp.figures import draw, figure_names
+from mbexp.figures.gallery import INTRODUCTION
 from mbexp.figures.registry import _FOUND, figure, figures, find_figure
 from mbexp.figures.study import StoredStudy
 from mbexp.figures.style import styled, to_bytes
@@ -149,6 +150,19 @@ def test_a_new_figure_is_one_function() -> None:
         assert find_figure("twice").caption == "Draw the value, twice."
     finally:
         del _FOUND["twice"]
+
+
+def test_the_new_figure_that_the_gallery_shows_works() -> None:
+    example = re.search(r"```python\n(.*?)```", INTRODUCTION, re.DOTALL)
+    assert example
+    from mbexp.figures import scaling as family
+
+    try:
+        exec(example.group(1), {"figure": figure, "lines_over": family.lines_over, "pd": pd, "Figure": Figure})
+        (axes,) = draw("goodput_against_gpus", scaling()).axes
+        assert axes.get_ylabel() == "Goodput (requests/s)"
+    finally:
+        _FOUND.pop("goodput_against_gpus", None)
 
 
 def test_mistakes_are_one_line() -> None:

@@ -42,9 +42,9 @@ made by
 python -m mbexp.figures all --gallery docs/gallery.md
 ```
 
-`python -m mbexp.figures outputs/STUDY` draws the figures of one study as PDF and PNG, `--list` says which there are and why
-one is not drawn. In a notebook, `mbexp.figures.draw(name, of)` draws one of a folder, of results in memory or of a frame.
-A new figure is one function with `@figure` above it (`mbexp/figures/registry.py`), in any module of `mbexp/figures/`:
+`python -m mbexp.figures outputs/STUDY` draws the figures of one study as PDF and PNG, `--list` says which there are and
+why one is not drawn. In a notebook, `mbexp.figures.draw(name, of)` draws one of a folder, of results in memory or of a
+frame. A new figure is one function with `@figure` above it, in any module of `mbexp/figures/`:
 
 ```python
 @figure("Goodput against GPUs", needs=("num_gpus", "goodput_requests_per_s"), varies=("num_gpus",))
