@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests import golden_results
 
@@ -67,16 +68,26 @@ def test_plain_python_finds_what_the_compiled_loop_finds():
 
 
 @pytest.mark.parametrize(
-    "launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")], ids=["basic", "joblib"]
+    "launcher",
+    [
+        ("hydra/launcher=basic",),
+        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
+        ("hydra/launcher=local", "hydra.launcher.n_jobs=1"),
+        ("hydra/launcher=local", "hydra.launcher.n_jobs=3"),
+    ],
+    ids=["basic", "joblib", "local, one worker", "local, three workers"],
 )
 @pytest.mark.slow
 def test_a_sweep_stores_what_single_runs_store(tmp_path, launcher):
     choices = ["static_fifo", "multi_bin_dynamic"]
-    sweep = [sys.executable, "-m", "mbexp", "-m", f"output.dir={tmp_path / 'sweep'}", *SETTINGS, *launcher]
-    subprocess.run([*sweep, f"scheduler={','.join(choices)}"], check=True, capture_output=True, cwd=tmp_path)
+    command = [sys.executable, "-m", "mbexp", "-m", f"output.dir={tmp_path}", "study.name=sweep", *SETTINGS, *launcher]
+    subprocess.run([*command, f"scheduler={','.join(choices)}"], check=True, capture_output=True, cwd=tmp_path)
+    swept = {
+        yaml.safe_load(path.read_text())["scheduler"]["name"]: path.parent for path in tmp_path.rglob("config.yaml")
+    }
+    assert set(swept) == set(choices)
     for choice in choices:
         alone = run_in_new_process(tmp_path / choice, f"scheduler={choice}")
-        (path,) = (tmp_path / "sweep").rglob(f"*_{choice}_*/batches.parquet")
-        assert path.read_bytes() == alone["batches.parquet"]
-        summary = (path.parent / "summary.json").read_bytes()
+        assert (swept[choice] / "batches.parquet").read_bytes() == alone["batches.parquet"]
+        summary = (swept[choice] / "summary.json").read_bytes()
         assert without_the_clock(summary) == without_the_clock(alone["summary.json"])
