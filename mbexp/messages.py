@@ -14,6 +14,9 @@ def explain(error: BaseException) -> str | None:
     if not _is_hydras(error):
         return None
     text = "\n".join(str(part) for part in _chain(error))
+    if extra := re.search(r"'hydra/launcher/(submitit|ray)\w*'", text):
+        launcher = {"submitit": "slurm", "ray": "ray"}[extra.group(1)]
+        return f'hydra/launcher: {extra.group(1)} is not installed; pip install "mbexp[{launcher}]"'
     for pattern, say in ((_MISSING_OPTION, _missing_option), (_UNKNOWN_KEY, _unknown_key)):
         match = pattern.search(text)
         if match:
