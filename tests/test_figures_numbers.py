@@ -46,7 +46,14 @@ def test_means_and_half_widths_over_seeds() -> None:
         0.0,
     ]
     assert rows["runs"].tolist() == [3, 3]
-    assert rows["overloaded"].tolist() == [True, False]
+    assert rows["growing"].tolist() == [True, False]
+
+
+def test_a_queue_grows_by_its_load_or_as_seen() -> None:
+    seen = table().assign(overloaded=False, queue_climbing=[False] * 5 + [True])
+    assert means(seen, ["num_gpus"], ["throughput_requests_per_s"])["growing"].tolist() == [False, True]
+    unknown = table().drop(columns="overloaded")
+    assert not means(unknown, ["num_gpus"], ["throughput_requests_per_s"])["growing"].any()
 
 
 def test_one_seed_has_no_interval_and_an_unknown_value_no_mean() -> None:
@@ -135,14 +142,14 @@ def test_lines_and_bands_are_the_table() -> None:
     assert max(band.max() for band in bands) == pytest.approx(highest)
 
 
-def test_hollow_markers_are_the_overloaded_settings() -> None:
+def test_hollow_markers_are_the_settings_whose_queue_grows() -> None:
     study = StoredStudy(scaling())
     (axes,) = draw("throughput_against_gpus", scaling()).axes
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
     drawn = {(x, y) for line in hollow for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
     table = means(study.results, ["k_bins", "num_gpus"], ["throughput_requests_per_s"])
-    assert table["overloaded"].nunique() == 2
-    bad = table[table["overloaded"]]
+    assert table["growing"].nunique() == 2
+    bad = table[table["growing"]]
     assert drawn == set(zip(bad["num_gpus"], bad["throughput_requests_per_s"], strict=True))
 
 

@@ -179,7 +179,8 @@ def test_capacity_is_the_highest_rate_carried_within_the_target() -> None:
             "workload.arrivals.rate_per_s": [1, 2, 3, 4] * 2,
             "tbt_mean_ms": [40, 45, 55, 60, 30, 30, 30, 30],
             "sla.token_ms": 50,
-            "overloaded": [False] * 4 + [False, True, True, True],
+            "overloaded": [False] * 4 + [False, False, True, True],
+            "queue_climbing": [False] * 4 + [False, True, False, False],
         }
     )
     assert capacities(frame, ["scheduler"]) == {("a",): 2.0, ("b",): 1.0}

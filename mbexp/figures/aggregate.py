@@ -49,8 +49,8 @@ def swept(frame: pd.DataFrame, leave_out: Iterable[str] = ()) -> list[str]:
 def means(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Return one row a setting: `by`, the means of `metrics`, ``<metric>_half_width`` (95 %; nan of one run), ``runs``.
 
-    A setting in which a metric does not exist for some run has nan there. ``overloaded`` is true where any run of
-    the setting was; it is left out where the frame does not say.
+    A setting in which a metric does not exist for some run has nan there. ``growing`` is true where the queue of any
+    run of the setting grew for as long as requests arrived (`queue_grows`).
     """
     import numpy as np
     import pandas as pd
@@ -67,10 +67,20 @@ def means(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.
             interval = mean_interval(values) if known else None
             row[metric] = interval.mean if interval else np.nan
             row[f"{metric}_half_width"] = interval.half_width if interval else np.nan
-        if "overloaded" in group.columns:
-            row["overloaded"] = bool(group["overloaded"].fillna(False).astype(bool).any())
+        row["growing"] = bool(queue_grows(group).any())
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def queue_grows(frame: pd.DataFrame) -> pd.Series:
+    """Return of each run whether its queue grew throughout: by its offered load, or as seen (docs/metrics.md)."""
+    import pandas as pd
+
+    grows = pd.Series(False, index=frame.index)
+    for name in ("overloaded", "queue_climbing"):
+        if name in frame.columns:
+            grows |= frame[name].fillna(False).astype(bool)
+    return grows
 
 
 def best_rows(table: pd.DataFrame, keep: Sequence[str], metric: str, lowest: bool = True) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mbexp.figures.aggregate import means, settings, swept
 from mbexp.figures.labels import axis_label, setting_label
 from mbexp.figures.lines import (
-    OVERLOADED,
+    GROWING,
     draw_lines,
     footnote,
     from_zero,
@@ -107,7 +107,7 @@ def methods_side_by_side(frame: pd.DataFrame) -> Figure:
     footnote(
         picture,
         "bar: 95 % confidence interval over seeds" if int(table["runs"].max()) > 1 else "",
-        OVERLOADED if "overloaded" in table and table["overloaded"].any() else "",
+        GROWING if table["growing"].any() else "",
         f"the first {MOST_ROWS} methods" if len(settings(table, method)) > MOST_ROWS else "",
     )
     return picture
@@ -116,7 +116,7 @@ def methods_side_by_side(frame: pd.DataFrame) -> Figure:
 def dot(panel, row, metric, height, look) -> None:  # type: ignore[no-untyped-def]
     """Draw a mean with its interval as a dot with a bar."""
     half = row[f"{metric}_half_width"]
-    hollow = bool(row.get("overloaded", False))
+    hollow = bool(row["growing"])
     panel.errorbar(
         row[metric],
         height,

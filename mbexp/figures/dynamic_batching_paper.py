@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbexp.figures.aggregate import means, settings, swept
+from mbexp.figures.aggregate import means, queue_grows, settings, swept
 from mbexp.figures.labels import axis_label, setting_label
 from mbexp.figures.lines import (
     draw_lines,
@@ -106,8 +106,8 @@ def decode_step(frame: pd.DataFrame) -> Figure:
 def token_sla_capacity(frame: pd.DataFrame) -> Figure:
     """Time between tokens, and latency, over the arrival rate; the legend gives the capacity of each setting.
 
-    Capacity is the highest rate of the sweep that is carried without overload and with a mean time between tokens
-    within the SLA (dashed). A fixed batch that is too small is overloaded early; one too large breaks the SLA.
+    Capacity is the highest rate of the sweep that is carried without a growing queue and with a mean time between
+    tokens within the SLA (dashed). A fixed batch that is too small is overloaded early; one too large breaks the SLA.
     """
     series = ["scheduler", *[name for name in swept(frame, leave_out=[RATE]) if name != "scheduler"]]
     series = ["study.label"] if "study.label" in series else series
@@ -123,7 +123,7 @@ def token_sla_capacity(frame: pd.DataFrame) -> Figure:
         panel.set_xlim(left=0)
     for target in sorted(set(frame["sla.token_ms"])):
         axes[0].axhline(target, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
-    stable = table[~table["overloaded"]]["latency_mean_s"]
+    stable = table[~table["growing"]]["latency_mean_s"]
     if len(stable):
         axes[1].set_ylim(0, 3 * float(stable.max()))
     legend_outside(
@@ -140,7 +140,7 @@ def capacities(frame: pd.DataFrame, series: list[str]) -> dict[tuple[object, ...
     """Return for each setting the highest arrival rate carried by every seed within the token SLA; 0 for none."""
     found = {}
     for key, rows in settings(frame, series):
-        good = ~rows["overloaded"].astype(bool) & (rows["tbt_mean_ms"] <= rows["sla.token_ms"])
+        good = ~queue_grows(rows) & (rows["tbt_mean_ms"] <= rows["sla.token_ms"])
         rates = [rate for (rate,), _ in settings(rows, [RATE]) if good[rows[RATE] == rate].all()]
         found[key] = float(max(rates, default=0.0))
     return found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INCHES_PER_LETTER = 0.0575  # of a footnote, on average
-OVERLOADED = "hollow: overloaded, so the value depends on the length of the run"
+GROWING = "hollow: the queue grows as long as requests arrive, so the value depends on the length of the run"
 BAND = "band: 95 % confidence interval over seeds"
 PAIRED = "lines share their requests, seed by seed: a difference can be real where bands overlap"
 
@@ -42,7 +42,7 @@ def draw_lines(
     ----------
     table
         A row a setting, as `mbexp.figures.aggregate.means` returns it. A band is drawn where a half-width is known,
-        a hollow marker where the setting was overloaded.
+        a hollow marker where the queue grew.
     """
     ends = {}
     alpha = 0.22 if len(looks) <= 2 else 0.12
@@ -55,7 +55,7 @@ def draw_lines(
         half = rows.get(f"{y}_half_width")
         if half is not None and half.notna().any():
             axes.fill_between(rows[x], rows[y] - half, rows[y] + half, color=look.color, alpha=alpha, linewidth=0)
-        hollow = rows[rows["overloaded"]] if "overloaded" in rows else rows.head(0)
+        hollow = rows[rows["growing"]]
         if len(hollow):
             face = {"markerfacecolor": "white", "markeredgecolor": look.color, "markeredgewidth": 1.1}
             axes.plot(hollow[x], hollow[y], **{**look.points, **face})
@@ -197,6 +197,6 @@ def usual_notes(table: pd.DataFrame) -> list[str]:
     if widths and table[widths].notna().any(axis=None):
         notes.append(f"{BAND} ({int(table['runs'].min())} or more)")
         notes.append(PAIRED)
-    if "overloaded" in table.columns and bool(table["overloaded"].any()):
-        notes.append(OVERLOADED)
+    if bool(table["growing"].any()):
+        notes.append(GROWING)
     return notes

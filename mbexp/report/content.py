@@ -205,14 +205,14 @@ def results_table(study: StoredStudy) -> Table:
         for metric in metrics:
             half = row[f"{metric}_half_width"]
             cells.append(_cell(row[metric]) + (f" ± {half:.2g}" if half == half else ""))
-        cells.append("yes" if row.get("overloaded") else "")
+        cells.append("yes" if row["growing"] else "")
         rows.append(cells)
     text = [not _is_number(frame[key]) for key in keys]
     note = "Means over seeds ± half width of the 95 % confidence interval." if table["runs"].max() > 1 else ""
     note += " Every metric of every run: results.csv." if not study.is_single_run else ""
     return Table(
         "Results",
-        [*[axis_label(key) for key in keys], *[axis_label(metric) for metric in metrics], "Overloaded"],
+        [*[axis_label(key) for key in keys], *[axis_label(metric) for metric in metrics], "Queue grows"],
         rows,
         [*[not is_text for is_text in text], *[True] * len(metrics), False],
         (note + _left_out(len(table), "results.csv")).strip(),
