@@ -69,4 +69,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
     if not isinstance(value, (int, float)):
         return str(value)
     half = row.get(f"{name}_half_width")
-    return short_number(value) + (f" +- {half:.2g}" if isinstance(half, float) and math.isfinite(half) else "")
+    if not isinstance(half, (int, float)) or not math.isfinite(half):
+        return short_number(value)
+    negligible = half < 1e-9 * abs(value)  # what the last bits of equal numbers leave
+    return f"{short_number(value)} +- {0 if negligible else half:.2g}"
