@@ -20,7 +20,7 @@ from tests.case_strategy import cases
 @given(cases())
 def test_they_hold_of_every_run(case):
     counters = check(run_compiled(case), arrived=len(case.requests))
-    assert counters["invariants_checked"] == len(invariants.SCANNED) + 5
+    assert counters["invariants_checked"] == len(invariants.SCANNED) + 6
     assert counters["requests_waiting_max"] == most_waiting(case)
 
 
@@ -184,7 +184,7 @@ SPOILT = {
     longer_prediction: invariants.SCANNED[invariants.MEMORY],
     longer_output: invariants.SCANNED[invariants.TRUE_NEED],
     two_at_once: invariants.SCANNED[invariants.OVERLAP],
-    stale_places: invariants.LITTLE,
+    stale_places: invariants.KNOWN,
 }
 
 CHANGED = {
@@ -241,15 +241,19 @@ def test_another_number_of_arrivals_is_caught(records):
         check(records, arrived=25)
 
 
-def test_busy_and_idle_time_are_compared(monkeypatch, records):
+@pytest.mark.parametrize(
+    ("measured", "message"), [(2, "makespan x GPUs"), (3, "makespan x GPUs"), (5, "Little's law"), (7, "Little's law")]
+)
+def test_times_are_compared_with_what_they_must_add_up_to(monkeypatch, records, measured, message):
     def scan(*arguments):
         found = list(real(*arguments))
-        found[3] *= 1.0001  # idle
+        found[measured] *= 1.0001
         return found
 
     real = invariants._scan
+    check(records)
     monkeypatch.setattr(invariants, "_scan", scan)
-    with pytest.raises(InvariantError, match="makespan x GPUs"):
+    with pytest.raises(InvariantError, match=message):
         check(records)
 
 

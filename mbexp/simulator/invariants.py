@@ -13,6 +13,7 @@ from mbexp.simulator.records import Records
 ARRIVED = "arrived = completed + rejected"
 ONCE = "every request of the trace is accepted or rejected, once, in its order"
 ARRIVALS = "time does not run back between arrivals"
+KNOWN = "every request knows its batch"
 BUSY_AND_IDLE = "busy + idle time = makespan x GPUs"
 LITTLE = "Little's law: the area under the number in the system = the sum of latencies"
 
@@ -33,6 +34,7 @@ SCANNED = (
 )
 (EMPTY, QUEUE, WINDOW, ORDER, EARLY, TRUE_NEED, MEMORY, LIMIT, START, FINISH, GPU, OVERLAP) = range(len(SCANNED))
 HOLDS = -1
+NOTHING = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)  # in place of what is measured, where something does not hold
 
 ROUNDING = 1e-9  # relative: two orders of summing millions of doubles differ by far less
 
@@ -65,21 +67,20 @@ def check(records: Records, arrived: int | None = None) -> dict[str, int]:
     _check_counts(records, arrived)
     # Windows that follow each other inside each queue and hold as many requests as there are leave none out.
     queue_start = np.concatenate(([0], np.cumsum(np.bincount(records.queue_of)))).astype(np.int64)
-    broken, where, busy_s, idle_s, waited_s, served_s, waiting_max = _scan(
-        records.batches, queue_start, records.queue_of, records.index, records.arrival_s, records.prompt_tokens,
-        records.output_tokens, records.predicted_tokens, records.num_gpus, records.kv_capacity_tokens,
+    found = _scan(
+        records.batches, queue_start, records.queue_of, records.index, records.arrival_s,
+        records.prompt_tokens, records.output_tokens, records.predicted_tokens, records.num_gpus,
+        records.kv_capacity_tokens,
     )  # fmt: skip
+    broken, where, busy_s, idle_s, available_s, waited_s, served_s, latencies_s, waiting_max = found
     if broken != HOLDS:
         raise InvariantError(f"{SCANNED[broken]} (batch {where})")
-
-    if len(records.batches):
-        finish_s = records.batches["finish_s"]
-        available_s = records.num_gpus * float(finish_s.max() - records.arrival_s[0])
-        _require_equal(BUSY_AND_IDLE, busy_s + idle_s, available_s, available_s)
-        latencies_s = float((finish_s[records.batch_of] - records.arrival_s).sum())
-        _require_equal(LITTLE, waited_s + served_s, latencies_s, latencies_s + available_s)
+    if not _known(records.batches, records.index, records.batch_of):  # only now are these safe to look up
+        raise InvariantError(KNOWN)
+    _require_equal(BUSY_AND_IDLE, busy_s + idle_s, available_s, available_s)
+    _require_equal(LITTLE, waited_s + served_s, latencies_s, latencies_s + available_s)
     return {
-        "invariants_checked": len((ARRIVED, ONCE, ARRIVALS, *SCANNED, BUSY_AND_IDLE, LITTLE)),
+        "invariants_checked": len((ARRIVED, ONCE, ARRIVALS, *SCANNED, KNOWN, BUSY_AND_IDLE, LITTLE)),
         "requests_waiting_max": waiting_max,
     }
 
@@ -109,18 +110,20 @@ def _require_equal(invariant: str, one_s: float, other_s: float, scale_s: float)
 
 
 @compiled(
-    types.Tuple((types.int64, types.int64, *[types.float64] * 4, types.int64))(
+    types.Tuple((types.int64, types.int64, *[types.float64] * 6, types.int64))(
         _batches, _i8, _u2, _i4, _f8, _i4, _i4, _i4, types.int64, types.int64
     )
 )
-def _scan(batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, num_gpus, capacity):  # type: ignore[no-untyped-def]
+def _scan(  # type: ignore[no-untyped-def]
+    batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, num_gpus, capacity
+):  # fmt: skip
     """Follow the batches in order of formation, queue by queue and GPU by GPU.
 
     Returns
     -------
-    (int, int, float, float, float, float, int)
-        Place in `SCANNED` or `HOLDS`, and the batch; busy and idle GPU time; the area under the number waiting; the
-        time that members spend in service; the largest number waiting.
+    (int, int, float, float, float, float, float, float, int)
+        Place in `SCANNED` or `HOLDS`, and the batch; busy and idle GPU time, and makespan x GPUs; the areas under the
+        numbers waiting and in service; the sum of latencies; the largest number waiting.
     """
     num_queues = len(queue_start) - 1
     count = len(arrival_s)
@@ -128,7 +131,7 @@ def _scan(batches, queue_start, queue_of, index, arrival_s, prompt, output, pred
     next_place = queue_start[:-1].copy()
     newest = np.full(num_queues, -1)  # last request that each queue sent
     free_s = np.full(num_gpus, began_s)
-    busy_s, idle_s, waited_s, served_s = 0.0, 0.0, 0.0, 0.0
+    busy_s, idle_s, waited_s, served_s, latencies_s = 0.0, 0.0, 0.0, 0.0, 0.0
     now_s = began_s
     joined, waiting, waiting_max = 0, 0, 0
 
@@ -154,21 +157,22 @@ def _scan(batches, queue_start, queue_of, index, arrival_s, prompt, output, pred
         elif start_s < free_s[gpu]:
             broken = OVERLAP
         if broken != HOLDS:
-            return broken, number, 0.0, 0.0, 0.0, 0.0, 0
+            return broken, number, *NOTHING
 
         need = 0
         for place in range(first, first + size):
             request = index[place]
             if request <= newest[queue] or request >= count or queue_of[request] != queue:
-                return ORDER, number, 0.0, 0.0, 0.0, 0.0, 0
+                return ORDER, number, *NOTHING
             if arrival_s[request] > start_s:
-                return EARLY, number, 0.0, 0.0, 0.0, 0.0, 0
+                return EARLY, number, *NOTHING
             if np.int64(prompt[request]) + output[request] > capacity:
-                return TRUE_NEED, number, 0.0, 0.0, 0.0, 0.0, 0
+                return TRUE_NEED, number, *NOTHING
             need += np.int64(prompt[request]) + predicted[request]
             newest[queue] = request
+            latencies_s += finish_s - arrival_s[request]
         if need > capacity:
-            return MEMORY, number, 0.0, 0.0, 0.0, 0.0, 0
+            return MEMORY, number, *NOTHING
         next_place[queue] += size
 
         idle_s += start_s - free_s[gpu]
@@ -187,5 +191,18 @@ def _scan(batches, queue_start, queue_of, index, arrival_s, prompt, output, pred
         waiting -= size
         served_s += size * (finish_s - start_s)
 
-    idle_s += (free_s.max() - free_s).sum()
-    return HOLDS, 0, busy_s, idle_s, waited_s, served_s, waiting_max
+    ended_s = free_s.max()
+    idle_s += (ended_s - free_s).sum()
+    available_s = num_gpus * (ended_s - began_s)
+    return HOLDS, 0, busy_s, idle_s, available_s, waited_s, served_s, latencies_s, waiting_max
+
+
+@compiled(types.boolean(_batches, _i4, _i4))
+def _known(batches, index, batch_of):  # type: ignore[no-untyped-def]
+    """Whether `batch_of` names, for every request, the batch whose window holds it."""
+    for number in range(len(batches)):
+        first = int(batches[number]["first"])
+        for place in range(first, first + int(batches[number]["size"])):
+            if batch_of[index[place]] != number:
+                return False
+    return True
