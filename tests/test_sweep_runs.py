@@ -44,7 +44,7 @@ def study(folder: Path) -> dict[str, object]:
     return values
 
 
-@pytest.mark.parametrize("launcher", [JOBLIB, BASIC, ()], ids=["joblib", "basic", "default"])
+@pytest.mark.parametrize("launcher", [JOBLIB, BASIC], ids=["joblib", "basic"])
 def test_a_sweep_started_again_runs_only_what_is_missing(
     command: Command, tmp_path: Path, launcher: tuple[str, ...]
 ) -> None:
@@ -115,7 +115,7 @@ def test_two_points_that_are_the_same_run_are_made_once(command: Command, tmp_pa
     assert len(runs(tmp_path / "outputs" / "sweep_k_bins")) == 2
 
 
-@pytest.mark.parametrize("launcher", [JOBLIB, BASIC, ()], ids=["joblib", "basic", "default"])
+@pytest.mark.parametrize("launcher", [JOBLIB, ()], ids=["joblib", "default"])
 def test_one_bad_run_loses_neither_the_others_nor_the_table(
     command: Command, tmp_path: Path, launcher: tuple[str, ...]
 ) -> None:
@@ -228,21 +228,21 @@ def test_a_narrower_sweep_keeps_the_wider_ones_table(command: Command, tmp_path:
 class TestSignals:
     """Processes of their own, ended from outside."""
 
-    SWEEP = ("-m", "seed=range(60)", "num_requests=20000", "output.requests=false", *JOBLIB)
+    SWEEP = ("-m", "sla.request_s=range(1,601)", "num_requests=5000", "output.requests=false", "study.name=signals")
 
     @pytest.fixture
     def started(self, tmp_path: Path) -> tuple[subprocess.Popen[str], Path, list[int]]:
         """Start a sweep in a process group of its own and wait until its workers have stored something."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "mbexp", *self.SWEEP],
+            [sys.executable, "-m", "mbexp", *self.SWEEP, *JOBLIB],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        folder = tmp_path / "outputs" / "sweep_seed"
-        deadline = time.monotonic() + 60
+        folder = tmp_path / "outputs" / "signals"
+        deadline = time.monotonic() + 120
         while len(runs(folder)) < 2 and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
         assert process.poll() is None, process.communicate()
@@ -261,18 +261,17 @@ class TestSignals:
 
         assert process.returncode == 130
         made = len(runs(folder))
-        assert 2 <= made < 60
-        assert f"{made} rows of 60 runs" in out
-        assert f"{60 - made} of 60 runs are missing; the same command makes them" in out
+        assert 2 <= made < 600
+        assert f"{made} rows of 600 runs" in out
+        assert f"{600 - made} of 600 runs are missing; the same command makes them" in out
         assert "Traceback" not in err
         assert study(folder)["interrupted"] is True
         assert only_results(folder)
         assert_ended(workers)
-        narrower = [word.replace("range(60)", "range(3)") for word in self.SWEEP if word not in JOBLIB]
-        code, out, _ = command(*narrower)
+        code, out, _ = command(*[word.replace("range(1,601)", "range(1,5)") for word in self.SWEEP])
         assert code == 0
-        assert "3 rows of 3 runs" in out
-        assert "3 made" not in out
+        assert "4 rows of 4 runs" in out
+        assert "4 made" not in out
 
     def test_no_worker_outlives_a_killed_parent(
         self, started: tuple[subprocess.Popen[str], Path, list[int]], command: Command
@@ -283,13 +282,13 @@ class TestSignals:
 
         assert len(workers) >= 2
         assert_ended(workers)
-        command("-m", "seed=0", "num_requests=20000", "output.requests=false", "study.name=sweep_seed")
+        command(*[word.replace("range(1,601)", "1") for word in self.SWEEP])
         assert only_results(folder)  # what the killed sweep left is gone
 
 
 @posix_only
 def test_two_sweeps_at_once_share_the_work(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "mbexp", "-m", "seed=range(30)", "num_requests=5000", *BASIC]
+    words = [sys.executable, "-m", "mbexp", "-m", "sla.request_s=range(1,61)", "num_requests=5000", *BASIC]
     both = [
         subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -297,12 +296,12 @@ def test_two_sweeps_at_once_share_the_work(tmp_path: Path) -> None:
     ended = [process.communicate(timeout=120) for process in both]
 
     assert [process.returncode for process in both] == [0, 0], ended
-    folder = tmp_path / "outputs" / "sweep_seed"
-    assert len(runs(folder)) == 30
-    assert all("30 rows of 30 runs" in out for out, _ in ended)
+    folder = tmp_path / "outputs" / "sweep_sla.request_s"
+    assert len(runs(folder)) == 60
+    assert all("60 rows of 60 runs" in out for out, _ in ended)
     assert only_results(folder)
     made = [int(out.split(" made,")[0].rpartition("(")[2]) for out, _ in ended]
-    assert sum(made) == 30  # no run was made twice
+    assert sum(made) == 60  # no run was made twice
 
 
 @posix_only

@@ -51,6 +51,7 @@ class Progress:
         self.done: set[str] = set()
         self.failed: set[str] = set()
         self._began = time.monotonic()
+        self._first: tuple[float, float] | None = None
         self._bar: Any = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="sweep-progress")
@@ -103,7 +104,11 @@ class Progress:
         over = sum(self.weights[key] for key in self.done | self.failed)
         left = len(self.weights) - len(self.done) - len(self.failed)
         if over and left:
-            remaining_s = (time.monotonic() - self._began) * (total - over) / over
+            # From the first run on, once there is another: workers take a while to start.
+            if not self._first:
+                self._first = time.monotonic(), over
+            since, work = self._first if over > self._first[1] else (self._began, 0.0)
+            remaining_s = (time.monotonic() - since) * (total - over) / (over - work)
             text += f", about {_duration(remaining_s)} left"
         return text
 
