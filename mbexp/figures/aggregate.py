@@ -49,8 +49,8 @@ def swept(frame: pd.DataFrame, leave_out: Iterable[str] = ()) -> list[str]:
 def means(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Return one row a setting: `by`, the means of `metrics`, ``<metric>_half_width`` (95 %; nan of one run), ``runs``.
 
-    A setting in which a metric does not exist for some run has nan there. ``growing`` is true where the queue of any
-    run of the setting grew for as long as requests arrived (`queue_grows`).
+    A setting in which a metric does not exist for some run has nan there. ``growing`` is true where any run of the
+    setting was overloaded or had a queue that climbed throughout (`queue_grows`).
     """
     import numpy as np
     import pandas as pd

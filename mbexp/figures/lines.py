@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INCHES_PER_LETTER = 0.0575  # of a footnote, on average
-GROWING = "hollow: the queue grows as long as requests arrive, so the value depends on the length of the run"
+GROWING = "hollow: overloaded, or the queue climbed throughout the run, so that the value may depend on its length"
 BAND = "band: 95 % confidence interval over seeds"
 PAIRED = "lines share their requests, seed by seed: a difference can be real where bands overlap"
 
