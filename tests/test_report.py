@@ -17,8 +17,9 @@ import pytest
 from mbexp.figures.study import StoredStudy
 from mbexp.report import write_report
 from mbexp.report.__main__ import main
-from mbexp.report.content import MOST_ROWS, collect, results_table, warnings_of
+from mbexp.report.content import collect, warnings_of
 from mbexp.report.page import to_html
+from mbexp.report.tables import MOST_ROWS, results_table
 from tests.figure_studies import ROOT, compared, loads, scaling
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

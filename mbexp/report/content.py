@@ -10,45 +10,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mbexp.errors import UserError
-from mbexp.figures.aggregate import first_row, means, settings, swept
+from mbexp.figures.aggregate import first_row, settings, swept
 from mbexp.figures.labels import axis_label, number, setting_label
 from mbexp.figures.study import StoredStudy
+from mbexp.report.tables import Table, best_table, cell, is_true, results_table, verdict_table
 from mbexp.sweep.text import short_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HEADLINES = (
-    "request_sla_violation_pct",
-    "latency_mean_s",
-    "latency_p95_s",
-    "throughput_requests_per_s",
-    "goodput_requests_per_s",
-    "gpu_utilization_pct",
-    "padding_waste_pct",
-)
-MOST_ROWS = 300
 PIXELS_PER_INCH = 96
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes
-    ----------
-    title, note : str
-    header : list of str
-    rows : list of list of str
-    numeric : list of bool
-        Columns of numbers, set to the right.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    numeric: list[bool]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,77 +133,12 @@ def answers(study: StoredStudy) -> list[str]:
             choice = setting_label(["num_gpus", "k_bins"], [row["num_gpus"], row["k_bins"]])
             violation = f"{short_number(row['request_sla_violation_pct'])} % of requests late"
             target = f"target {short_number(row['target_pct'])} %"
-            words = "" if _true(row["meets_target"]) else "no configuration tried meets the target; the best is "
+            words = "" if is_true(row["meets_target"]) else "no configuration tried meets the target; the best is "
             found.append(f"{load}: {words}{choice} ({violation}, {target})".removeprefix(": "))
     told = study.table("verdicts")
     if told is not None and len(told) <= 12:
         found += [f"{axis_label(str(row['metric']))}: {row['verdict']}" for row in told.to_dict("records")]
     return found
-
-
-def best_table(study: StoredStudy) -> Table | None:
-    """Return the best configuration of each load."""
-    best = study.table("best")
-    if best is None:
-        return None
-    shown = best.drop(columns=[name for name in ("run", "target_pct", "runs") if name in best])
-    return as_table(
-        shown, "Best configuration of each load", "The fewest GPUs that meet the target, at the K that does best."
-    )
-
-
-def verdict_table(study: StoredStudy) -> Table | None:
-    """Return the verdicts of paired comparisons."""
-    told = study.table("verdicts")
-    if told is None:
-        return None
-    kept = [name for name in told.columns if name in swept(study.results) and told[name].nunique() > 1]
-    shown = told[[*kept, "metric", "verdict", "seeds"]].assign(metric=[axis_label(name) for name in told["metric"]])
-    note = "From differences seed by seed, on the same requests; 95 % confidence."
-    return as_table(shown.head(MOST_ROWS), "Verdicts", note + _left_out(len(shown), "verdicts.csv"))
-
-
-def results_table(study: StoredStudy) -> Table:
-    """Return the headline metrics of each setting, with their half widths where there are several seeds."""
-    frame = study.results
-    asked = [name for name in study.info.get("swept", []) if name in swept(frame)]
-    keys = [*asked, *[name for name in swept(frame) if name not in asked]]
-    metrics = [name for name in HEADLINES if name in frame.columns]
-    table = in_order_of(frame, means(frame, keys, metrics), keys)
-    rows = []
-    for row in table.head(MOST_ROWS).to_dict("records"):
-        cells = [_cell(row[key]) for key in keys]
-        for metric in metrics:
-            half = row[f"{metric}_half_width"]
-            cells.append(_cell(row[metric]) + (f" ± {half:.2g}" if half == half else ""))
-        cells.append("yes" if row["growing"] else "")
-        rows.append(cells)
-    text = [not _is_number(frame[key]) for key in keys]
-    note = "Means over seeds ± half width of the 95 % confidence interval." if table["runs"].max() > 1 else ""
-    note += " Every metric of every run: results.csv." if not study.is_single_run else ""
-    return Table(
-        "Results",
-        [*[axis_label(key) for key in keys], *[axis_label(metric) for metric in metrics], "Queue grows"],
-        rows,
-        [*[not is_text for is_text in text], *[True] * len(metrics), False],
-        (note + _left_out(len(table), "results.csv")).strip(),
-    )
-
-
-def in_order_of(frame: pd.DataFrame, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return the rows of `table` in the order in which `frame` first has their settings: as they were asked for."""
-    if not keys:
-        return table
-    first = {tuple(row): place for place, row in reversed([*enumerate(frame[keys].itertuples(index=False, name=None))])}
-    places = [first.get(tuple(row), len(frame)) for row in table[keys].itertuples(index=False, name=None)]
-    return table.assign(_place=places).sort_values("_place", kind="stable").drop(columns="_place")
-
-
-def as_table(frame: pd.DataFrame, title: str, note: str = "") -> Table:
-    """Return a frame as a table of text."""
-    numeric = [_is_number(frame[name]) for name in frame.columns]
-    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-    return Table(title, [axis_label(str(name)) for name in frame.columns], rows, numeric, note)
 
 
 def draw_pictures(study: StoredStudy) -> tuple[list[Picture], list[tuple[str, str]]]:
@@ -273,7 +179,7 @@ def varied(study: StoredStudy) -> list[tuple[str, str]]:
     keys = [key for key in study.info.get("swept", swept(frame)) if key in frame.columns]
     if "seed" in frame.columns and frame["seed"].nunique() > 1 and "seed" not in keys:
         keys.append("seed")
-    return [(key, ", ".join(_cell(value) for (value,), _ in settings(frame, [key]))) for key in keys]
+    return [(key, ", ".join(cell(value) for (value,), _ in settings(frame, [key]))) for key in keys]
 
 
 def provenance(study: StoredStudy, first: str) -> list[tuple[str, str]]:
@@ -321,27 +227,3 @@ def command_of(study: StoredStudy, first: str) -> str:
 
 def _counts(values: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in values.items() if count) or "none"
-
-
-def _left_out(count: int, file: str) -> str:
-    return f" The first {MOST_ROWS} of {count:,} rows; all are in {file}." if count > MOST_ROWS else ""
-
-
-def _is_number(column: pd.Series) -> bool:
-    import pandas as pd
-
-    return bool(pd.api.types.is_numeric_dtype(column)) and not pd.api.types.is_bool_dtype(column)
-
-
-def _true(value: Any) -> bool:
-    return str(value).lower() == "true"
-
-
-def _cell(value: Any) -> str:
-    if value is None or value != value:
-        return "-"
-    if isinstance(value, bool) or str(value) in ("True", "False"):
-        return "yes" if _true(value) else "no"
-    if isinstance(value, str):
-        return value
-    return short_number(float(value))
