@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy.typing as npt
 
 from mbexp.config import Config
 from mbexp.hardware.law import LatencyLaw
+from mbexp.order_statistics import quantiles, weighted_quantile
 from mbexp.simulator.capacity import work_at_full_batches_s
+from mbexp.simulator.members import Totals, since_arrival, totals
 from mbexp.simulator.records import Records
 from mbexp.statistics import climbs
 
@@ -38,29 +41,93 @@ class Measured:
     first_token_s: FloatArray
     finish_s: FloatArray
 
+    def latency_s(self) -> FloatArray:
+        """Completion - arrival."""
+        return self.finish_s - self.arrival_s
+
+    def ttft_s(self) -> FloatArray:
+        """First token - arrival."""
+        return self.first_token_s - self.arrival_s
+
+    def queue_delay_s(self) -> FloatArray:
+        """Start - arrival."""
+        return self.start_s - self.arrival_s
+
+    def service_s(self) -> FloatArray:
+        """Completion - start."""
+        return self.finish_s - self.start_s
+
+    @property
+    def end_s(self) -> float:
+        """Last completion."""
+        return float(self.finish_s.max())
+
+
+@dataclass(frozen=True)
+class MeasuredInBatches:
+    """The same of requests served in batches, one column at a time, so that a long run needs no memory for all.
+
+    Attributes
+    ----------
+    first : int
+    arrival_s : float64 array, shape (measured,)
+    batches : structured array, shape (batches,)
+    batch_of : int32 array, shape (measured,)
+        Batch that served each.
+    """
+
+    first: int
+    arrival_s: FloatArray
+    batches: npt.NDArray[Any]
+    batch_of: npt.NDArray[np.int32]
+
+    def latency_s(self) -> FloatArray:
+        """Completion - arrival; holds until the next column is asked for, as do all of these."""
+        return self._since_arrival(self.batches["finish_s"])
+
+    def ttft_s(self) -> FloatArray:
+        """First token - arrival."""
+        return self._since_arrival(self.batches["start_s"] + self.batches["first_token_s"])
+
+    def queue_delay_s(self) -> FloatArray:
+        """Start - arrival."""
+        return self._since_arrival(self.batches["start_s"])
+
+    def service_s(self) -> FloatArray:
+        """Completion - start."""
+        service_s = self.batches["finish_s"] - self.batches["start_s"]
+        # Numbers of batches are right, and clipping them takes no buffer; checking them does.
+        return np.take(service_s, self.batch_of, out=self._column, mode="clip")
+
+    @cached_property
+    def end_s(self) -> float:
+        """Last completion."""
+        if self.first == 0:
+            return float(self.batches["finish_s"].max())
+        return float(self.batches["finish_s"][np.unique(self.batch_of)].max())
+
+    def _since_arrival(self, instants: FloatArray) -> FloatArray:
+        return since_arrival(np.ascontiguousarray(instants), self.batch_of, self.arrival_s, self._column)
+
+    @cached_property
+    def _column(self) -> FloatArray:
+        return np.empty(len(self.arrival_s))
+
 
 def summarize(config: Config, records: Records, law: LatencyLaw) -> Summary:
     """Return the flat summary of a run-to-completion simulation; NaN where a metric does not exist."""
     batches = records.batches
-    served_by = records.batch_of
     first = warm_up_requests(config, records.arrival_s)
-    kept = served_by[first:]
-    start_s = batches["start_s"][kept]
-    measured = Measured(
-        first=first,
-        arrival_s=records.arrival_s[first:],
-        start_s=start_s,
-        first_token_s=start_s + batches["first_token_s"][kept],
-        finish_s=batches["finish_s"][kept],
-    )
-    gaps = (records.output_tokens[first:] - 1).astype(np.float64)
-    gaps_of_batch = np.bincount(kept, weights=gaps, minlength=len(batches)).astype(np.float64)
-    meets_token_sla = batches["step_s"][kept] * 1000 <= config.sla.token_ms
+    kept = records.batch_of[first:]
+    measured = MeasuredInBatches(first, records.arrival_s[first:], batches, kept)
+    meets_token_sla = np.take(batches["step_s"] * 1000 <= config.sla.token_ms, kept, mode="clip")
+    counts_prompt = law.length == "prompt_plus_output"
+    sums = totals(records, first, counts_prompt, law.batch_size_range, law.length_range_tokens)
     return {
         **request_metrics(config, measured, records.output_tokens[first:], meets_token_sla),
-        **token_metrics(config, batches["step_s"], gaps_of_batch),
-        **_batch_metrics(records, law, measured),
-        **load_metrics(records, law),
+        **token_metrics(config, batches["step_s"], sums.gaps),
+        **_batch_metrics(records, sums, measured),
+        **load_metrics(records, sums, law),
     }
 
 
@@ -72,33 +139,34 @@ def warm_up_requests(config: Config, arrival_s: FloatArray) -> int:
 
 
 def request_metrics(
-    config: Config, measured: Measured, output_tokens: npt.NDArray[np.int32], meets_token_sla: npt.NDArray[np.bool_]
+    config: Config,
+    measured: Measured | MeasuredInBatches,
+    output_tokens: npt.NDArray[np.int32],
+    meets_token_sla: npt.NDArray[np.bool_],
 ) -> Summary:
     """Return rates, latencies and what is made of them."""
     count = len(measured.arrival_s)
-    latency_s = measured.finish_s - measured.arrival_s
-    ttft_s = measured.first_token_s - measured.arrival_s
-    late = latency_s > config.sla.request_s
-    span_s = float(measured.finish_s.max() - measured.arrival_s[0]) if count else np.nan
+    span_s = measured.end_s - float(measured.arrival_s[0]) if count else np.nan
     rate = 1.0 / span_s if span_s > 0 else np.nan
+    latency_s = measured.latency_s()
+    late = latency_s > config.sla.request_s
     summary: Summary = {
         "measured_requests": count,
         "makespan_s": span_s,
         "throughput_requests_per_s": count * rate,
         "throughput_tokens_per_s": float(output_tokens.sum(dtype=np.int64)) * rate,
-        "goodput_requests_per_s": int(np.count_nonzero(~late & meets_token_sla)) * rate,
+        "goodput_requests_per_s": int(np.count_nonzero(meets_token_sla & ~late)) * rate,
         "latency_mean_s": mean(latency_s),
     }
     for name, value in zip(LATENCY_QUANTILES, quantiles(latency_s, list(LATENCY_QUANTILES.values())), strict=True):
         summary[f"latency_{name}_s"] = value
-    summary |= {
-        "latency_max_s": float(latency_s.max()) if count else np.nan,
-        "queue_delay_mean_s": mean(measured.start_s - measured.arrival_s),
-        "service_time_mean_s": mean(measured.finish_s - measured.start_s),
-        "ttft_mean_s": mean(ttft_s),
-        "ttft_p99_s": quantiles(ttft_s, [0.99])[0],
-        "request_sla_violation_pct": 100.0 * float(np.mean(late)) if count else np.nan,
-    }
+    summary["latency_max_s"] = float(latency_s.max()) if count else np.nan
+    summary["queue_delay_mean_s"] = mean(measured.queue_delay_s())
+    summary["service_time_mean_s"] = mean(measured.service_s())
+    ttft_s = measured.ttft_s()
+    summary["ttft_mean_s"] = mean(ttft_s)
+    summary["ttft_p99_s"] = quantiles(ttft_s, [0.99])[0]
+    summary["request_sla_violation_pct"] = 100.0 * (int(np.count_nonzero(late)) / count) if count else np.nan
     return summary
 
 
@@ -109,41 +177,35 @@ def token_metrics(config: Config, step_s: FloatArray, weight: FloatArray) -> Sum
         return {"tbt_mean_ms": np.nan, "tbt_p99_ms": np.nan, "token_sla_violation_pct": np.nan}
     step_ms = step_s * 1000
     return {
-        "tbt_mean_ms": float(step_ms @ weight) / total,
+        "tbt_mean_ms": float((step_ms * weight).sum()) / total,  # of a dot product the bits hang on the number of cores
         "tbt_p99_ms": weighted_quantile(step_ms, weight, 0.99),
-        "token_sla_violation_pct": 100.0 * float(weight[step_ms > config.sla.token_ms].sum()) / total,
+        "token_sla_violation_pct": 100.0 * float((weight * (step_ms > config.sla.token_ms)).sum()) / total,
     }
 
 
-def _batch_metrics(records: Records, law: LatencyLaw, measured: Measured) -> Summary:
+def _batch_metrics(records: Records, sums: Totals, measured: MeasuredInBatches) -> Summary:
     batches = records.batches
     names = ("batch_size_mean", "batch_size_max", "padding_waste_pct", "kv_overflow_pct", "gpu_utilization_pct")
     if not len(batches):
         return {"num_batches": 0, **dict.fromkeys(names, np.nan), "extrapolated_batches_pct": np.nan}
-    size = batches["size"]
-    total = records.prompt_tokens + records.output_tokens
-    length = total if law.length == "prompt_plus_output" else records.output_tokens
-    longest = records.per_batch(length, np.maximum)
-    low, high = law.length_range_tokens
-    smallest, largest = law.batch_size_range
-    outside = (size < smallest) | (size > largest) | (longest < low) | (longest > high)
     began_s = float(measured.arrival_s[0])
-    busy_s = batches["finish_s"] - np.maximum(batches["start_s"], began_s)
-    available_s = records.num_gpus * (float(measured.finish_s.max()) - began_s)
+    busy_s = np.maximum(batches["start_s"], began_s)
+    np.subtract(batches["finish_s"], busy_s, out=busy_s)
+    if busy_s.min() <= 0:
+        busy_s = busy_s[busy_s > 0]
+    available_s = records.num_gpus * (measured.end_s - began_s)
     return {
         "num_batches": len(batches),
-        "batch_size_mean": mean(size),
-        "batch_size_max": int(size.max()),
-        "padding_waste_pct": 100.0
-        * (1.0 - float(length.sum(dtype=np.int64)) / float((longest.astype(np.int64) * size).sum())),
-        "kv_overflow_pct": 100.0
-        * float(np.mean(records.per_batch(total, np.add, np.int64) > records.kv_capacity_tokens)),
-        "gpu_utilization_pct": 100.0 * float(busy_s[busy_s > 0].sum()) / available_s if available_s else np.nan,
-        "extrapolated_batches_pct": 100.0 * float(np.mean(outside)),
+        "batch_size_mean": len(records.index) / len(batches),
+        "batch_size_max": sums.largest,
+        "padding_waste_pct": 100.0 * (1.0 - float(sums.tokens) / float(sums.padded_tokens)),
+        "kv_overflow_pct": 100.0 * (sums.overflowing / len(batches)),
+        "gpu_utilization_pct": 100.0 * float(busy_s.sum()) / available_s if available_s else np.nan,
+        "extrapolated_batches_pct": 100.0 * (sums.outside / len(batches)),
     }
 
 
-def load_metrics(records: Records, law: LatencyLaw) -> Summary:
+def load_metrics(records: Records, sums: Totals, law: LatencyLaw) -> Summary:
     """Return the arrival rate, the offered load and whether it is more than the GPUs can carry."""
     count = len(records.arrival_s)
     span_s = float(records.arrival_s[-1] - records.arrival_s[0]) if count else 0.0
@@ -156,11 +218,7 @@ def load_metrics(records: Records, law: LatencyLaw) -> Summary:
         }
     # n arrivals make n - 1 gaps.
     period_s = span_s * count / (count - 1)
-    queues = int(records.queue_of.max()) + 1
-    batches = records.batches
-    formed = np.bincount(batches["queue"], minlength=queues)
-    limit_sum = np.bincount(batches["queue"], weights=batches["limit"], minlength=queues)
-    limits = np.maximum(np.rint(limit_sum / np.maximum(formed, 1)), 1).astype(np.int64)
+    limits = np.maximum(np.rint(sums.limits / np.maximum(sums.formed, 1)), 1).astype(np.int64)
     load = work_at_full_batches_s(records, law, limits) / (period_s * records.num_gpus)
     return {
         "arrival_rate_per_s": count / period_s,
@@ -177,24 +235,12 @@ def _queue_climbs(records: Records, parts: int = 40, each: int = 100) -> bool:
         return False
     seen = np.linspace(0, count - 1, min(parts * each, count // parts * parts)).astype(np.int64)
     # Batches stand in order of their start.
-    started = np.concatenate(([0], np.cumsum(records.batches["size"], dtype=np.int64)))
     before = np.searchsorted(records.batches["start_s"], records.arrival_s[seen])
-    return climbs((seen - started[before]).reshape(parts, -1).mean(axis=1))
+    started = np.cumsum(records.batches["size"], dtype=np.int64)
+    waiting = seen - np.where(before > 0, started[before - 1], 0)
+    return climbs(waiting.reshape(parts, -1).mean(axis=1))
 
 
 def mean(values: npt.NDArray[Any]) -> float:
     """Return the mean, NaN of nothing."""
     return float(np.mean(values)) if len(values) else np.nan
-
-
-def quantiles(values: FloatArray, shares: list[float]) -> list[float]:
-    """Return quantiles by linear interpolation between order statistics, NaN of nothing."""
-    return [float(value) for value in np.quantile(values, shares)] if len(values) else [np.nan] * len(shares)
-
-
-def weighted_quantile(values: FloatArray, weight: FloatArray, share: float) -> float:
-    """Return the smallest value at which the weight of all values up to it reaches `share` of the total."""
-    order = np.argsort(values)
-    cumulative = np.cumsum(weight[order])
-    place = int(np.searchsorted(cumulative, share * cumulative[-1]))
-    return float(values[order[min(place, len(order) - 1)]])

@@ -8,6 +8,7 @@ from numba import types
 
 from mbexp.compiled import compiled
 from mbexp.hardware.law import LAW_TYPE, LatencyLaw
+from mbexp.simulator.admission import queue_starts
 from mbexp.simulator.records import Records
 
 
@@ -23,17 +24,15 @@ def work_at_full_batches_s(records: Records, law: LatencyLaw, limits: npt.NDArra
     -----
     A queue whose last batch would not be full is scaled up from its full ones; one too short for any is priced as is.
     """
-    sizes = np.bincount(records.queue_of, minlength=len(limits))
+    start = queue_starts(records.queue_of, len(limits))
     total_s = 0.0
-    first = 0
-    for queue, size in enumerate(sizes):
-        last = first + int(size)
+    for queue, limit in enumerate(limits):
+        first, last = int(start[queue]), int(start[queue + 1])
         full_s, in_full, rest_s = full_batch_work(
             law.function, law.parameters, records.index, records.prompt_tokens, records.output_tokens,
-            records.predicted_tokens, first, last, int(limits[queue]), records.kv_capacity_tokens,
+            records.predicted_tokens, first, last, int(limit), records.kv_capacity_tokens,
         )  # fmt: skip
-        total_s += full_s * size / in_full if in_full else rest_s
-        first = last
+        total_s += full_s * (last - first) / in_full if in_full else rest_s
     return total_s
 
 
