@@ -217,7 +217,7 @@ def test_padding_by_bin_by_hand() -> None:
             "bin": [0, 0, 1],
             "size": [4, 3, 1],
             "longest_tokens": [10, 2, 10],
-            "total_tokens": [20, 6, 10],
+            "total_tokens": [20, 5, 10],
             "longest_output_tokens": [10, 2, 10],
             "total_output_tokens": [20, 6, 10],
             "gpu.law.length": "prompt_plus_output",
@@ -227,8 +227,8 @@ def test_padding_by_bin_by_hand() -> None:
     one, two = axes.lines[:2]
     assert one.get_ydata().tolist() == [50.0, 50.0]  # 20 of 40 slots
     assert two.get_xdata().tolist() == [0.0, 75.0, 100.0]  # three of four requests are in the short bin
-    assert two.get_ydata().tolist() == [0.0, 0.0, 0.0]
-    assert {text.get_text() for text in axes.texts} == {"K = 1: 50 % in all", "K = 2: 0 % in all"}
+    assert two.get_ydata().tolist() == pytest.approx([100 / 6, 0.0, 0.0])  # 5 of 6 slots, then 10 of 10
+    assert {text.get_text() for text in axes.texts} == {"K = 1: 50 % in all", "K = 2: 6 % in all"}  # 15 of 16
 
 
 def test_padding_of_all_bins_is_the_metric_of_the_run() -> None:
