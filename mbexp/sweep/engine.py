@@ -16,7 +16,7 @@ from typing import Any
 
 from mbexp.errors import UserError
 from mbexp.sweep.claims import abandoned, claim
-from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, requests_of, stored, written_plan
+from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, stored, written_plan
 from mbexp.sweep.progress import Progress
 from mbexp.sweep.worker import Job, Outcome, has_failed, make_runs, write_failure
 
@@ -90,7 +90,7 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
     newer_than = since if plan.force else None
     places = [place for place, run in enumerate(plan.runs) if not stored(plan.folder, run.key, newer_than)]
     ending = Ending(stored_before=len(plan.runs) - len(places))
-    weights = {plan.runs[place].key: RUN_S / REQUEST_S + requests_of(plan.runs[place]) for place in places}
+    weights = {plan.runs[place].key: RUN_S / REQUEST_S + plan.runs[place].requests for place in places}
     outcomes: list[Outcome] = []
     whole = True  # whether `outcomes` tells of every run that was made here
     try:
@@ -172,7 +172,7 @@ def terminated_is_interrupted() -> Iterator[None]:
 def worth_workers(plan: Plan, places: Sequence[int], workers: int) -> bool:
     """Whether a sweep is long enough for worker processes to make up for the time they take to start."""
     runs = [plan.runs[place] for place in places]
-    alone_s = sum(RUN_S * run.config.replications + REQUEST_S * requests_of(run) for run in runs)
+    alone_s = sum(RUN_S * run.values["replications"] + REQUEST_S * run.requests for run in runs)
     return alone_s * (1 - 1 / min(workers, len(runs))) > WORKERS_START_S if workers > 1 and runs else False
 
 

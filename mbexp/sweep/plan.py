@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,26 @@ class Run:
     key : str
         Name of its folder.
     overrides : tuple of str
-    config : Config
+    values : dict
+        Its configuration as plain data; `config` is made of it when it is needed.
     trace_hash : str
         Of the file whose requests it is to meet (see `run_key`).
     """
 
     key: str
     overrides: tuple[str, ...]
-    config: Config
+    values: dict[str, Any]
     trace_hash: str
+
+    @cached_property
+    def config(self) -> Config:
+        """Return the checked configuration."""
+        return load_config(self.values)
+
+    @property
+    def requests(self) -> int:
+        """How many requests it simulates; where it takes a whole trace, a guess on the high side."""
+        return int(self.values["num_requests"] or WHOLE_TRACE) * int(self.values["replications"])
 
 
 @dataclass(frozen=True)
@@ -81,30 +93,24 @@ def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[
         key = run_key(point.config, hashes[request])
         key_of.append(key)
         if key not in runs:
-            bins = json.dumps([dataclasses.asdict(point.config.predictor), dataclasses.asdict(point.config.bins)])
-            runs[key] = (request, bins), Run(key, point.overrides, point.config, hashes[request])
+            values = dataclasses.asdict(point.config)
+            bins = json.dumps([values["predictor"], values["bins"]])
+            runs[key] = (request, bins), Run(key, point.overrides, values, hashes[request])
     order: dict[tuple[str, ...], int] = {}
     for shared, _ in runs.values():
         order.setdefault(shared[:1], len(order))
         order.setdefault(shared, len(order))
     # The longest first, so that no worker is left alone with one at the end.
-    ordered = sorted(runs.values(), key=lambda item: (-requests_of(item[1]), order[item[0][:1]], order[item[0]]))
+    ordered = sorted(runs.values(), key=lambda item: (-item[1].requests, order[item[0][:1]], order[item[0]]))
     return Plan(folder, [run for _, run in ordered], key_of, force, command)
-
-
-def requests_of(run: Run) -> int:
-    """Return how many requests a run simulates; where it takes the whole trace, a guess on the high side."""
-    return (run.config.num_requests or WHOLE_TRACE) * run.config.replications
 
 
 @contextlib.contextmanager
 def written_plan(plan: Plan) -> Iterator[Path]:
     """Give a file that workers can read `plan` from, for the length of the block."""
     path = plan.folder.absolute() / WORK / f"plan-{secrets.token_hex(4)}.json"
-    lines = [
-        {"key": run.key, "overrides": run.overrides, "config": _values(run.config), "trace_hash": run.trace_hash}
-        for run in plan.runs
-    ]
+    fields = [field.name for field in dataclasses.fields(Run)]
+    lines = [{name: getattr(run, name) for name in fields} for run in plan.runs]
     values = {"cwd": os.getcwd(), "force": plan.force, "command": plan.command, "key_of": plan.key_of, "runs": lines}
     with contextlib.ExitStack() as stack:
         try:
@@ -121,10 +127,7 @@ def read_plan(path: Path) -> Plan:
     values = json.loads(path.read_text(encoding="utf-8"))
     if os.getcwd() != values["cwd"]:  # a worker that has served a sweep elsewhere
         os.chdir(values["cwd"])
-    runs = [
-        Run(line["key"], tuple(line["overrides"]), load_config(line["config"]), line["trace_hash"])
-        for line in values["runs"]
-    ]
+    runs = [Run(**line | {"overrides": tuple(line["overrides"])}) for line in values["runs"]]
     return Plan(path.parent.parent, runs, values["key_of"], values["force"], values["command"])
 
 
@@ -135,7 +138,3 @@ def stored(folder: Path, key: str, newer_than_ns: int | None = None) -> bool:
     except OSError:
         return False
     return newer_than_ns is None or status.st_mtime_ns >= newer_than_ns
-
-
-def _values(config: Config) -> dict[str, Any]:
-    return dataclasses.asdict(config)
