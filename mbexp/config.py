@@ -26,6 +26,13 @@ BINS = ("equal_mass", "explicit", "exponential", "none")
 PREDICTORS = ("oracle", "noisy", "prompt_power_law", "confusion", "constant")
 CONFUSIONS = ("neighbour", "bert_k2", "bert_k4", "explicit")
 EXECUTIONS = ("run_to_completion", "continuous")
+PREFILLS = ("first", "chunked")
+KV_RULES = ("reserve", "paged")
+PREEMPTIONS = ("recompute", "swap")
+UNDERPREDICTIONS = ("extend", "preempt", "requeue")
+ASSIGNMENTS = ("central", "join_shortest", "least_kv", "round_robin", "power_of_two")
+GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
+OVERSIZED = ("refuse", "reject")
 MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
 
 
@@ -208,9 +215,7 @@ class BinsConfig:
 
     kind: str = option("equal_mass", "rule of the edges", choices=BINS)
     k: int = option(4, "number of bins asked for; ties can leave fewer", low=1, high=65535)
-    batch_size: int = option(
-        128, "'exponential': the batch size B that its edges are best for", low=1, high=1_000_000
-    )
+    batch_size: int = option(128, "'exponential': the batch size B that its edges are best for", low=1, high=1_000_000)
     edges: list[float] | None = option(
         None, "'explicit': increasing inner edges; a length equal to one is below it", above=0
     )
@@ -252,9 +257,51 @@ class WarmUpConfig:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How a GPU executes: whole batches, or iteration by iteration."""
+    """How a GPU executes: whole batches, or iteration by iteration; all keys but `name` belong to the latter."""
 
     name: str = option("run_to_completion", "mode of execution", choices=EXECUTIONS)
+    prefill: str = option(
+        "first",
+        "first: prompts are computed whole while decoding stalls; chunked: in pieces beside it",
+        choices=PREFILLS,
+    )
+    token_budget: int = option(512, "'chunked': tokens of one iteration, decoded ones and prompts together", low=1)
+    prefill_max_tokens: int | None = option(
+        None, "'first': most prompt tokens admitted into one prefill; null: no bound", low=1
+    )
+    kv: str = option(
+        "reserve",
+        "reserve: prompt + predicted output held from admission on; paged: blocks as needed",
+        choices=KV_RULES,
+    )
+    block_tokens: int = option(16, "'paged': tokens of a block", low=1, high=65536)
+    preemption: str = option(
+        "recompute", "how a preempted request gets its KV cache back: computed anew, or copied", choices=PREEMPTIONS
+    )
+    swap_gb_per_s: float = option(25.0, "'swap': rate of the copies between GPU and host, 1e9 B/s", above=0)
+    underprediction: str = option(
+        "extend",
+        "'reserve': what happens to a request longer than predicted: goes on, or back to the head or tail of its queue",
+        choices=UNDERPREDICTIONS,
+    )
+    assignment: str = option(
+        "central",
+        "central: GPUs share the queues; else the rule that gives an arrival to a GPU; a dotted path names your own",
+        choices=ASSIGNMENTS,
+        dotted=True,
+    )
+    gpu_serves: str = option(
+        "any_bin", "which bins a GPU takes: any, one until it is empty, or always the same", choices=GPU_SERVES
+    )
+    turn_requests: int = option(
+        128, "'one_bin': requests that a GPU takes before a waiting bin must get its turn", low=1
+    )
+    interval_steps: int = option(
+        32, "batch_size=dynamic: decode steps of a GPU between two updates of its limit", low=1, high=1_000_000
+    )
+    oversized_prompt: str = option(
+        "refuse", "a prompt larger than the memory of a GPU: an error, or left out and counted", choices=OVERSIZED
+    )
 
 
 @dataclass(frozen=True)

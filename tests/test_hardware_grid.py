@@ -142,7 +142,6 @@ def test_interpolation_passes_through_every_point_and_states_its_range(tmp_path)
             assert law.service(b, 28, n - 28)[0] == pytest.approx(measured(b, n), abs=1e-6)
     assert law.batch_size_range == (1, 32)
     assert law.length_range_tokens == (128, 2048)
-    assert law.iteration is None
     assert interpolation(path, "output").service(4, 9999, 512)[0] == pytest.approx(measured(4, 512), abs=1e-6)
 
 

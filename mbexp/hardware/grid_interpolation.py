@@ -9,6 +9,7 @@ from mbexp.config import GpuConfig
 from mbexp.errors import UserError
 from mbexp.hardware.grid import LatencyGrid
 from mbexp.hardware.grid_fit import grid_provenance, read_law_grid
+from mbexp.hardware.iteration_table import table_of_whole_batches
 from mbexp.hardware.law import LatencyLaw, as_range, latency_law
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,16 +52,25 @@ def build(gpu: GpuConfig) -> LatencyLaw:
     grid = read_law_grid(gpu)
     table, note = tabulate(grid)
     counts_prompt = float(gpu.law.length == "prompt_plus_output")
+    parameters = np.concatenate([[counts_prompt], table])
+    sizes = np.arange(1.0, max(2, grid.batch_size_range[1]) + 1)
     return LatencyLaw(
         name=gpu.name,
         function=grid_interpolation,
-        parameters=np.concatenate([[counts_prompt], table]),
+        parameters=parameters,
         provenance=gpu.law.provenance or grid_provenance(grid, "interpolated from"),
         batch_size_range=as_range(gpu.law.batch_size_range, grid.batch_size_range),
         length_range_tokens=as_range(gpu.law.length_range_tokens, grid.length_range_tokens),
         length=gpu.law.length,
+        iteration=table_of_whole_batches(grid_interpolation, parameters, sizes, stored_lengths(parameters)),
         notes=(*grid.notes, *note),
     )
+
+
+def stored_lengths(parameters: FloatArray) -> FloatArray:
+    """Return the lengths that the times of a table are stored at, but the far one."""
+    first = 6 + int(parameters[5])
+    return parameters[first : first + int(parameters[3]) - 1]
 
 
 def tabulate(grid: LatencyGrid) -> tuple[FloatArray, list[str]]:

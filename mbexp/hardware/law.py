@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import types
 
 from mbexp.compiled import compiled
+
+if TYPE_CHECKING:
+    from mbexp.hardware.iteration_table import IterationTable
 
 # law(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output)
 #     -> (service_s, first_token_s, step_s)
@@ -91,7 +94,7 @@ class LatencyLaw:
         Inclusive range in which the law is supported by its source; outside it a run says that it extrapolates.
     length : str
         ``output`` or ``prompt_plus_output``: which longest length of a batch the range and padding refer to.
-    iteration : IterationPrice or None
+    iteration : IterationPrice, IterationTable or None
         The same law for continuous batching; None where it cannot be priced by iteration.
     notes : tuple of str
         Sentences a reader of the results must see (a grid with missing points, times made monotone).
@@ -104,7 +107,7 @@ class LatencyLaw:
     batch_size_range: tuple[int, int]
     length_range_tokens: tuple[int, int]
     length: str
-    iteration: IterationPrice | None = None
+    iteration: IterationPrice | IterationTable | None = None
     notes: tuple[str, ...] = ()
 
     def service(

@@ -1,0 +1,256 @@
+"""The event loop of continuous batching; its rules are those of docs/continuous.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from mbexp.compiled import compiled
+from mbexp.hardware.iteration import ITERATION_TYPE
+from mbexp.policy.continuous_signatures import ASSIGN_TYPE, RUNNING_LIMIT_TYPE
+from mbexp.policy.signatures import SELECT_TYPE
+from mbexp.simulator.continuous_access import called, gpu_at, queue_cell, request_at, sample_at
+from mbexp.simulator.continuous_events import first_standing, next_event_s, pop_event, set_event, stand
+from mbexp.simulator.continuous_gpu import end, may_take_own, start
+from mbexp.simulator.continuous_memory import held_by
+from mbexp.simulator.continuous_queue import named_queue, push
+from mbexp.simulator.continuous_segment import boundary_after, boundary_s
+from mbexp.simulator.continuous_state import (
+    BAD_ASSIGNMENT,
+    BAD_LIMIT,
+    BAD_SELECTION,
+    EMPTY,
+    FINISHED,
+    HEAD,
+    NOBODY,
+    RUN_TYPE,
+    SAMPLES,
+    SHARE,
+)
+
+_f8 = types.Array(types.float64, 1, "C")
+_f8_2d = types.Array(types.float64, 2, "C")
+_i8 = types.Array(types.int64, 1, "C")
+
+SIGNATURE = types.int64(
+    RUN_TYPE, types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECT_TYPE,
+    ITERATION_TYPE, _f8, RUNNING_LIMIT_TYPE, _f8, _f8_2d,
+    types.Array(types.int64, 2, "C"), ASSIGN_TYPE, _f8, _f8_2d, _i8, _i8,
+)  # fmt: skip
+
+
+@called
+def _wake(run, queues, heads_s, memory, gpu_index, now_s, select):
+    """Let a GPU with queues of its own, in the middle of a segment, try to admit at its next boundary."""
+    gpu = gpu_at(run, gpu_index)
+    queue = gpu.taken_bin
+    if queue != NOBODY:
+        if not may_take_own(run, gpu, gpu_index):
+            return
+    else:
+        queue = 0
+        if run.num_bins > 1:
+            queue = named_queue(run, queues, heads_s, memory, gpu_index, now_s, select, False)
+            if queue == NOBODY:
+                run.status = BAD_SELECTION
+                return
+    item = request_at(run, queue_cell(run, gpu_index, HEAD, queue).value)
+    if held_by(run, item, item.emitted + 1) <= gpu.room:
+        boundary = boundary_after(gpu, gpu.boundary, now_s, False)
+        at_s = boundary_s(gpu, boundary)
+        if at_s < gpu.event_s:
+            gpu.planned = boundary
+            set_event(run, gpu_index, at_s)
+
+
+@called
+def _find(run, queues, heads_s, memory, now_s, last, select):
+    """Return the GPU that will be the first to admit a request of the central queues, NOBODY where none can yet.
+
+    Its next boundary is left in `boundary_s`: at or after now, after now for a GPU up to `last`.
+    """
+    named, named_need = NOBODY, 0
+    if run.serves != SHARE:
+        named = 0
+        if run.num_bins > 1:
+            named = named_queue(run, queues, heads_s, memory, 0, now_s, select, False)
+            if named == NOBODY:
+                run.status = BAD_SELECTION
+                return NOBODY
+        item = request_at(run, queue_cell(run, 0, HEAD, named).value)
+        named_need = held_by(run, item, item.emitted + 1)
+    best_s = np.inf
+    best = NOBODY
+    for gpu_index in range(run.num_gpus):
+        gpu = gpu_at(run, gpu_index)
+        room = gpu.room
+        if room < 0:
+            continue
+        if gpu.taken_bin == NOBODY:
+            if named_need > room:
+                continue
+        else:
+            if not may_take_own(run, gpu, 0):
+                continue
+            item = request_at(run, queue_cell(run, 0, HEAD, gpu.taken_bin).value)
+            if held_by(run, item, item.emitted + 1) > room:
+                continue
+        at_s = gpu.boundary_s
+        if at_s == np.inf:
+            at_s = now_s
+        elif at_s < now_s or (at_s == now_s and gpu_index <= last):
+            gpu.boundary = boundary_after(gpu, gpu.boundary, now_s, gpu_index <= last)
+            at_s = boundary_s(gpu, gpu.boundary)
+            gpu.boundary_s = at_s
+        if at_s < best_s:
+            best_s = at_s
+            best = gpu_index
+            if at_s == now_s:
+                break
+    return best
+
+
+@called
+def _sample(run, now_s):
+    """Keep every `stride`-th instant; when the samples are full, every other one of them."""
+    if run.until_sample > 0:
+        run.until_sample -= 1
+        return
+    run.until_sample = run.stride - 1
+    if run.samples == SAMPLES:
+        for place in range(SAMPLES // 2):
+            kept, source = sample_at(run, place), sample_at(run, 2 * place)
+            kept.time_s, kept.held = source.time_s, source.held
+            kept.running, kept.waiting = source.running, source.waiting
+        run.samples = SAMPLES // 2
+        run.stride *= 2
+        run.until_sample = run.stride - 1
+    sample = sample_at(run, run.samples)
+    sample.time_s = now_s
+    sample.held = run.held
+    sample.running = run.running
+    sample.waiting = run.waiting
+    run.samples += 1
+
+
+@compiled(SIGNATURE, _nrt=False)
+def run_until_served(
+    runs, queues, heads_s, memory, select,
+    iteration, iteration_parameters, limit_rule, limit_parameters, limit_state,
+    given, assign, assign_memory, draws, share_first, share_count,
+):  # fmt: skip
+    """Simulate until every request is served.
+
+    Parameters
+    ----------
+    runs, queues, heads_s, memory, given
+        Arrays of the state (`mbexp.simulator.continuous_state.State`); the others are reached through `runs`. They
+        hold the requests in order of arrival, and are filled with the outcome.
+    draws
+        Two uniform numbers for each request, or none.
+    share_first, share_count
+        The GPUs of each share: first and how many.
+
+    Returns
+    -------
+    int
+        `FINISHED`, or what a policy or law did wrong.
+    """
+    run = runs[0]
+    n = run.num_requests
+    for gpu_index in range(run.num_gpus):
+        limit = limit_rule(limit_parameters, limit_state[gpu_index], 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)
+        if limit < 1:
+            return BAD_LIMIT
+        gpu_at(run, gpu_index).limit = limit
+
+    joined = 0
+    now_s = -np.inf
+    last = NOBODY  # the highest GPU that started at this instant: boundaries now of those below are past
+    search = False  # whether a GPU in the middle of a segment may have come to admit the head of a central queue
+    while True:
+        event_s = next_event_s(run)
+        arrival_s = request_at(run, joined).arrival_s if joined < n else np.inf
+        if run.standing_count == 0 and not search:
+            # Nothing is left to do at this instant.
+            if run.status != FINISHED:
+                return run.status
+            if joined > 0:
+                run.instants += 1
+                _sample(run, now_s)
+            then_s = min(event_s, arrival_s)
+            if then_s == np.inf:
+                return FINISHED
+            if then_s > now_s:
+                last = NOBODY
+            now_s = then_s
+
+        # 1. Ends, by GPU index.
+        if event_s == now_s:
+            gpu_index = pop_event(run)
+            if end(run, gpu_index, now_s):
+                search = run.central
+            stand(run, gpu_index)
+            continue
+
+        # 2. Arrivals, in trace order.
+        if arrival_s == now_s:
+            item = request_at(run, joined)
+            group = 0
+            if run.central:
+                search = search or run.num_bins > 1 or run.waiting == 0
+            else:
+                share = np.int64(item.bin) if run.serves == SHARE else 0
+                first, count = share_first[share], share_count[share]
+                one, two = 0.0, 0.0
+                if len(draws) > 0:
+                    one, two = draws[joined, 0], draws[joined, 1]
+                need = np.int64(item.need_tokens)
+                group = assign(first, count, share, given[0], given[1], need, one, two, assign_memory)
+                if group < first or group >= first + count:
+                    return BAD_ASSIGNMENT
+                given[0, group] += 1
+                given[1, group] += need
+            push(run, group, joined, False)
+            joined += 1
+            if not run.central and not gpu_at(run, group).at_boundary:
+                if gpu_at(run, group).kind == EMPTY:
+                    stand(run, group)
+                elif gpu_at(run, group).room >= 0:
+                    _wake(run, queues, heads_s, memory, group, now_s, select)
+            continue
+
+        # 3. One start.
+        found = NOBODY
+        if search:
+            if run.waiting > 0:
+                found = _find(run, queues, heads_s, memory, now_s, last, select)
+            if found == NOBODY:
+                search = False
+            elif gpu_at(run, found).kind != EMPTY:
+                # A GPU in the middle of a segment goes on to its boundary, where it will try.
+                gpu = gpu_at(run, found)
+                gpu.candidate = True
+                if gpu.event_s > gpu.boundary_s:
+                    gpu.planned = gpu.boundary
+                    set_event(run, found, gpu.boundary_s)
+                search = False
+                if gpu.boundary_s == now_s:
+                    continue
+                found = NOBODY
+        if run.standing_count > 0 and (found == NOBODY or gpu_at(run, 0).standing < found):
+            gpu_index = first_standing(run)
+        elif found != NOBODY:
+            gpu_index = found
+            search = False
+        else:
+            continue
+        if start(
+            run, gpu_index, now_s, queues, heads_s, memory, select, iteration, iteration_parameters, limit_rule,
+            limit_parameters, limit_state,
+        ):  # fmt: skip
+            search = run.central
+        if gpu_at(run, gpu_index).kind != EMPTY:
+            gpu = gpu_at(run, gpu_index)
+            set_event(run, gpu_index, boundary_s(gpu, gpu.planned))
+        last = max(last, gpu_index)
