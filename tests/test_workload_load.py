@@ -68,7 +68,7 @@ class TestFind:
             ("/dev/null", "is not a regular file"),
             ("nowhere/x.csv", "no such file (neither nowhere/x.csv nor data/nowhere/x.csv)"),
             ("/nowhere/x.csv", "no such file (/nowhere/x.csv)"),
-            ("a\0b", "a\0b"),
+            ("a\0b", "workload.path=a b: no such file"),  # shown without the byte that could not be
             ("x" * 5000, "xxx"),
             ("~nobody-of-that-name/x", "nobody-of-that-name"),
         ],
