@@ -90,14 +90,14 @@ def test_a_band_wider_than_the_law_never_moves_the_controller() -> None:
     assert limit == 64
 
 
-TEN_LINES = '''
+TEN_LINES = """
 from mbexp.policy.signatures import bin_selection
 
 
 @bin_selection
 def longest_lengths(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory):
     return ready[ready_count - 1]
-'''
+"""
 
 
 @pytest.fixture
@@ -112,7 +112,10 @@ def test_a_users_own_rule_runs(module_folder: Path, make_trace) -> None:  # type
     trace = make_trace([0.0] * 4, [1, 2, 100, 101])
 
     result = simulate(
-        trace, num_gpus=1, k_bins=2, **{"scheduler.selection": "rules_one.longest_lengths", "gpu.kv_capacity_tokens": 10**6}
+        trace,
+        num_gpus=1,
+        k_bins=2,
+        **{"scheduler.selection": "rules_one.longest_lengths", "gpu.kv_capacity_tokens": 10**6},
     )
 
     assert result.batches["bin"].tolist() == [1, 0]

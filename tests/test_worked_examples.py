@@ -24,7 +24,7 @@ def test_p1_toy_example(make_trace) -> None:  # type: ignore[no-untyped-def]
     trace = make_trace([0.0] * 4, [1, 5, 2, 6])
     static = {"scheduler": "multi_bin_static", "num_gpus": 1, "scheduler.fixed_batch_size": 2}
 
-    one = simulate(trace, **static, **{"bins": "none"}, **ONE_SECOND_A_TOKEN)
+    one = simulate(trace, **static, bins="none", **ONE_SECOND_A_TOKEN)
     two = simulate(trace, **static, k_bins=2, **ONE_SECOND_A_TOKEN)
 
     assert one.summary["makespan_s"] == 11
