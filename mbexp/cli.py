@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
 ConfigStore.instance().store(name="all_keys", node=all_defaults())
+# Hydra copies its store with every question about a group, 85 times for --help; what it takes out is a copy anyway.
+ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 sweeper.register()
 
 

@@ -8,12 +8,34 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numba
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Make imports of packages fail that nothing has imported yet."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+# Numba imports SciPy only to see whether there is BLAS for `np.convolve`, and Coverage to see whether it is measuring;
+# the two take as long as Numba itself.
+with _hidden("scipy", "coverage"):
+    for _name in ("numba.np.arraymath", "numba.misc.coverage_support"):
+        with suppress(ImportError):
+            importlib.import_module(_name)
+import numba  # noqa: E402
 
 _PACKAGE = Path(__file__).resolve().parent
 _SOURCES = ("hardware", "policy", "simulator")

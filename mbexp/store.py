@@ -103,20 +103,19 @@ def save(
     UserError
         If the folder cannot be written.
     """
-    import pyarrow.parquet as parquet
-
-    from mbexp.tables import batches_table, replications_table, requests_table
+    from mbexp.tables import replications_table, write_batches, write_requests
 
     output = result.config.output
     keep_requests = len(result.trace) <= REQUESTS_BY_DEFAULT if output.requests is None else output.requests
     with complete_folder(folder, replace) as aside:
         write_json(aside / "summary.json", {**result.summary, "warnings": "\n".join(result.warnings)})
         if output.batches:
-            parquet.write_table(batches_table(result.records), aside / "batches.parquet", compression="zstd")
+            write_batches(result.records, aside / "batches.parquet")
         if keep_requests:
-            table = requests_table(result.records, result.trace)
-            parquet.write_table(table, aside / "requests.parquet", compression="zstd")
+            write_requests(result.records, result.trace, aside / "requests.parquet")
         if len(replications) > 1:
+            import pyarrow.parquet as parquet
+
             parquet.write_table(replications_table(replications), aside / "replications.parquet")
         if overrides is not None:
             lines = json.dumps(list(overrides), indent=0, ensure_ascii=False)  # JSON is YAML too

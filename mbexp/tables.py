@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mbexp.arrow import column, list_column, text_column
+from mbexp.simulator.members import lengths
 from mbexp.simulator.records import Records
 
 if TYPE_CHECKING:
@@ -16,8 +18,15 @@ if TYPE_CHECKING:
     from mbexp.workload.trace import Trace
 
 
-def batches_table(records: Records) -> pa.Table:
-    """Return one row a batch in order of formation.
+ROWS_AT_ONCE = 1 << 17  # of a table that are made and written together
+
+# Rising or all different: a dictionary would only be built to be thrown away.
+_RISING = ("request", "batch")
+_INSTANTS = ("arrival_s", "start_s", "finish_s")
+
+
+def batches_table(records: Records, first: int = 0, last: int | None = None) -> pa.Table:
+    """Return one row a batch in order of formation, of all batches or of those from `first` up to, without, `last`.
 
     Columns: ``batch gpu bin start_s finish_s size limit b_mem b_sla controller_low controller_high first_token_s
     step_ms longest_prompt_tokens longest_output_tokens longest_tokens total_prompt_tokens total_output_tokens
@@ -25,12 +34,11 @@ def batches_table(records: Records) -> pa.Table:
     """
     import pyarrow as pa
 
-    rows = records.batches
-    total = records.prompt_tokens + records.output_tokens
-    prompt_sum = records.per_batch(records.prompt_tokens, np.add, np.int64)
-    output_sum = records.per_batch(records.output_tokens, np.add, np.int64)
+    rows = records.batches[first:last]
+    tokens = lengths(records, first, last)
+    sum_total = tokens.sum_prompt + tokens.sum_output
     columns = {
-        "batch": np.arange(len(rows), dtype=np.int32),
+        "batch": np.arange(first, first + len(rows), dtype=np.int32),
         "gpu": rows["gpu"],
         "bin": rows["queue"],
         "start_s": rows["start_s"],
@@ -43,50 +51,81 @@ def batches_table(records: Records) -> pa.Table:
         "controller_high": rows["controller_high"],
         "first_token_s": rows["first_token_s"],
         "step_ms": rows["step_s"] * 1000,
-        "longest_prompt_tokens": records.per_batch(records.prompt_tokens, np.maximum),
-        "longest_output_tokens": records.per_batch(records.output_tokens, np.maximum),
-        "longest_tokens": records.per_batch(total, np.maximum),
-        "total_prompt_tokens": prompt_sum,
-        "total_output_tokens": output_sum,
-        "total_tokens": prompt_sum + output_sum,
-        "kv_overflow": prompt_sum + output_sum > records.kv_capacity_tokens,
+        "longest_prompt_tokens": tokens.longest_prompt,
+        "longest_output_tokens": tokens.longest_output,
+        "longest_tokens": tokens.longest_total,
+        "total_prompt_tokens": tokens.sum_prompt,
+        "total_output_tokens": tokens.sum_output,
+        "total_tokens": sum_total,
+        "kv_overflow": sum_total > records.kv_capacity_tokens,
     }
     return pa.table({name: column(values) for name, values in columns.items()})
 
 
-def requests_table(records: Records, trace: Trace) -> pa.Table:
-    """Return one row a request of the trace, rejected ones included, in trace order.
+def requests_table(records: Records, trace: Trace, first: int = 0, last: int | None = None) -> pa.Table:
+    """Return one row a request of the trace, rejected ones included, in trace order; all or from `first` up to `last`.
 
     Columns: ``request arrival_s prompt_tokens output_tokens predicted_tokens bin batch gpu start_s first_token_s
     finish_s status`` and the trace's optional columns. What a rejected request never had is null.
     """
     import pyarrow as pa
 
+    last = len(trace) if last is None else min(last, len(trace))
+    chosen, places = slice(first, last), None
+    if records.accepted is not None:
+        chosen = slice(*np.searchsorted(records.accepted, [first, last]))
+        places = records.accepted[chosen] - first
     rows = records.batches
-    served_by = records.batch_of
+    served_by = records.batch_of[chosen]
     start_s = rows["start_s"][served_by]
     served = {
-        "predicted_tokens": records.predicted_tokens,
-        "bin": records.queue_of,
+        "predicted_tokens": records.predicted_tokens[chosen],
+        "bin": records.queue_of[chosen],
         "batch": served_by,
         "gpu": rows["gpu"][served_by],
         "start_s": start_s,
         "first_token_s": start_s + rows["first_token_s"][served_by],
         "finish_s": rows["finish_s"][served_by],
     }
-    everything: dict[str, np.ndarray] = {
-        "request": np.arange(len(trace), dtype=np.int32),
-        "arrival_s": trace.arrival_s,
-        "prompt_tokens": trace.prompt_tokens,
-        "output_tokens": trace.output_tokens,
+    columns = {
+        "request": column(np.arange(first, last, dtype=np.int32)),
+        "arrival_s": column(trace.arrival_s[first:last]),
+        "prompt_tokens": column(trace.prompt_tokens[first:last]),
+        "output_tokens": column(trace.output_tokens[first:last]),
     }
-    columns = {name: column(values) for name, values in everything.items()}
     for name, values in served.items():
-        columns[name] = column(values) if records.accepted is None else _spread(values, records.accepted, len(trace))
-    columns["status"] = _status(records, len(trace))
+        columns[name] = column(values) if places is None else _spread(values, places, last - first)
+    columns["status"] = _status(records, first, last)
     for name, values in trace.extra.items():
-        columns.setdefault(name, column(values))
+        columns.setdefault(name, column(values[first:last]))
     return pa.table(columns)
+
+
+def write_batches(records: Records, path: Path) -> None:
+    """Write `batches_table` as Parquet, a part at a time."""
+    _write(path, len(records.batches), _INSTANTS, lambda first, last: batches_table(records, first, last))
+
+
+def write_requests(records: Records, trace: Trace, path: Path) -> None:
+    """Write `requests_table` as Parquet, a part at a time."""
+    different = (*_INSTANTS, "first_token_s")
+    _write(path, len(trace), different, lambda first, last: requests_table(records, trace, first, last))
+
+
+def _write(path: Path, count: int, different: Sequence[str], part: Callable[[int, int], pa.Table]) -> None:
+    import pyarrow.parquet as parquet
+
+    table = part(0, ROWS_AT_ONCE)
+    names = table.schema.names
+    options = {
+        "compression": "zstd",
+        "use_dictionary": [name for name in names if name not in (*_RISING, *different)],
+        "column_encoding": {name: "DELTA_BINARY_PACKED" for name in _RISING if name in names},
+    }
+    with parquet.ParquetWriter(path, table.schema, **options) as writer:
+        writer.write_table(table)
+        for first in range(ROWS_AT_ONCE, count, ROWS_AT_ONCE):
+            writer.write_table(part(first, first + ROWS_AT_ONCE))
 
 
 def replications_table(summaries: Sequence[dict[str, Any]]) -> pa.Table:
@@ -108,11 +147,11 @@ def _spread(values: np.ndarray, places: np.ndarray, length: int) -> pa.Array:
     return column(full, missing)
 
 
-def _status(records: Records, length: int) -> pa.Array:
+def _status(records: Records, first: int, last: int) -> pa.Array:
     import pyarrow as pa
 
     names = ["completed", *records.rejected]
-    code = np.zeros(length, np.int8)
+    code = np.zeros(last - first, np.int8)
     for number, places in enumerate(records.rejected.values(), start=1):
-        code[places] = number
+        code[places[slice(*np.searchsorted(places, [first, last]))] - first] = number
     return pa.DictionaryArray.from_arrays(column(code), text_column(names))
