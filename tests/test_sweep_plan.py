@@ -213,3 +213,15 @@ def test_a_file_that_changes_during_a_sweep_fails_its_runs(tmp_path: Path) -> No
 
     assert outcome.reason == "workload=csv: the file has changed since the sweep began"
     assert not stored(plan.folder, plan.key_of[0])
+
+
+def test_workers_are_started_where_they_save_time(tmp_path: Path) -> None:
+    from mbexp.sweep.engine import worth_workers
+
+    small = plan_of(tmp_path, *[point(num_requests=100, k_bins=k) for k in range(1, 9)])
+    large = plan_of(tmp_path, *[point(num_requests=10_000_000, k_bins=k) for k in range(1, 9)])
+
+    assert not worth_workers(small, range(8), 2)
+    assert worth_workers(large, range(8), 2)
+    assert not worth_workers(large, range(8), 1)
+    assert not worth_workers(large, [0], 2)

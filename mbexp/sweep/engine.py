@@ -16,17 +16,19 @@ from typing import Any
 
 from mbexp.errors import UserError
 from mbexp.sweep.claims import abandoned, claim
-from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, stored, written_plan
+from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, Run, stored, written_plan
 from mbexp.sweep.progress import Progress
 from mbexp.sweep.worker import Job, Outcome, has_failed, make_runs, write_failure
 
 Launch = Callable[[Job, int], Sequence[Outcome]]
 
 DIED = "the process that made it died (killed, or out of memory)"
-# Rough costs on one core, to tell when worker processes are worth starting.
-WORKERS_START_S = 4.0
-RUN_S = 0.03
-REQUEST_S = 1e-6
+# Rough costs on one core, to tell when worker processes are worth starting, and how much of a sweep is left.
+WORKERS_START_S = 3.0
+RUN_S = 0.012
+REQUEST_S = 5e-8
+STORED_REQUEST_S = 2.5e-7  # more, where requests.parquet is written
+TRACE_S = 0.2
 
 
 @dataclass
@@ -90,7 +92,7 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
     newer_than = since if plan.force else None
     places = [place for place, run in enumerate(plan.runs) if not stored(plan.folder, run.key, newer_than)]
     ending = Ending(stored_before=len(plan.runs) - len(places))
-    weights = {plan.runs[place].key: RUN_S / REQUEST_S + plan.runs[place].requests for place in places}
+    weights = {plan.runs[place].key: expected_s(plan.runs[place]) for place in places}
     outcomes: list[Outcome] = []
     whole = True  # whether `outcomes` tells of every run that was made here
     try:
@@ -169,11 +171,20 @@ def terminated_is_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def expected_s(run: Run) -> float:
+    """Return roughly how long a run takes on one core, its trace apart."""
+    each = REQUEST_S + (0.0 if run.values["output"]["requests"] is False else STORED_REQUEST_S)
+    return RUN_S * float(run.values["replications"]) + each * run.requests
+
+
 def worth_workers(plan: Plan, places: Sequence[int], workers: int) -> bool:
     """Whether a sweep is long enough for worker processes to make up for the time they take to start."""
     runs = [plan.runs[place] for place in places]
-    alone_s = sum(RUN_S * run.values["replications"] + REQUEST_S * run.requests for run in runs)
-    return alone_s * (1 - 1 / min(workers, len(runs))) > WORKERS_START_S if workers > 1 and runs else False
+    if workers < 2 or len(runs) < 2:
+        return False
+    traces = {(run.values["seed"], run.values["num_requests"], str(run.values["workload"])) for run in runs}
+    alone_s = sum(map(expected_s, runs)) + TRACE_S * len(traces)
+    return alone_s * (1 - 1 / min(workers, len(runs))) > WORKERS_START_S
 
 
 def _make(plan: Plan, plan_file: Path, places: list[int], crew: Crew, outcomes: list[Outcome]) -> tuple[int, bool]:

@@ -26,7 +26,7 @@ class Progress:
     folder
         The sweep's.
     weights
-        Runs to make, by key, with the work in each (requests), which the remaining time is told from.
+        Runs to make, by key, with the work in each, which the remaining time is told from.
     newer_than_ns
         Runs stored before do not count; None where any stored run does.
     failures_after_ns
