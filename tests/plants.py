@@ -336,7 +336,7 @@ def page() -> str:
         caught = [test.partition("::")[2] for test in wanted if status[plant, test] == CAUGHT]
         caught.remove(CORNERS_TEST.partition("::")[2])
         lines.append(
-            f"| {plant.name} | `{plant.file}` | {plant.corner} | {', '.join(f'`{name}`' for name in caught)} |"
+            f"| {plant.name} | `{plant.file}` | {plant.corner} | {', '.join(f'`{name}`' for name in caught) or '-'} |"
         )
     return "\n".join(lines) + "\n"
 
