@@ -10,7 +10,9 @@ import functools
 import hashlib
 import importlib
 import os
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +41,7 @@ import numba  # noqa: E402
 
 _PACKAGE = Path(__file__).resolve().parent
 _SOURCES = ("hardware", "policy", "simulator")
+KEPT_S = 60 * 86400  # machine code of a version that has not run for so long goes
 
 Function = Callable[..., Any]
 
@@ -89,7 +92,24 @@ def cache_folder() -> Path | None:
             digest.update(source.read_bytes())
     folder = base / f"compiled-{digest.hexdigest()[:16]}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            _forget_old(base)
+        os.utime(folder)
     except OSError:
-        return None
+        pass
     return folder if os.access(folder, os.W_OK) else None
+
+
+def _forget_old(base: Path) -> None:
+    """Remove machine code of versions that nobody has run for a long time."""
+    for folder in base.glob("compiled-*"):
+        if time.time() - folder.stat().st_mtime > KEPT_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_compiled() -> bool:
+    """Return whether the event loop is compiled already, for this version of the sources and of Python."""
+    folder = cache_folder()
+    python = f"py{sys.version_info.major}{sys.version_info.minor}"
+    return folder is not None and any(folder.rglob(f"batch_loop.run-*.{python}*.nbc"))

@@ -98,8 +98,7 @@ def _number(value: float) -> str:
 
 def say_if_compiling() -> None:
     """Tell the user once why the first run takes longer."""
-    from mbexp.compiled import cache_folder
+    from mbexp.compiled import is_compiled
 
-    folder = cache_folder()
-    if folder is None or not any(folder.rglob("batch_loop.run-*.nbc")):
+    if not is_compiled():
         print("mbexp: compiling the event loop, once; later runs start at once", file=sys.stderr, flush=True)

@@ -124,10 +124,9 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
 
 def compile_first() -> None:
     """Compile the event loop here where that has not been done yet, rather than in every worker at once."""
-    from mbexp.compiled import cache_folder
+    from mbexp.compiled import cache_folder, is_compiled
 
-    folder = cache_folder()
-    if folder is not None and not any(folder.rglob("batch_loop.run-*.nbc")):
+    if cache_folder() is not None and not is_compiled():
         from mbexp.terminal import say_if_compiling
 
         say_if_compiling()

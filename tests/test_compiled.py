@@ -1,0 +1,56 @@
+"""Machine code is kept by version of the sources, and only the first run waits for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mbexp import compiled
+
+TINY = [sys.executable, "-m", "mbexp", "workload=synthetic", "num_requests=10", "workload.timestamps=real"]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("MBEXP_CACHE", str(tmp_path / "cache"))
+    compiled.cache_folder.cache_clear()
+    yield tmp_path / "cache"
+    compiled.cache_folder.cache_clear()
+
+
+def test_the_first_run_says_that_it_compiles_and_the_second_does_not(tmp_path: Path) -> None:
+    environment = {**os.environ, "MBEXP_CACHE": str(tmp_path / "cache")}
+
+    first = subprocess.run(TINY, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    second = subprocess.run(TINY, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+
+    assert "compiling the event loop, once" in first.stderr
+    assert second.stderr == ""
+
+
+def test_code_of_versions_long_unused_goes(cache: Path) -> None:
+    old, recent = cache / "compiled-old", cache / "compiled-recent"
+    for folder in (old, recent):
+        folder.mkdir(parents=True)
+    long_ago = time.time() - compiled.KEPT_S - 10
+    os.utime(old, (long_ago, long_ago))
+
+    folder = compiled.cache_folder()
+
+    assert folder is not None
+    assert folder.is_dir()
+    assert not old.exists()
+    assert recent.is_dir()
+
+
+def test_no_cache_where_it_is_off(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setenv("MBEXP_CACHE", "off")
+
+    assert compiled.cache_folder() is None
+    assert not compiled.is_compiled()
