@@ -191,7 +191,7 @@ CORNERS: dict[str, tuple[Case, Expected]] = {
             token_ms=1000.0,
             law=law("output"),
         ),
-        # At 10 s queue 0 learns a limit of 3; both queues are formed at 2 s, not at 3 and 3.5 s, so the older head goes.
+        # At 10 s queue 0 learns a limit of 3. Both are formed at 2 s, not at 3 and 3.5 s, so the older head goes.
         served((0.0, [0, 1, 2, 3, 4]), (10.0, [5, 7]), (11.0, [6])),
     ),
     "a rejected request does not hold the flush up": (
