@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from mbexp.workload.trace import Trace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mbexp.simulator.continuous_records import ContinuousRecords
+
 SHORT_RUN = 1000  # requests; of fewer, a 99th percentile rests on less than ten
 NOISE_STREAM = 3  # random stream of the batch times, apart from those of the workload and the predictor
 
@@ -40,7 +42,7 @@ class Result:
     trace : Trace
     prediction : Prediction
     law : LatencyLaw
-    records : Records
+    records : Records, or ContinuousRecords under ``execution=continuous``
         Raw outcome; `batches` and `requests` are its tables.
     summary : dict
         Flat; every metric is defined in docs/metrics.md.
@@ -52,13 +54,13 @@ class Result:
     trace: Trace
     prediction: Prediction
     law: LatencyLaw
-    records: Records
+    records: Any
     summary: Summary
     warnings: tuple[str, ...]
 
     @cached_property
     def batches(self) -> pd.DataFrame:
-        """One row a batch, in order of formation."""
+        """One row a batch, in order of formation; under ``execution=continuous`` a run of like iterations."""
         from mbexp.tables import batches_table
 
         frame: pd.DataFrame = batches_table(self.records).to_pandas()
@@ -99,31 +101,39 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         prediction = predict(config.predictor, config.bins, trace.prompt_tokens, trace.output_tokens, config.seed)
     law = build_law(config.gpu)
     capacity = kv_capacity_tokens(config.gpu)
-    policy = build_policy(config.scheduler, config.sla, capacity)
     one_queue = config.scheduler.queue == "fifo"
-    records = run_to_completion(
-        trace.arrival_s,
-        trace.prompt_tokens,
-        trace.output_tokens,
-        prediction.tokens,
-        np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of,
-        1 if one_queue else prediction.bins.k,
-        config.gpu.count,
-        capacity,
-        law,
-        policy,
-        noise_factors(config.gpu.noise, len(trace), config.seed),
-    )
+    records: Records | ContinuousRecords
+    if config.execution.name == "continuous":
+        from mbexp.continuous_run import continuous_warnings, run_continuous
+
+        records, outcome = run_continuous(config, trace, prediction, law, capacity)
+        own_warnings = continuous_warnings(config, records, law, outcome)
+    else:
+        records = run_to_completion(
+            trace.arrival_s,
+            trace.prompt_tokens,
+            trace.output_tokens,
+            prediction.tokens,
+            np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of,
+            1 if one_queue else prediction.bins.k,
+            config.gpu.count,
+            capacity,
+            law,
+            build_policy(config.scheduler, config.sla, capacity),
+            noise_factors(config.gpu.noise, len(trace), config.seed),
+        )
+        outcome = {**invariants.check(records, len(trace)), **summarize(config, records, law)}
+        own_warnings = _batch_warnings(config, law, outcome)
     summary = {
         **_counts(trace, records),
-        **invariants.check(records, len(trace)),
-        **summarize(config, records, law),
+        **outcome,
         "misbin_pct": prediction.misbin_pct,
         "bins": 1 if one_queue else prediction.bins.k,
         "kv_capacity_tokens": capacity,
         "wall_time_s": time.perf_counter() - began,
     }
-    return Result(config, trace, prediction, law, records, summary, _warnings(config, trace, prediction, law, summary))
+    warnings = (*_warnings(config, trace, prediction, law, summary), *own_warnings)
+    return Result(config, trace, prediction, law, records, summary, warnings)
 
 
 def noise_factors(noise: NoiseConfig, count: int, seed: int) -> npt.NDArray[np.float64] | None:
@@ -137,9 +147,9 @@ def noise_factors(noise: NoiseConfig, count: int, seed: int) -> npt.NDArray[np.f
     return np.exp(sigma * rng.standard_normal(count) - sigma**2 / 2)
 
 
-def _counts(trace: Trace, records: Records) -> Summary:
+def _counts(trace: Trace, records: Records | ContinuousRecords) -> Summary:
     rejected = {reason: len(records.rejected.get(reason, ())) for reason in REJECTIONS}
-    completed = int(records.batches["size"].sum())
+    completed = len(records.arrival_s)  # as the invariants say
     return {
         "arrived_requests": len(trace),
         "completed_requests": completed,
@@ -154,7 +164,7 @@ def _warnings(
     config: Config, trace: Trace, prediction: Prediction, law: LatencyLaw, summary: Summary
 ) -> tuple[str, ...]:
     """Collect what changes how the numbers should be read."""
-    found = [*trace.notes, *prediction.bins.notes, *law.notes, *check_sla(law, config.sla, config.scheduler)]
+    found = [*trace.notes, *prediction.bins.notes, *law.notes]
     if summary["rejected_requests"]:
         found.append(
             f"{summary['rejected_requests']} of {len(trace)} requests can never fit into the KV memory of "
@@ -179,6 +189,12 @@ def _warnings(
             f"short run: {summary['measured_requests']} requests, so its p99 rests on the slowest "
             f"{max(1, summary['measured_requests'] // 100)}"
         )
+    return tuple(found)
+
+
+def _batch_warnings(config: Config, law: LatencyLaw, summary: Summary) -> list[str]:
+    """Collect what is said of batches that run to completion."""
+    found = check_sla(law, config.sla, config.scheduler)
     if summary["extrapolated_batches_pct"] > 0:
         sizes, lengths = law.batch_size_range, law.length_range_tokens
         found.append(
@@ -190,4 +206,4 @@ def _warnings(
             f"memory: {summary['kv_overflow_pct']:.1f} % of batches held more KV cache than fits, because lengths were "
             "underpredicted; they ran all the same"
         )
-    return tuple(found)
+    return found

@@ -15,6 +15,7 @@ from mbexp.simulator.records import Records
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mbexp.simulator.continuous_records import ContinuousRecords
     from mbexp.workload.trace import Trace
 
 
@@ -25,8 +26,10 @@ _RISING = ("request", "batch")
 _INSTANTS = ("arrival_s", "start_s", "finish_s")
 
 
-def batches_table(records: Records, first: int = 0, last: int | None = None) -> pa.Table:
+def batches_table(records: Records | ContinuousRecords, first: int = 0, last: int | None = None) -> pa.Table:
     """Return one row a batch in order of formation, of all batches or of those from `first` up to, without, `last`.
+
+    For a continuous run see `mbexp.continuous_tables`.
 
     Columns: ``batch gpu bin start_s finish_s size limit b_mem b_sla controller_low controller_high first_token_s
     step_ms longest_prompt_tokens longest_output_tokens longest_tokens total_prompt_tokens total_output_tokens
@@ -34,6 +37,10 @@ def batches_table(records: Records, first: int = 0, last: int | None = None) -> 
     """
     import pyarrow as pa
 
+    if not isinstance(records, Records):
+        from mbexp.continuous_tables import iterations_table
+
+        return iterations_table(records, first, last)
     rows = records.batches[first:last]
     tokens = lengths(records, first, last)
     sum_total = tokens.sum_prompt + tokens.sum_output
@@ -62,11 +69,14 @@ def batches_table(records: Records, first: int = 0, last: int | None = None) -> 
     return pa.table({name: column(values) for name, values in columns.items()})
 
 
-def requests_table(records: Records, trace: Trace, first: int = 0, last: int | None = None) -> pa.Table:
+def requests_table(
+    records: Records | ContinuousRecords, trace: Trace, first: int = 0, last: int | None = None
+) -> pa.Table:
     """Return one row a request of the trace, rejected ones included, in trace order; all or from `first` up to `last`.
 
     Columns: ``request arrival_s prompt_tokens output_tokens predicted_tokens bin batch gpu start_s first_token_s
-    finish_s status`` and the trace's optional columns. What a rejected request never had is null.
+    finish_s status`` and the trace's optional columns; of a continuous run ``preemptions`` in place of ``batch``. What
+    a rejected request never had is null.
     """
     import pyarrow as pa
 
@@ -75,18 +85,24 @@ def requests_table(records: Records, trace: Trace, first: int = 0, last: int | N
     if records.accepted is not None:
         chosen = slice(*np.searchsorted(records.accepted, [first, last]))
         places = records.accepted[chosen] - first
-    rows = records.batches
-    served_by = records.batch_of[chosen]
-    start_s = rows["start_s"][served_by]
-    served = {
+    served: dict[str, np.ndarray] = {
         "predicted_tokens": records.predicted_tokens[chosen],
         "bin": records.queue_of[chosen],
-        "batch": served_by,
-        "gpu": rows["gpu"][served_by],
-        "start_s": start_s,
-        "first_token_s": start_s + rows["first_token_s"][served_by],
-        "finish_s": rows["finish_s"][served_by],
     }
+    if isinstance(records, Records):
+        rows = records.batches
+        served_by = records.batch_of[chosen]
+        start_s = rows["start_s"][served_by]
+        served |= {
+            "batch": served_by,
+            "gpu": rows["gpu"][served_by],
+            "start_s": start_s,
+            "first_token_s": start_s + rows["first_token_s"][served_by],
+            "finish_s": rows["finish_s"][served_by],
+        }
+    else:
+        for name in ("preemptions", "gpu", "start_s", "first_token_s", "finish_s"):
+            served[name] = getattr(records, name)[chosen]
     columns = {
         "request": column(np.arange(first, last, dtype=np.int32)),
         "arrival_s": column(trace.arrival_s[first:last]),
@@ -101,12 +117,13 @@ def requests_table(records: Records, trace: Trace, first: int = 0, last: int | N
     return pa.table(columns)
 
 
-def write_batches(records: Records, path: Path) -> None:
+def write_batches(records: Records | ContinuousRecords, path: Path) -> None:
     """Write `batches_table` as Parquet, a part at a time."""
-    _write(path, len(records.batches), _INSTANTS, lambda first, last: batches_table(records, first, last))
+    count = len(records.batches if isinstance(records, Records) else records.segments)
+    _write(path, count, _INSTANTS, lambda first, last: batches_table(records, first, last))
 
 
-def write_requests(records: Records, trace: Trace, path: Path) -> None:
+def write_requests(records: Records | ContinuousRecords, trace: Trace, path: Path) -> None:
     """Write `requests_table` as Parquet, a part at a time."""
     different = (*_INSTANTS, "first_token_s")
     _write(path, len(trace), different, lambda first, last: requests_table(records, trace, first, last))
@@ -147,7 +164,7 @@ def _spread(values: np.ndarray, places: np.ndarray, length: int) -> pa.Array:
     return column(full, missing)
 
 
-def _status(records: Records, first: int, last: int) -> pa.Array:
+def _status(records: Records | ContinuousRecords, first: int, last: int) -> pa.Array:
     import pyarrow as pa
 
     names = ["completed", *records.rejected]

@@ -81,6 +81,7 @@ def continuous(
     token_sla_s: float = np.inf,
     draws: FloatArray | None = None,
     log_segments: int = 0,
+    count_from: int = 0,
 ) -> ContinuousRecords:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/continuous.md.
 
@@ -99,6 +100,8 @@ def continuous(
         Uniform numbers in [0, 1), for an assignment rule that draws.
     log_segments : int
         How many segments to keep, for a timeline.
+    count_from : int
+        Place in the trace: gaps are counted from its arrival on; what is then under way counts from its last event.
 
     Raises
     ------
@@ -118,10 +121,11 @@ def continuous(
         prompt_tokens, output_tokens = prompt_tokens[accepted], output_tokens[accepted]
         predicted_tokens = predicted_tokens[accepted]
         draws = None if draws is None else draws[accepted]
+        count_from = int(np.searchsorted(accepted, count_from))
 
     state = _state(
         arrival_s, prompt_tokens, output_tokens, predicted_tokens, queue_of, num_queues, num_gpus,
-        kv_capacity_tokens, policy, rules, token_sla_s, log_segments,
+        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law,
     )  # fmt: skip
     first, count = gpu_shares(rules.gpu_serves, num_gpus, num_queues, queue_of, predicted_tokens)
     if SERVES[rules.gpu_serves] == SHARE:
@@ -251,6 +255,8 @@ def _state(
     rules: ContinuousRules,
     token_sla_s: float,
     log_segments: int,
+    count_from: int,
+    law: LatencyLaw,
 ) -> State:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
@@ -288,6 +294,11 @@ def _state(
         "num_bins": num_bins,
         "queue_rows": QUEUE_ROWS,
         "log_rows": log_segments,
+        "count_from": count_from if count_from > 0 else -1,
+        "size_low": law.batch_size_range[0],
+        "size_high": law.batch_size_range[1],
+        "length_low": law.length_range_tokens[0] if law.length == "prompt_plus_output" else 0,
+        "length_high": law.length_range_tokens[1] if law.length == "prompt_plus_output" else 2**31,
     }.items():
         run[name] = value
     state = empty_state(

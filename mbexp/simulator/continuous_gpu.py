@@ -23,6 +23,7 @@ from mbexp.simulator.continuous_requests import (
 )
 from mbexp.simulator.continuous_segment import account, boundary_s
 from mbexp.simulator.continuous_state import (
+    ANY_BIN,
     BAD_LIMIT,
     BAD_SELECTION,
     BAD_TIME,
@@ -296,6 +297,12 @@ def start(
             gpu.done = 0
             gpu.iterations = iterations
             gpu.kind = kind
+            gpu.outside = (
+                decoding < run.size_low
+                or decoding > run.size_high
+                or context < decoding * run.length_low
+                or context > decoding * run.length_high
+            )
             gpu.chunk_tokens = tokens
             gpu.row = run.segments
             if gpu.row < run.log_rows:
@@ -309,6 +316,8 @@ def start(
                 segment.decoding = decoding
                 segment.kind = kind
                 segment.limit = gpu.limit
+                segment.running = gpu.running
+                segment.bin = 0 if run.num_bins == 1 else (NOBODY if run.serves == ANY_BIN else gpu.bin)
             run.segments += 1
         gpu.changed = False
     gpu.planned = gpu.iterations

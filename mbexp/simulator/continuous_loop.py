@@ -9,7 +9,7 @@ from mbexp.compiled import compiled
 from mbexp.hardware.iteration import ITERATION_TYPE
 from mbexp.policy.continuous_signatures import ASSIGN_TYPE, RUNNING_LIMIT_TYPE
 from mbexp.policy.signatures import SELECT_TYPE
-from mbexp.simulator.continuous_access import called, gpu_at, queue_cell, request_at, sample_at
+from mbexp.simulator.continuous_access import called, gap_count, gpu_at, queue_cell, request_at, sample_at
 from mbexp.simulator.continuous_events import first_standing, next_event_s, pop_event, set_event, stand
 from mbexp.simulator.continuous_gpu import end, may_take_own, start
 from mbexp.simulator.continuous_memory import held_by
@@ -23,6 +23,7 @@ from mbexp.simulator.continuous_state import (
     FINISHED,
     HEAD,
     NOBODY,
+    NUM_BINS,
     RUN_TYPE,
     SAMPLES,
     SHARE,
@@ -133,6 +134,21 @@ def _sample(run, now_s):
     run.samples += 1
 
 
+@called
+def _count_from_here(run, now_s):
+    """Forget the gaps counted so far, and note how long each GPU was busy."""
+    run.gaps, run.gaps_above, run.gap_sum_s, run.gap_max_s = 0, 0, 0.0, 0.0
+    for place in range(NUM_BINS):
+        gap_count(run, place).value = 0
+    for gpu_index in range(run.num_gpus):
+        gpu = gpu_at(run, gpu_index)
+        gpu.busy_before_s = gpu.busy_s
+        if gpu.kind != EMPTY:
+            # The segment under way: from the boundary accounted for, or the pause before its first iteration, on.
+            since_s = gpu.start_s - gpu.pause_s if gpu.done == 0 else boundary_s(gpu, gpu.done)
+            gpu.busy_before_s += now_s - since_s
+
+
 @compiled(SIGNATURE, _nrt=False)
 def run_until_served(
     runs, queues, heads_s, memory, select,
@@ -212,6 +228,8 @@ def run_until_served(
                 given[0, group] += 1
                 given[1, group] += need
             push(run, group, joined, False)
+            if joined == run.count_from:
+                _count_from_here(run, now_s)
             joined += 1
             if not run.central and not gpu_at(run, group).at_boundary:
                 if gpu_at(run, group).kind == EMPTY:

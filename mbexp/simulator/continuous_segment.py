@@ -67,6 +67,7 @@ def account(run, gpu, now_s):
     gpu.busy_s += seconds + pause_s
     gpu.copy_s += pause_s
     gpu.running_s += gpu.running * (seconds + pause_s)
+    gpu.limit_s += gpu.limit * (seconds + pause_s)
     gpu.kv_token_s += context * pause_s
     context += gpu.chunk_tokens  # a chunk counts from the beginning of its iteration
     gpu.done = after
@@ -113,4 +114,6 @@ def account(run, gpu, now_s):
     gpu.decoded_tokens += size * number
     gpu.context += size * number
     gpu.step += number
+    if gpu.outside:
+        gpu.outside_steps += number
     gpu.last_step_s = now_s

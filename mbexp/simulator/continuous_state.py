@@ -55,6 +55,12 @@ RUN_DTYPE = np.dtype(
         ("turn_requests", np.int64),
         ("interval_steps", np.int64),  # 0: the limit never changes
         ("limit_max", np.int64),
+        ("count_from", np.int64),  # the request at whose arrival gaps and busy time begin to be counted
+        # Range in which the law is supported: requests, and mean tokens of context.
+        ("size_low", np.int64),
+        ("size_high", np.int64),
+        ("length_low", np.int64),
+        ("length_high", np.int64),
         ("underprediction", np.int64),
         ("serves", np.int64),
         ("central", np.bool_),
@@ -157,6 +163,7 @@ GPU_DTYPE = np.dtype(
         ("next_update", np.int64),  # decode steps at which the limit is worked out anew
         ("copy_tokens", np.int64),  # to be copied before the next iteration
         ("row", np.int64),  # of its segment in the log
+        ("outside", np.bool_),  # the range of the law
         ("changed", np.bool_),  # something joined or left since the segment was planned
         ("candidate", np.bool_),  # expected to admit at its next event
         ("at_boundary", np.bool_),  # and has not started the next iteration
@@ -172,11 +179,14 @@ GPU_DTYPE = np.dtype(
         ("copy_s", np.float64),
         ("kv_token_s", np.float64),
         ("running_s", np.float64),
+        ("limit_s", np.float64),
+        ("busy_before_s", np.float64),  # of busy_s, before `count_from` arrived
         ("prefill_tokens", np.int64),
         ("copied_tokens", np.int64),
         ("decoded_tokens", np.int64),
         ("prefills", np.int64),
         ("mixed_steps", np.int64),
+        ("outside_steps", np.int64),  # outside the range of the law
         ("held_max", np.int64),
         ("running_max", np.int64),
     ],
@@ -197,6 +207,8 @@ SEGMENT_DTYPE = np.dtype(
         ("decoding", np.int32),
         ("kind", np.int32),
         ("limit", np.int32),
+        ("bin", np.int32),  # of the GPU, NOBODY where it serves any
+        ("running", np.int32),
     ],
     align=True,
 )

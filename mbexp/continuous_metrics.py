@@ -1,0 +1,143 @@
+"""From the records of a continuous run to the flat summary: the keys of the other mode, and what only this one has."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mbexp.config import Config
+from mbexp.hardware.iteration import compiled_iteration
+from mbexp.hardware.law import LatencyLaw
+from mbexp.metrics import Measured, Summary, request_metrics, warm_up_requests
+from mbexp.simulator.continuous_records import ContinuousRecords
+from mbexp.statistics import climbs
+
+
+def summarize_continuous(config: Config, records: ContinuousRecords, law: LatencyLaw) -> Summary:
+    """Return the flat summary of a continuous simulation; NaN where a metric does not exist."""
+    first = warm_up_requests(config, records.arrival_s)
+    measured = Measured(
+        first=first,
+        arrival_s=records.arrival_s[first:],
+        start_s=records.start_s[first:],
+        first_token_s=records.first_token_s[first:],
+        finish_s=records.finish_s[first:],
+    )
+    output = records.output_tokens[first:]
+    decode_s = measured.finish_s - measured.first_token_s
+    meets_token_sla = decode_s * 1000 <= config.sla.token_ms * (output - 1)
+    return {
+        **request_metrics(config, measured, output, meets_token_sla),
+        **_token_metrics(records),
+        **_gpu_metrics(records, measured),
+        **_load_metrics(config, records, law),
+    }
+
+
+def _token_metrics(records: ContinuousRecords) -> Summary:
+    gaps = records.gaps
+    return {
+        "tbt_mean_ms": gaps.mean_s * 1000,
+        "tbt_p99_ms": gaps.quantile_s(0.99) * 1000,
+        "token_sla_violation_pct": 100.0 * gaps.above / gaps.count if gaps.count else np.nan,
+        "tbt_max_ms": gaps.max_s * 1000 if gaps.count else np.nan,
+    }
+
+
+def _gpu_metrics(records: ContinuousRecords, measured: Measured) -> Summary:
+    gpus = records.gpus
+    count = len(records.arrival_s)
+    busy_s, steps = float(gpus["busy_s"].sum()), int(gpus["step"].sum())
+    mixed = int(gpus["mixed_steps"].sum())
+    span_s = measured.end_s - float(measured.arrival_s[0]) if len(measured.arrival_s) else 0.0
+    lasts_s = float(records.finish_s.max() - records.arrival_s[0]) if count else 0.0
+    memory_s = records.num_gpus * records.kv_capacity_tokens * lasts_s
+    measured_busy_s = busy_s - float(gpus["busy_before_s"].sum())
+    return {
+        "num_batches": steps + int(gpus["prefills"].sum()),
+        "batch_size_mean": records.mean_decoding,
+        "batch_size_max": int(gpus["running_max"].max()) if count else np.nan,
+        "padding_waste_pct": 0.0 if count else np.nan,
+        "kv_overflow_pct": 0.0 if count else np.nan,
+        "gpu_utilization_pct": 100.0 * measured_busy_s / (records.num_gpus * span_s) if span_s else np.nan,
+        "extrapolated_batches_pct": 100.0 * int(gpus["outside_steps"].sum()) / steps if steps else 0.0,
+        "running_mean": float(gpus["running_s"].sum()) / busy_s if busy_s else np.nan,
+        "limit_mean": float(gpus["limit_s"].sum()) / busy_s if busy_s else np.nan,
+        "preemptions": int(records.preemptions.sum(dtype=np.int64)),
+        "preempted_requests_pct": 100.0 * float(np.mean(records.preemptions > 0)) if count else np.nan,
+        "outgrown_predictions": records.outgrown,
+        "recomputed_tokens": records.recomputed_tokens,
+        "copied_tokens": int(gpus["copied_tokens"].sum()),
+        "kv_use_mean_pct": 100.0 * float(gpus["kv_token_s"].sum()) / memory_s if memory_s else np.nan,
+        "kv_held_max_pct": 100.0 * int(gpus["held_max"].max()) * records.block_tokens / records.kv_capacity_tokens,
+        "prefill_time_pct": 100.0 * float(gpus["prefill_s"].sum()) / busy_s if busy_s else np.nan,
+        "copy_time_pct": 100.0 * float(gpus["copy_s"].sum()) / busy_s if busy_s else np.nan,
+        "mixed_steps_pct": 100.0 * mixed / steps if steps else np.nan,
+    }
+
+
+def _load_metrics(config: Config, records: ContinuousRecords, law: LatencyLaw) -> Summary:
+    count = len(records.arrival_s)
+    span_s = float(records.arrival_s[-1] - records.arrival_s[0]) if count else 0.0
+    if not span_s:
+        return {
+            "arrival_rate_per_s": np.nan,
+            "offered_load": np.nan,
+            "overloaded": count > 1,
+            "queue_climbing": False,
+        }
+    period_s = span_s * count / (count - 1)  # n arrivals make n - 1 gaps
+    load = work_at_full_occupancy_s(config, records, law) / (period_s * records.num_gpus)
+    return {
+        "arrival_rate_per_s": count / period_s,
+        "offered_load": load,
+        "overloaded": bool(load >= 1.0),
+        "queue_climbing": _queue_climbs(records),
+    }
+
+
+def work_at_full_occupancy_s(config: Config, records: ContinuousRecords, law: LatencyLaw) -> float:
+    """Return the GPU-seconds that the accepted requests need while as many run on each GPU as may, of average length.
+
+    As many: the mean limit that was in force, or what memory holds of requests as they are met on a GPU, where a
+    long one is met longer. Prefills are priced one at a time, or, in chunks, in mixed steps filled to the budget.
+    """
+    function, parameters = compiled_iteration(law)
+    prompt = records.prompt_tokens.astype(np.float64)
+    output = records.output_tokens.astype(np.float64)
+    predicted = records.predicted_tokens.astype(np.float64)
+    stay = output.sum()
+    context = float((prompt * output + 0.5 * output * output).sum() / stay)
+    if config.execution.kv == "paged":
+        held = context + 0.5 * config.execution.block_tokens
+    else:
+        held = float(((prompt + np.maximum(predicted, output)) * output).sum() / stay)
+    gpus = records.gpus
+    busy_s = float(gpus["busy_s"].sum())
+    limit = float(gpus["limit_s"].sum()) / busy_s if busy_s else 1.0
+    size = max(1, int(min(limit, records.kv_capacity_tokens / held) + 0.5))
+    steps = float((output - 1).sum()) / size
+
+    def price(decoding: int, tokens: float, squares: float, prompts: int) -> float:
+        seconds = function(parameters, decoding, int(decoding * context), int(tokens), squares, 0.0, prompts)[0]
+        return float(seconds)
+
+    step_s = price(size, 0, 0.0, 0)
+    if config.execution.prefill == "first":
+        lengths, number = np.unique(records.prompt_tokens, return_counts=True)
+        prefill_s = [price(0, length, float(length) ** 2, 1) for length in lengths.tolist()]
+        return steps * step_s + float(np.dot(prefill_s, number))
+    chunk = max(config.execution.token_budget - size, 1)
+    mixed = float(prompt.sum()) / chunk
+    mean_squares = float((prompt * prompt).sum() / prompt.sum()) * chunk
+    mixed_s = price(size, chunk, mean_squares, max(1, round(chunk / float(prompt.mean()))))
+    return mixed * mixed_s + max(steps - mixed, 0.0) * step_s
+
+
+def _queue_climbs(records: ContinuousRecords, parts: int = 40, each: int = 100) -> bool:
+    """Return whether the number waiting, as requests find it on arrival, climbs throughout the run."""
+    count = len(records.arrival_s)
+    if count < 8 * parts:
+        return False
+    seen = np.linspace(0, count - 1, min(parts * each, count // parts * parts)).astype(np.int64)
+    waiting = seen - np.searchsorted(np.sort(records.start_s), records.arrival_s[seen])
+    return climbs(waiting.reshape(parts, -1).mean(axis=1))
