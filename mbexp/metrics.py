@@ -99,12 +99,10 @@ class MeasuredInBatches:
         # Numbers of batches are right, and clipping them takes no buffer; checking them does.
         return np.take(service_s, self.batch_of, out=self._column, mode="clip")
 
-    @cached_property
+    @property
     def end_s(self) -> float:
         """Last completion."""
-        if self.first == 0:
-            return float(self.batches["finish_s"].max())
-        return float(self.batches["finish_s"][np.unique(self.batch_of)].max())
+        return last_completion_s(self.batches, self.batch_of if self.first else None)
 
     def _since_arrival(self, instants: FloatArray) -> FloatArray:
         return since_arrival(np.ascontiguousarray(instants), self.batch_of, self.arrival_s, self._column)
@@ -116,19 +114,22 @@ class MeasuredInBatches:
 
 def summarize(config: Config, records: Records, law: LatencyLaw) -> Summary:
     """Return the flat summary of a run-to-completion simulation; NaN where a metric does not exist."""
-    batches = records.batches
     first = warm_up_requests(config, records.arrival_s)
-    kept = records.batch_of[first:]
-    measured = MeasuredInBatches(first, records.arrival_s[first:], batches, kept)
-    meets_token_sla = np.take(batches["step_s"] * 1000 <= config.sla.token_ms, kept, mode="clip")
-    counts_prompt = law.length == "prompt_plus_output"
-    sums = totals(records, first, counts_prompt, law.batch_size_range, law.length_range_tokens)
-    return {
-        **request_metrics(config, measured, records.output_tokens[first:], meets_token_sla),
-        **token_metrics(config, batches["step_s"], sums.gaps),
-        **_batch_metrics(records, sums, measured),
-        **load_metrics(records, sums, law),
-    }
+    summary = _request_metrics(config, records, first)
+    sums, gaps = totals(
+        records, first, law.length == "prompt_plus_output", law.batch_size_range, law.length_range_tokens
+    )
+    summary |= token_metrics(config, records.batches["step_s"], gaps)
+    del gaps
+    summary |= _batch_metrics(records, sums, first)
+    return summary | load_metrics(records, sums, law)
+
+
+def _request_metrics(config: Config, records: Records, first: int) -> Summary:
+    batch_of = records.batch_of[first:]
+    meets_token_sla = np.take(records.batches["step_s"] * 1000 <= config.sla.token_ms, batch_of, mode="clip")
+    measured = MeasuredInBatches(first, records.arrival_s[first:], records.batches, batch_of)
+    return request_metrics(config, measured, records.output_tokens[first:], meets_token_sla)
 
 
 def warm_up_requests(config: Config, arrival_s: FloatArray) -> int:
@@ -176,24 +177,29 @@ def token_metrics(config: Config, step_s: FloatArray, weight: FloatArray) -> Sum
     if not total:
         return {"tbt_mean_ms": np.nan, "tbt_p99_ms": np.nan, "token_sla_violation_pct": np.nan}
     step_ms = step_s * 1000
+    late = step_ms > config.sla.token_ms
+    p99_ms = weighted_quantile(step_ms, weight, 0.99)
+    # Two sums, neither with a further array; of a dot product the bits would hang on the number of cores.
+    sum_ms = float(np.multiply(step_ms, weight, out=step_ms).sum())
+    late_gaps = float(np.multiply(weight, late, out=step_ms).sum())
     return {
-        "tbt_mean_ms": float((step_ms * weight).sum()) / total,  # of a dot product the bits hang on the number of cores
-        "tbt_p99_ms": weighted_quantile(step_ms, weight, 0.99),
-        "token_sla_violation_pct": 100.0 * float((weight * (step_ms > config.sla.token_ms)).sum()) / total,
+        "tbt_mean_ms": sum_ms / total,
+        "tbt_p99_ms": p99_ms,
+        "token_sla_violation_pct": 100.0 * late_gaps / total,
     }
 
 
-def _batch_metrics(records: Records, sums: Totals, measured: MeasuredInBatches) -> Summary:
+def _batch_metrics(records: Records, sums: Totals, first: int) -> Summary:
     batches = records.batches
     names = ("batch_size_mean", "batch_size_max", "padding_waste_pct", "kv_overflow_pct", "gpu_utilization_pct")
     if not len(batches):
         return {"num_batches": 0, **dict.fromkeys(names, np.nan), "extrapolated_batches_pct": np.nan}
-    began_s = float(measured.arrival_s[0])
+    began_s = float(records.arrival_s[first])
     busy_s = np.maximum(batches["start_s"], began_s)
     np.subtract(batches["finish_s"], busy_s, out=busy_s)
     if busy_s.min() <= 0:
         busy_s = busy_s[busy_s > 0]
-    available_s = records.num_gpus * (measured.end_s - began_s)
+    available_s = records.num_gpus * (last_completion_s(batches, records.batch_of[first:] if first else None) - began_s)
     return {
         "num_batches": len(batches),
         "batch_size_mean": len(records.index) / len(batches),
@@ -239,6 +245,15 @@ def _queue_climbs(records: Records, parts: int = 40, each: int = 100) -> bool:
     started = np.cumsum(records.batches["size"], dtype=np.int64)
     waiting = seen - np.where(before > 0, started[before - 1], 0)
     return climbs(waiting.reshape(parts, -1).mean(axis=1))
+
+
+def last_completion_s(batches: npt.NDArray[Any], batch_of: npt.NDArray[np.int32] | None) -> float:
+    """Return the last completion of all batches, or of those that serve the given requests."""
+    if batch_of is None:
+        return float(batches["finish_s"].max())
+    served = np.zeros(len(batches), np.bool_)
+    served[batch_of] = True
+    return float(batches["finish_s"].max(where=served, initial=-np.inf))
 
 
 def mean(values: npt.NDArray[Any]) -> float:

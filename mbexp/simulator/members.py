@@ -36,8 +36,6 @@ class Totals(NamedTuple):
         Batches whose size or longest length lies outside a range.
     largest : int
         Most members of a batch.
-    gaps : float64 array, shape (batches,)
-        Gaps between tokens that count, whole numbers: one less than its output tokens for each member.
     formed, limits : int64 arrays, shape (queues,)
         Batches of each queue, and the sum of their limits.
     """
@@ -47,7 +45,6 @@ class Totals(NamedTuple):
     overflowing: int
     outside: int
     largest: int
-    gaps: npt.NDArray[np.float64]
     formed: npt.NDArray[np.int64]
     limits: npt.NDArray[np.int64]
 
@@ -73,8 +70,8 @@ def totals(
     counts_prompt: bool,
     size_range: tuple[int, int],
     length_range: tuple[int, int],
-) -> Totals:
-    """Return sums over all batches.
+) -> tuple[Totals, npt.NDArray[np.float64]]:
+    """Return sums over all batches, and the gaps between tokens in each.
 
     Parameters
     ----------
@@ -84,6 +81,12 @@ def totals(
         Whether a length is prompt + output, or the output alone.
     size_range, length_range
         Inclusive; a batch outside one is counted.
+
+    Returns
+    -------
+    Totals
+    float64 array, shape (batches,)
+        Whole numbers: one less than its output tokens for each member.
     """
     queues = int(records.queue_of.max(initial=0)) + 1
     gaps, formed, limits = np.empty(len(records.batches)), np.zeros(queues, np.int64), np.zeros(queues, np.int64)
@@ -91,7 +94,7 @@ def totals(
         records.batches, records.index, records.prompt_tokens, records.output_tokens, records.kv_capacity_tokens,
         first_request, counts_prompt, *size_range, *length_range, gaps, formed, limits,
     )  # fmt: skip
-    return Totals(tokens, padded_tokens, overflowing, outside, largest, gaps, formed, limits)
+    return Totals(tokens, padded_tokens, overflowing, outside, largest, formed, limits), gaps
 
 
 def since_arrival(
