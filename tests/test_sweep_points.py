@@ -75,7 +75,7 @@ def test_every_point_is_what_hydra_composes(loader: Loader, master: DictConfig, 
     points = make(loader, master, *arguments)
 
     assert len(points) > 1
-    for point in (points[0], points[-1]):
+    for point in (points[0], points[1], points[-1]):
         assert point.config == by_hydra(point.overrides), point.overrides
 
 
@@ -123,6 +123,24 @@ def test_explicit_points_are_combined_with_the_rest(loader: Loader, master: Dict
     assert points[1].config.bins.edges == [1, 2.5]
     assert "bins.edges" not in points[0].swept
     assert {point.config.seed for point in points} == {3}
+
+
+def test_a_point_takes_nothing_from_the_one_before(loader: Loader, master: DictConfig) -> None:
+    """Explicit points need not set the same keys, though they are set on one composition."""
+    explicit = [
+        {"scheduler": "static_fifo", "scheduler.fixed_batch_size": 32},
+        {"scheduler": "static_fifo"},
+        {"scheduler": "static_fifo", "sla": {"token_ms": 3}},
+        {"scheduler": "static_fifo", "num_gpus": 9},
+    ]
+
+    points = make(loader, master, explicit=explicit)
+
+    assert [point.config.scheduler.fixed_batch_size for point in points] == [32, 8, 8, 8]
+    assert [point.config.sla.token_ms for point in points] == [10, 10, 3, 10]
+    assert [point.config.gpu.count for point in points] == [4, 4, 4, 9]
+    for point in points:
+        assert point.config == by_hydra(point.overrides)
 
 
 def test_a_key_of_the_command_line_replaces_that_of_explicit_points(loader: Loader) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ def compose_points(
     parser = OverridesParser.create(config_loader=loader)
     parsed: dict[str, Override] = {}
     plain: dict[str, bool] = {}
-    composed: dict[tuple[str, ...], Composition] = {}
+    composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+    variants: dict[tuple[tuple[str, ...], ...], Variant] = {}
     points = []
     for overrides in assignments:
         lines = tuple(overrides.values())
@@ -139,56 +141,81 @@ def compose_points(
                     plain[kind] = _is_plain(parsed[line], loader)
                 plain[line] = plain[kind]
         rest = tuple(line for line in lines if not plain[line])
+        values = [parsed[line] for line in lines if plain[line]]
+        keys = tuple(override.key_or_group for override in values)
         if rest not in composed:
             composed[rest] = _compose(master, rest, loader)
+        if (rest, keys) not in variants:
+            variants[rest, keys] = Variant(*composed[rest], keys)
         by_key = {parsed[line].get_key_element(): parsed[line] for line in lines}
-        choices = composed[rest].choices
+        choices = variants[rest, keys].choices
         points.append(
             Point(
                 overrides=lines,
                 swept={key.lstrip("+~"): _swept_value(by_key[key], choices) for key in swept if key in by_key},
                 choices=choices,
-                config=load_config(composed[rest].values([parsed[line] for line in lines if plain[line]])),
+                config=variants[rest, keys].configure(values),
             )
         )
     return points
 
 
-@dataclass
-class Composition:
-    """What Hydra composed for one choice of groups.
+class Variant:
+    """What Hydra composed for one choice of groups, with the same keys set at every point.
 
-    Attributes
+    Parameters
     ----------
-    config : DictConfig
-        Without Hydra's node.
-    whole : DictConfig
+    config
+        The composed configuration without Hydra's node.
+    whole
         With it.
-    choices : dict of str to str
-        Chosen file of each group that is not Hydra's.
+    keys
+        Plain keys that every point sets.
     """
 
-    config: DictConfig
-    whole: DictConfig
-    choices: dict[str, str]
+    def __init__(self, config: DictConfig, whole: DictConfig, keys: Iterable[str]) -> None:
+        self.config = copy.deepcopy(config)
+        self.whole = whole
+        chosen = whole.hydra.runtime.choices.items()
+        self.choices = {str(group): name for group, name in chosen if not str(group).startswith("hydra/")}
+        # Top-level keys whose content a point can change; the others are resolved and checked once.
+        unresolved = OmegaConf.to_container(config, resolve=False)
+        assert isinstance(unresolved, dict)
+        self.changing = {key.split(".")[0].split("[")[0] for key in keys}
+        self.changing |= {str(key) for key, value in unresolved.items() if "${" in str(value)}
+        self.known: Config | None = None
 
-    def values(self, overrides: Sequence[Override]) -> dict[str, Any]:
-        """Return the resolved configuration with some values set.
+    def configure(self, overrides: Sequence[Override]) -> Config:
+        """Return the checked configuration with some values set.
 
-        Every point of a sweep sets the same keys, so they are set in place; but a dict is merged into what is there,
-        and the next point must not find the last one's keys.
+        They are set in place, since every point sets the same keys; but a dict is merged into what is there, and the
+        next point must not find the last one's keys.
         """
         merging = any(isinstance(override.value(), dict) for override in overrides)
         config = copy.deepcopy(self.config) if merging else self.config
         for override in overrides:
             _set(config, override)
+        if self.known is None:
+            self.known = load_config(self._resolve(config, config))
+            return self.known
+        fixed = {
+            field.name: getattr(self.known, field.name)
+            for field in dataclasses.fields(self.known)
+            if field.name not in self.changing
+        }
+        return load_config(fixed | self._resolve(config, [key for key in config if key in self.changing]))
+
+    def _resolve(self, config: DictConfig, keys: Iterable[Any]) -> dict[str, Any]:
         before = HydraConfig.instance().cfg
         HydraConfig.instance().cfg = self.whole  # type: ignore[assignment]  # for ${hydra:...}
         try:
-            values: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+            values = {str(key): config[key] for key in keys}
+            return {
+                key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                for key, value in values.items()
+            }
         finally:
             HydraConfig.instance().cfg = before
-        return values
 
 
 def _is_plain(override: Override, loader: ConfigLoader) -> bool:
@@ -200,13 +227,13 @@ def _is_plain(override: Override, loader: ConfigLoader) -> bool:
     )
 
 
-def _compose(master: DictConfig, overrides: tuple[str, ...], loader: ConfigLoader) -> Composition:
+def _compose(master: DictConfig, overrides: tuple[str, ...], loader: ConfigLoader) -> tuple[DictConfig, DictConfig]:
+    """Return the composed configuration without Hydra's node, and with it."""
     whole = loader.load_sweep_config(master_config=master, sweep_overrides=list(overrides))
     config = copy.deepcopy(whole)
     with open_dict(config):
         del config["hydra"]
-    choices = whole.hydra.runtime.choices.items()
-    return Composition(config, whole, {str(key): name for key, name in choices if not str(key).startswith("hydra/")})
+    return config, whole
 
 
 def _set(config: DictConfig, override: Override) -> None:
