@@ -1,0 +1,1 @@
+"""How fast mbexp is, beside other forms of the same simulation and beside other versions of itself."""

@@ -1,0 +1,36 @@
+"""The event loop of mbexp itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.cases import Case, Form
+from mbexp.simulator import batch_loop as loop
+from mbexp.simulator.batch_state import BATCH_DTYPE, new_gpus, new_queues
+
+
+def prepare(case: Case) -> Form:
+    """Return the compiled loop; everything that is not the loop is done beforehand."""
+    policy, law = case.policy, case.law
+    batches = np.zeros(len(case), BATCH_DTYPE)
+    no_noise = np.empty(0)
+    codes = (
+        loop.code_of(policy.batch_size, loop.SIZES),
+        loop.code_of(policy.select, loop.SELECTIONS),
+        loop.code_of(policy.fill, loop.FILLS),
+    )
+
+    count = 0
+
+    def simulate() -> None:
+        nonlocal count
+        count, status = loop.run(
+            case.requests, new_queues(case.requests.queue_start, len(case)), new_gpus(case.num_gpus),
+            case.kv_capacity_tokens, law.function, law.parameters, no_noise,
+            codes[0], policy.batch_size, policy.batch_size_parameters, policy.state(case.num_queues),
+            codes[1], policy.select, policy.memory(case.num_queues), codes[2], policy.fill, policy.fill_parameters,
+            batches,
+        )  # fmt: skip
+        assert status == loop.FINISHED
+
+    return Form(simulate, lambda: batches[:count])

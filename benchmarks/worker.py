@@ -1,0 +1,68 @@
+"""Times one version of mbexp on request; started by `compare` with that version on the import path.
+
+It speaks only to the public face of mbexp and to names that `mbexp.run` uses, so that it runs with older versions.
+Reads one line a round, writes one line of JSON a round; ends when there is nothing more to read.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+PHASES = {"run_to_completion": "simulate", "summarize": "metrics"}
+
+
+def main() -> None:
+    """Prepare the cases named on the command line, then time them, a round a line."""
+    import mbexp
+    import mbexp.run as run_module
+
+    spent: dict[str, float] = {}
+    for name, phase in PHASES.items():
+        setattr(run_module, name, _timed(getattr(run_module, name), phase, spent))
+    cases: dict[str, Callable[[], Any]] = {}
+    hashes: dict[str, str] = {}
+    for name, values in json.loads(sys.argv[1]).items():
+        config = mbexp.configure(**values)
+        trace = run_module.load_trace(config.workload, config.num_requests, config.seed)
+        cases[name] = functools.partial(run_module.run, config, trace)
+        hashes[name] = _hash(cases[name]().records.batches)
+    print(json.dumps({"version": mbexp.__version__, "path": mbexp.__file__, "batches": hashes}), flush=True)
+    for line in sys.stdin:
+        times: dict[str, dict[str, float]] = {}
+        for name, run in cases.items():
+            gc.collect()
+            spent.clear()
+            began = time.process_time()
+            run()
+            times[name] = {"run": time.process_time() - began, **spent}
+        print(json.dumps({"round": line.strip(), "seconds": times}), flush=True)
+
+
+def _timed(function: Callable[..., Any], phase: str, spent: dict[str, float]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.process_time()
+        result = function(*args, **kwargs)
+        spent[phase] = spent.get(phase, 0.0) + time.process_time() - began
+        return result
+
+    return timed
+
+
+def _hash(batches: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for field in ("start_s", "finish_s", "first_token_s", "step_s", "size", "limit", "gpu"):
+        digest.update(np.ascontiguousarray(batches[field]).tobytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main()
