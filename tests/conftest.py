@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from mbexp.workload.trace import Trace
+
+# The same cases every time, so that a build fails for what it changed; MBEXP_FUZZ_RANDOM=1 looks for new ones.
+settings.register_profile("mbexp", derandomize="MBEXP_FUZZ_RANDOM" not in os.environ, deadline=None)
+settings.load_profile("mbexp")
 
 SHARED_TRACES = Path(__file__).resolve().parent.parent.parent / "shared" / "traces"
 
