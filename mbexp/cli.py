@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -49,6 +51,9 @@ def job(composed: DictConfig) -> None:
 
 def main() -> None:
     """Run the command line; the entry point of ``mbexp`` and ``python -m mbexp``."""
+    # What is imported stays to the end; looking for garbage among it would take a quarter of a short run.
+    gc.set_threshold(100_000, 50, 50)
+    atexit.register(gc.freeze)
     # Hydra prints errors in its own words unless told to let them through.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     if os.environ["HYDRA_FULL_ERROR"] != "1":
