@@ -73,7 +73,9 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     made = f"{ending.made} made{elsewhere}, {ending.stored_before} stored before"
     print(f"{len(rows)} rows of {len(plan.runs)} runs in {plan.folder}  ({made}; {wall_time_s:.1f} s)", flush=True)
     if ending.interrupted:
-        print(f"{ending.missing} of {len(plan.runs)} runs are missing; the same command makes them", flush=True)
+        # counted from the table just written: a worker may have finished a run since the interrupt
+        missing = len(plan.runs) - len({row["run"] for row in rows})
+        print(f"{missing} of {len(plan.runs)} runs are missing; the same command makes them", flush=True)
         raise KeyboardInterrupt
     if ending.failed or ending.missing:
         raise UserError(_what_failed(plan, ending))
