@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
-from mbexp.hardware.iteration import compiled_iteration
+from mbexp.hardware.iteration import closed_form, compiled_iteration
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.continuous import ContinuousPolicy
 from mbexp.simulator import continuous_loop as loop
@@ -132,6 +132,7 @@ def continuous(
         bins = np.repeat(np.arange(num_queues), count)
         state.gpus["bin"] = bins
         state.gpus["taken_bin"] = bins
+    state.run["closed_form"] = iteration is closed_form
     status = loop.run_until_served(
         state.run, state.queues, state.heads_s, state.memory, policy.select,
         iteration, iteration_parameters, policy.running_limit, policy.running_limit_parameters,

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled import inlined
-from mbexp.simulator.continuous_access import called, gpu_at, leave_at, queue_cell, request_at, segment_at, set_at
+from mbexp.hardware.iteration import closed_form
+from mbexp.simulator.continuous_access import (
+    called,
+    gpu_at,
+    leave_at,
+    queue_cell,
+    request_at,
+    segment_at,
+    set_at,
+)
 from mbexp.simulator.continuous_memory import growth, held_by, outgrew, steps_until_full
 from mbexp.simulator.continuous_queue import named_queue, pop_head, push, restore_memory
 from mbexp.simulator.continuous_requests import (
@@ -44,6 +53,9 @@ from mbexp.simulator.continuous_state import (
 from mbexp.simulator.continuous_tokens import add_gaps
 
 ENDLESS = 2**62
+
+# The price that nearly all laws have, compiled into the loop.
+_closed_form = inlined(getattr(closed_form, "py_func", closed_form))
 
 
 @called
@@ -273,9 +285,14 @@ def start(
             decoding, context = gpu.decoding, gpu.context
             if kind == PREFILL:
                 decoding, context = 0, 0
-            first_s, growth_s, alike = iteration(
-                iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
-            )
+            if run.closed_form:
+                first_s, growth_s, alike = _closed_form(
+                    iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
+                )
+            else:
+                first_s, growth_s, alike = iteration(
+                    iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
+                )
             if preempted:
                 iterations = 1
             if alike < iterations:

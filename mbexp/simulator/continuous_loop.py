@@ -14,6 +14,7 @@ from mbexp.simulator.continuous_events import first_standing, next_event_s, pop_
 from mbexp.simulator.continuous_gpu import end, may_take_own, start
 from mbexp.simulator.continuous_memory import held_by
 from mbexp.simulator.continuous_queue import named_queue, push
+from mbexp.simulator.continuous_search import first_to_admit
 from mbexp.simulator.continuous_segment import boundary_after, boundary_s
 from mbexp.simulator.continuous_state import (
     BAD_ASSIGNMENT,
@@ -57,58 +58,11 @@ def _wake(run, queues, heads_s, memory, gpu_index, now_s, select):
                 return
     item = request_at(run, queue_cell(run, gpu_index, HEAD, queue).value)
     if held_by(run, item, item.emitted + 1) <= gpu.room:
-        boundary = boundary_after(gpu, gpu.boundary, now_s, False)
+        boundary = boundary_after(gpu, now_s, False)
         at_s = boundary_s(gpu, boundary)
         if at_s < gpu.event_s:
             gpu.planned = boundary
             set_event(run, gpu_index, at_s)
-
-
-@called
-def _find(run, queues, heads_s, memory, now_s, last, select):
-    """Return the GPU that will be the first to admit a request of the central queues, NOBODY where none can yet.
-
-    Its next boundary is left in `boundary_s`: at or after now, after now for a GPU up to `last`.
-    """
-    named, named_need = NOBODY, 0
-    if run.serves != SHARE:
-        named = 0
-        if run.num_bins > 1:
-            named = named_queue(run, queues, heads_s, memory, 0, now_s, select, False)
-            if named == NOBODY:
-                run.status = BAD_SELECTION
-                return NOBODY
-        item = request_at(run, queue_cell(run, 0, HEAD, named).value)
-        named_need = held_by(run, item, item.emitted + 1)
-    best_s = np.inf
-    best = NOBODY
-    for gpu_index in range(run.num_gpus):
-        gpu = gpu_at(run, gpu_index)
-        room = gpu.room
-        if room < 0:
-            continue
-        if gpu.taken_bin == NOBODY:
-            if named_need > room:
-                continue
-        else:
-            if not may_take_own(run, gpu, 0):
-                continue
-            item = request_at(run, queue_cell(run, 0, HEAD, gpu.taken_bin).value)
-            if held_by(run, item, item.emitted + 1) > room:
-                continue
-        at_s = gpu.boundary_s
-        if at_s == np.inf:
-            at_s = now_s
-        elif at_s < now_s or (at_s == now_s and gpu_index <= last):
-            gpu.boundary = boundary_after(gpu, gpu.boundary, now_s, gpu_index <= last)
-            at_s = boundary_s(gpu, gpu.boundary)
-            gpu.boundary_s = at_s
-        if at_s < best_s:
-            best_s = at_s
-            best = gpu_index
-            if at_s == now_s:
-                break
-    return best
 
 
 @called
@@ -242,7 +196,7 @@ def run_until_served(
         found = NOBODY
         if search:
             if run.waiting > 0:
-                found = _find(run, queues, heads_s, memory, now_s, last, select)
+                found = first_to_admit(run, queues, heads_s, memory, now_s, last, select)
             if found == NOBODY:
                 search = False
             elif gpu_at(run, found).kind != EMPTY:

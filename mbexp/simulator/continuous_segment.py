@@ -23,17 +23,27 @@ def boundary_s(gpu, boundary):
 
 
 @inlined
-def boundary_after(gpu, known, time_s, strictly):
-    """Return the first boundary from `known` on at or after an instant (`strictly`: after it); the last at most."""
-    # Few boundaries pass between two arrivals.
-    for boundary in range(known, min(known + 3, gpu.iterations)):
-        if _reached(gpu, boundary, time_s, strictly):
-            return boundary
-    return _distant_boundary(gpu, known, time_s, strictly)
+def boundary_after(gpu, time_s, strictly):
+    """Return the first boundary at or after an instant (`strictly`: after it), or the last of the segment.
+
+    The instant is not before ``gpu.boundary_s``, that of ``gpu.boundary``, unless that is the one.
+    """
+    known = gpu.boundary
+    wait_s = time_s - gpu.boundary_s
+    step_s = gpu.first_s + gpu.growth_s * known
+    if wait_s >= 0.0 and step_s > 0.0 and gpu.growth_s >= 0.0:
+        # As if steps did not grow; right unless the instant lies near a boundary.
+        guess = min(known + 1 + int(min(wait_s / step_s, 1e15)), gpu.iterations)
+        ahead_s = boundary_s(gpu, guess) - time_s
+        if 0.0 < ahead_s < 0.99 * step_s:
+            return guess
+    elif wait_s < 0.0:
+        return known
+    return _exact_boundary(gpu, known, time_s, strictly)
 
 
 @called
-def _distant_boundary(gpu, known, time_s, strictly):
+def _exact_boundary(gpu, known, time_s, strictly):
     """Solve start + k first + growth k (k - 1) / 2 = time for k, then correct it by the boundaries themselves."""
     wait_s = time_s - gpu.start_s
     boundary = known

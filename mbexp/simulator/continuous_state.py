@@ -67,6 +67,7 @@ RUN_DTYPE = np.dtype(
         ("chunked", np.bool_),
         ("paged", np.bool_),
         ("swap", np.bool_),
+        ("closed_form", np.bool_),  # the price of an iteration is that of `mbexp.hardware.iteration.closed_form`
         # What is counted.
         ("gap_sum_s", np.float64),
         ("gap_max_s", np.float64),
@@ -120,29 +121,29 @@ REQUEST_DTYPE = np.dtype(
 )
 
 # A GPU: what runs on it, its segment, and what it has counted.
-GPU_DTYPE = np.dtype(
+GPU_FIELDS = np.dtype(
     [
-        # What the search for a GPU that can admit reads; together in one line of the cache.
+        # What the search for a GPU that can admit reads, one line of the cache.
         ("room", np.int64),  # memory left; NOBODY where no more may run
         ("boundary_s", np.float64),  # a boundary not after the next one; infinity where empty
         ("boundary", np.int64),  # its number in the segment
         ("taken_bin", np.int64),  # the only bin that it takes; NOBODY where any
+        # The segment: boundary k lies at start_s + (k first_s + growth_s (k (k - 1) / 2)).
+        ("start_s", np.float64),
+        ("first_s", np.float64),
+        ("growth_s", np.float64),
+        ("iterations", np.int64),  # of the whole segment
+        ("pause_s", np.float64),  # copies before the first iteration; start_s lies behind them
+        ("done", np.int64),  # iterations that were accounted for
+        ("planned", np.int64),  # boundary of the next event
+        ("kind", np.int64),
+        ("chunk_tokens", np.int64),  # prompt tokens in each iteration
         # Its place among the events; `standing` belongs to the place, not to the GPU.
         ("event_s", np.float64),
         ("place", np.int64),  # in the heap of events; NOBODY where it has none
         ("standing", np.int64),  # GPUs at a boundary, ascending
         ("first_slot", np.int64),  # of its leaves and groups
         ("first_phase", np.int64),  # of the places of a block: how many requests take a new block at which step
-        # The segment: boundary k lies at start_s + (k first_s + growth_s (k (k - 1) / 2)).
-        ("start_s", np.float64),
-        ("first_s", np.float64),
-        ("growth_s", np.float64),
-        ("pause_s", np.float64),  # copies before the first iteration; start_s lies behind them
-        ("done", np.int64),  # iterations that were accounted for
-        ("planned", np.int64),  # boundary of the next event
-        ("iterations", np.int64),  # of the whole segment
-        ("kind", np.int64),
-        ("chunk_tokens", np.int64),  # prompt tokens in each iteration
         # What runs.
         ("running", np.int64),
         ("decoding", np.int64),
@@ -190,6 +191,16 @@ GPU_DTYPE = np.dtype(
         ("held_max", np.int64),
         ("running_max", np.int64),
     ],
+    align=True,
+)
+CACHE_LINE = 64
+GPU_DTYPE = np.dtype(
+    {
+        "names": list(GPU_FIELDS.names or ()),
+        "formats": [GPU_FIELDS[name] for name in GPU_FIELDS.names or ()],
+        "offsets": [(GPU_FIELDS.fields or {})[name][1] for name in GPU_FIELDS.names or ()],
+        "itemsize": -(-GPU_FIELDS.itemsize // CACHE_LINE) * CACHE_LINE,
+    },
     align=True,
 )
 
@@ -306,4 +317,8 @@ def empty_state(
 
 
 def _records(shape: Any, dtype: np.dtype[Any]) -> Any:
-    return np.zeros(shape, dtype).view(np.recarray)
+    """Return records of zeros that begin at a line of the cache."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(size + CACHE_LINE, np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE
+    return memory[first : first + size].view(dtype).reshape(shape).view(np.recarray)
