@@ -15,7 +15,7 @@ from numba import config, from_dtype, types
 from numba.extending import intrinsic
 
 from mbexp.compiled import inlined
-from mbexp.simulator.continuous_state import (
+from mbexp.simulator.continuous_dtypes import (
     CELL_DTYPE,
     EVENT_DTYPE,
     GPU_DTYPE,

@@ -6,7 +6,7 @@ import numpy as np
 
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import event_at, gpu_at
-from mbexp.simulator.continuous_state import NOBODY
+from mbexp.simulator.continuous_dtypes import NOBODY
 
 
 @inlined

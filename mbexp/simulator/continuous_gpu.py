@@ -5,17 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled import inlined
-from mbexp.hardware.iteration import closed_form
 from mbexp.simulator.continuous_access import (
     called,
     gpu_at,
     leave_at,
     queue_cell,
     request_at,
-    segment_at,
     set_at,
 )
-from mbexp.simulator.continuous_memory import growth, held_by, outgrew, steps_until_full
+from mbexp.simulator.continuous_dtypes import (
+    BAD_LIMIT,
+    BAD_SELECTION,
+    COPY,
+    DECODE,
+    EMPTY,
+    EXTEND,
+    HEAD,
+    NOBODY,
+    ONE_BIN,
+    PREEMPT,
+    PREFILL,
+    SHARE,
+    WAITING,
+)
+from mbexp.simulator.continuous_memory import growth, held_by, outgrew
+from mbexp.simulator.continuous_plan import close_row, plan
 from mbexp.simulator.continuous_queue import named_queue, pop_head, push, restore_memory
 from mbexp.simulator.continuous_requests import (
     begin_decoding,
@@ -31,31 +45,7 @@ from mbexp.simulator.continuous_requests import (
     unlink,
 )
 from mbexp.simulator.continuous_segment import account, boundary_s
-from mbexp.simulator.continuous_state import (
-    ANY_BIN,
-    BAD_LIMIT,
-    BAD_SELECTION,
-    BAD_TIME,
-    CHUNK,
-    COPY,
-    DECODE,
-    EMPTY,
-    EXTEND,
-    HEAD,
-    LAST_CHUNK,
-    NOBODY,
-    ONE_BIN,
-    PREEMPT,
-    PREFILL,
-    SHARE,
-    WAITING,
-)
 from mbexp.simulator.continuous_tokens import add_gaps
-
-ENDLESS = 2**62
-
-# The price that nearly all laws have, compiled into the loop.
-_closed_form = inlined(getattr(closed_form, "py_func", closed_form))
 
 
 @called
@@ -263,112 +253,14 @@ def start(
         gpu.taken_bin = gpu.bin if gpu.running > 0 else NOBODY
 
     if gpu.changed or admitted or preempted or gpu.done == gpu.iterations:
-        if gpu.kind != EMPTY and gpu.row < run.log_rows:
-            segment = segment_at(run, gpu.row)
-            segment.iterations = gpu.done
-            segment.finish_s = now_s
+        close_row(run, gpu, now_s)
         if gpu.running == 0:
             gpu.kind = EMPTY
             gpu.copy_tokens = 0
         else:
-            kind, iterations, square_growth = DECODE, ENDLESS, 0.0
-            if not run.chunked:
-                if prompts > 0:
-                    kind, iterations = PREFILL, 1
-            else:
-                tokens, squares, prompts = 0, 0.0, 0
-                left = run.token_budget - gpu.decoding
-                if gpu.prefilling > 0 and left > 0:
-                    kind, iterations, tokens, squares, prompts = fill(run, gpu, left)
-                    if kind == CHUNK:
-                        square_growth = 2.0 * float(left) * left
-            decoding, context = gpu.decoding, gpu.context
-            if kind == PREFILL:
-                decoding, context = 0, 0
-            if run.closed_form:
-                first_s, growth_s, alike = _closed_form(
-                    iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
-                )
-            else:
-                first_s, growth_s, alike = iteration(
-                    iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
-                )
-            if preempted:
-                iterations = 1
-            if alike < iterations:
-                iterations = max(int(alike), 1)
-            if decoding > 0:
-                iterations = min(iterations, leave_at(run, gpu, 0).step - gpu.step)
-                if run.interval_steps > 0:
-                    iterations = min(iterations, gpu.next_update - gpu.step)
-                iterations = steps_until_full(run, gpu, iterations)
-            last_s = first_s + growth_s * (iterations - 1)
-            if not (0.0 <= first_s < np.inf and 0.0 <= last_s < np.inf):
-                run.status = BAD_TIME
-            gpu.pause_s = gpu.copy_tokens * run.swap_token_s
-            gpu.copied_tokens += gpu.copy_tokens
-            gpu.copy_tokens = 0
-            gpu.start_s = now_s + gpu.pause_s
-            gpu.first_s = first_s
-            gpu.growth_s = growth_s
-            gpu.done = 0
-            gpu.iterations = iterations
-            gpu.kind = kind
-            gpu.outside = (
-                decoding < run.size_low
-                or decoding > run.size_high
-                or context < decoding * run.length_low
-                or context > decoding * run.length_high
-            )
-            gpu.chunk_tokens = tokens
-            gpu.row = run.segments
-            if gpu.row < run.log_rows:
-                segment = segment_at(run, gpu.row)
-                segment.start_s = now_s
-                segment.first_s = first_s
-                segment.growth_s = growth_s
-                segment.context_tokens = context
-                segment.prompt_tokens = tokens
-                segment.gpu = gpu_index
-                segment.decoding = decoding
-                segment.kind = kind
-                segment.limit = gpu.limit
-                segment.running = gpu.running
-                segment.bin = 0 if run.num_bins == 1 else (NOBODY if run.serves == ANY_BIN else gpu.bin)
-            run.segments += 1
+            plan(run, gpu, gpu_index, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters)
         gpu.changed = False
     gpu.planned = gpu.iterations
     gpu.boundary = gpu.done + 1
     gpu.boundary_s = np.inf if gpu.kind == EMPTY else boundary_s(gpu, gpu.boundary)
     return concerns_others or admitted or preempted
-
-
-@called
-def fill(run, gpu, left):
-    """Fill iterations with up to `left` prompt tokens.
-
-    Returns
-    -------
-    (int, int, int, float, int)
-        `CHUNK` or `LAST_CHUNK`, the number of iterations that are filled alike, the tokens of each, the sum of the
-        squares of the first, and how many prompts end.
-    """
-    request = gpu.first_prefill
-    item = request_at(run, request)
-    remaining = item.prompt + item.emitted - item.computed
-    if remaining > left:
-        squares = float(left) * (2.0 * item.computed + left)
-        return CHUNK, (remaining - 1) // left, left, squares, 0
-    tokens, squares, prompts = 0, 0.0, 0
-    while left > 0 and request != NOBODY:
-        item = request_at(run, request)
-        if item.in_prefill:
-            remaining = item.prompt + item.emitted - item.computed
-            chunk = min(left, remaining)
-            left -= chunk
-            tokens += chunk
-            squares += float(chunk) * (2.0 * item.computed + chunk)
-            if chunk == remaining:
-                prompts += 1
-        request = np.int64(item.next)
-    return LAST_CHUNK, 1, tokens, squares, prompts

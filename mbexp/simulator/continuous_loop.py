@@ -10,13 +10,7 @@ from mbexp.hardware.iteration import ITERATION_TYPE
 from mbexp.policy.continuous_signatures import ASSIGN_TYPE, RUNNING_LIMIT_TYPE
 from mbexp.policy.signatures import SELECT_TYPE
 from mbexp.simulator.continuous_access import called, gap_count, gpu_at, queue_cell, request_at, sample_at
-from mbexp.simulator.continuous_events import first_standing, next_event_s, pop_event, set_event, stand
-from mbexp.simulator.continuous_gpu import end, may_take_own, start
-from mbexp.simulator.continuous_memory import held_by
-from mbexp.simulator.continuous_queue import named_queue, push
-from mbexp.simulator.continuous_search import first_to_admit
-from mbexp.simulator.continuous_segment import boundary_after, boundary_s
-from mbexp.simulator.continuous_state import (
+from mbexp.simulator.continuous_dtypes import (
     BAD_ASSIGNMENT,
     BAD_LIMIT,
     BAD_SELECTION,
@@ -29,6 +23,12 @@ from mbexp.simulator.continuous_state import (
     SAMPLES,
     SHARE,
 )
+from mbexp.simulator.continuous_events import first_standing, next_event_s, pop_event, set_event, stand
+from mbexp.simulator.continuous_gpu import end, may_take_own, start
+from mbexp.simulator.continuous_memory import held_by
+from mbexp.simulator.continuous_queue import named_queue, push
+from mbexp.simulator.continuous_search import first_to_admit
+from mbexp.simulator.continuous_segment import boundary_after, boundary_s
 
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")

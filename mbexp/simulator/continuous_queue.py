@@ -6,7 +6,7 @@ import numpy as np
 
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import called, head_time, queue_cell, request_at, set_at
-from mbexp.simulator.continuous_state import HEAD, LIMIT, NOBODY, READY, TAIL, WAITING
+from mbexp.simulator.continuous_dtypes import HEAD, LIMIT, NOBODY, READY, TAIL, WAITING
 
 
 @called

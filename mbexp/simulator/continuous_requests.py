@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import called, given_kv, given_requests, group_at, leave_at, phase_at, request_at
+from mbexp.simulator.continuous_dtypes import COMPUTE, COPY, EXTEND, NOBODY
 from mbexp.simulator.continuous_memory import held_by, outgrew, phase_of
-from mbexp.simulator.continuous_state import COMPUTE, COPY, EXTEND, NOBODY
 
 
 @inlined

@@ -6,16 +6,16 @@ import numpy as np
 
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import called, gpu_at, queue_cell, request_at
-from mbexp.simulator.continuous_gpu import may_take_own
-from mbexp.simulator.continuous_memory import held_by
-from mbexp.simulator.continuous_queue import named_queue
-from mbexp.simulator.continuous_segment import boundary_after, boundary_s
-from mbexp.simulator.continuous_state import (
+from mbexp.simulator.continuous_dtypes import (
     BAD_SELECTION,
     HEAD,
     NOBODY,
     SHARE,
 )
+from mbexp.simulator.continuous_gpu import may_take_own
+from mbexp.simulator.continuous_memory import held_by
+from mbexp.simulator.continuous_queue import named_queue
+from mbexp.simulator.continuous_segment import boundary_after, boundary_s
 
 
 @called

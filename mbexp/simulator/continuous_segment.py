@@ -6,7 +6,7 @@ import math
 
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import called, group_at
-from mbexp.simulator.continuous_state import DECODE, PREFILL
+from mbexp.simulator.continuous_dtypes import DECODE, PREFILL
 from mbexp.simulator.continuous_tokens import add_gaps
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import called, gap_count
-from mbexp.simulator.continuous_state import LOWEST_OCTAVE, NUM_BINS, PER_OCTAVE
+from mbexp.simulator.continuous_dtypes import LOWEST_OCTAVE, NUM_BINS, PER_OCTAVE
 
 
 def bin_edges_s() -> npt.NDArray[np.float64]:
