@@ -237,7 +237,7 @@ SAMPLE_DTYPE = np.dtype(
 # What a GPU runs, as many entries as it may run: a heap of the decode steps at which requests leave or outgrow their
 # prediction, and groups of requests that emitted their last token at one time.
 LEAVE_DTYPE = np.dtype([("step", np.int64), ("request", np.int64)])
-GROUP_DTYPE = np.dtype([("age_s", np.float64), ("size", np.int64)])
+GROUP_DTYPE = np.dtype([("age_s", np.float64), ("members", np.int64)])
 
 # The heap of events.
 EVENT_DTYPE = np.dtype([("time_s", np.float64), ("gpu", np.int64)])

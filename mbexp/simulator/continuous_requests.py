@@ -57,8 +57,8 @@ def begin_decoding(run, gpu, request, age_s):
         group += 1
         gpu.groups = group + 1
         group_at(run, gpu, group).age_s = age_s
-        group_at(run, gpu, group).size = 0
-    group_at(run, gpu, group).size += 1
+        group_at(run, gpu, group).members = 0
+    group_at(run, gpu, group).members += 1
     item.group = group
 
 
@@ -79,7 +79,7 @@ def end_decoding(run, gpu, request):
         # After a step all who made it are one group.
         group = 0
         item.last_token_s = gpu.last_step_s
-    group_at(run, gpu, group).size -= 1
+    group_at(run, gpu, group).members -= 1
     item.emitted = emitted
     unlink(run, gpu, request)
 

@@ -107,14 +107,14 @@ def account(run, gpu, now_s):
 
     if before == 0:
         for group in range(gpu.groups):
-            weight = group_at(run, gpu, group).size
+            weight = group_at(run, gpu, group).members
             if weight > 0:
                 gap_s = group_at(run, gpu, group).age_s + pause_s + gpu.first_s
                 add_gaps(gap_s, 0.0, 0, 1, weight, run)
                 gpu.interval_gap_s += weight * gap_s
         gpu.groups = 1
         group_at(run, gpu, 0).age_s = 0.0
-        group_at(run, gpu, 0).size = size
+        group_at(run, gpu, 0).members = size
         before = 1
     if after > before:
         add_gaps(gpu.first_s, growth_s, before, after, size, run)
