@@ -13,7 +13,7 @@ from mbexp.config import Config
 from mbexp.hardware.law import LatencyLaw
 from mbexp.order_statistics import quantiles, weighted_quantile
 from mbexp.simulator.capacity import work_at_full_batches_s
-from mbexp.simulator.members import Totals, since_arrival, totals
+from mbexp.simulator.members import Totals, of_requests, since_arrival, totals
 from mbexp.simulator.records import Records
 from mbexp.statistics import climbs
 
@@ -95,9 +95,7 @@ class MeasuredInBatches:
 
     def service_s(self) -> FloatArray:
         """Completion - start."""
-        service_s = self.batches["finish_s"] - self.batches["start_s"]
-        # Numbers of batches are right, and clipping them takes no buffer; checking them does.
-        return np.take(service_s, self.batch_of, out=self._column, mode="clip")
+        return of_requests(self.batches["finish_s"] - self.batches["start_s"], self.batch_of, self._column)
 
     @property
     def end_s(self) -> float:
@@ -127,7 +125,7 @@ def summarize(config: Config, records: Records, law: LatencyLaw) -> Summary:
 
 def _request_metrics(config: Config, records: Records, first: int) -> Summary:
     batch_of = records.batch_of[first:]
-    meets_token_sla = np.take(records.batches["step_s"] * 1000 <= config.sla.token_ms, batch_of, mode="clip")
+    meets_token_sla = of_requests(records.batches["step_s"] * 1000 <= config.sla.token_ms, batch_of)
     measured = MeasuredInBatches(first, records.arrival_s[first:], records.batches, batch_of)
     return request_metrics(config, measured, records.output_tokens[first:], meets_token_sla)
 

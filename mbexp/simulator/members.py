@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +108,21 @@ def since_arrival(
     return out
 
 
-_i4, _i8, _f8 = (types.Array(dtype, 1, "C") for dtype in (types.int32, types.int64, types.float64))
+def of_requests(
+    of_batches: npt.NDArray[Any], batch_of: npt.NDArray[np.int32], out: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
+    """Return what holds of each batch, numbers or flags, for each of its requests.
+
+    NumPy would first make eight bytes of each number of a batch.
+    """
+    found = np.empty(len(batch_of), of_batches.dtype) if out is None else out
+    (_flags if of_batches.dtype == np.bool_ else _numbers)(of_batches, batch_of, found)
+    return found
+
+
+_i4, _i8, _f8, _bool = (
+    types.Array(dtype, 1, "C") for dtype in (types.int32, types.int64, types.float64, types.boolean)
+)
 
 
 @compiled(types.void(BATCHES_TYPE, _i4, _i4, _i4, _i4, _i4, _i4, _i8, _i8), _nrt=False)
@@ -182,3 +196,15 @@ def _totals(  # type: ignore[no-untyped-def]
 def _since(instants, batch_of, arrival_s, out):  # type: ignore[no-untyped-def]
     for request in range(len(batch_of)):
         out[request] = instants[np.uint64(batch_of[request])] - arrival_s[request]
+
+
+@compiled(types.void(_f8, _i4, _f8), _nrt=False)
+def _numbers(of_batches, batch_of, out):  # type: ignore[no-untyped-def]
+    for request in range(len(batch_of)):
+        out[request] = of_batches[np.uint64(batch_of[request])]
+
+
+@compiled(types.void(_bool, _i4, _bool), _nrt=False)
+def _flags(of_batches, batch_of, out):  # type: ignore[no-untyped-def]
+    for request in range(len(batch_of)):
+        out[request] = of_batches[np.uint64(batch_of[request])]
