@@ -21,7 +21,7 @@ PROMPTS = "every prompt is computed, and only preemption computes a token twice"
 MEMORY = "no GPU ever holds more than its memory"
 LIMIT = "no GPU ever runs more than the limit"
 BUSY = "a GPU is busy no longer than the run lasts"
-LITTLE = "the time that requests run, request by request and GPU by GPU"
+LITTLE = "the time that requests run is the same, request by request and GPU by GPU"
 ALL = (ARRIVED, ONCE, ARRIVALS, ORDER, GPU, FIFO, LEFT, GAPS, PROMPTS, MEMORY, LIMIT, BUSY, LITTLE)
 
 
