@@ -125,7 +125,7 @@ GPU_FIELDS: Any = np.dtype(
         # What the search for a GPU that can admit reads, one line of the cache.
         ("room", np.int64),  # memory left; NOBODY where no more may run
         ("boundary_s", np.float64),  # a boundary not after the next one; infinity where empty
-        ("boundary", np.int64),  # its number in the segment
+        ("boundary", np.float64),  # its number in the segment, whole
         ("taken_bin", np.int64),  # the only bin that it takes; NOBODY where any
         # The segment: boundary k lies at start_s + (k first_s + growth_s (k (k - 1) / 2)).
         ("start_s", np.float64),

@@ -261,6 +261,6 @@ def start(
             plan(run, gpu, gpu_index, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters)
         gpu.changed = False
     gpu.planned = gpu.iterations
-    gpu.boundary = gpu.done + 1
+    gpu.boundary = gpu.done + 1.0
     gpu.boundary_s = np.inf if gpu.kind == EMPTY else boundary_s(gpu, gpu.boundary)
     return concerns_others or admitted or preempted

@@ -28,7 +28,7 @@ from mbexp.simulator.continuous_gpu import end, may_take_own, start
 from mbexp.simulator.continuous_memory import held_by
 from mbexp.simulator.continuous_queue import named_queue, push
 from mbexp.simulator.continuous_search import first_to_admit
-from mbexp.simulator.continuous_segment import boundary_after, boundary_s
+from mbexp.simulator.continuous_segment import boundary_s, look_ahead
 
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
@@ -58,11 +58,10 @@ def _wake(run, queues, heads_s, memory, gpu_index, now_s, select):
                 return
     item = request_at(run, queue_cell(run, gpu_index, HEAD, queue).value)
     if held_by(run, item, item.emitted + 1) <= gpu.room:
-        boundary = boundary_after(gpu, now_s, False)
-        at_s = boundary_s(gpu, boundary)
-        if at_s < gpu.event_s:
-            gpu.planned = boundary
-            set_event(run, gpu_index, at_s)
+        look_ahead(gpu, now_s, False)
+        if gpu.boundary_s < gpu.event_s:
+            gpu.planned = int(gpu.boundary)
+            set_event(run, gpu_index, gpu.boundary_s)
 
 
 @called
@@ -204,7 +203,7 @@ def run_until_served(
                 gpu = gpu_at(run, found)
                 gpu.candidate = True
                 if gpu.event_s > gpu.boundary_s:
-                    gpu.planned = gpu.boundary
+                    gpu.planned = int(gpu.boundary)
                     set_event(run, found, gpu.boundary_s)
                 search = False
                 if gpu.boundary_s == now_s:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import called, gpu_at, queue_cell, request_at
 from mbexp.simulator.continuous_dtypes import (
     BAD_SELECTION,
@@ -15,7 +14,7 @@ from mbexp.simulator.continuous_dtypes import (
 from mbexp.simulator.continuous_gpu import may_take_own
 from mbexp.simulator.continuous_memory import held_by
 from mbexp.simulator.continuous_queue import named_queue
-from mbexp.simulator.continuous_segment import boundary_after, boundary_s
+from mbexp.simulator.continuous_segment import look_ahead
 
 
 @called
@@ -50,23 +49,13 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
             item = request_at(run, queue_cell(run, 0, HEAD, gpu.taken_bin).value)
             if held_by(run, item, item.emitted + 1) > gpu.room:
                 continue
-        at_s = _next_boundary_s(gpu, gpu_index, now_s, last)
+        at_s = now_s
+        if gpu.boundary_s < np.inf:  # an empty GPU stands at a boundary
+            look_ahead(gpu, now_s, gpu_index <= last)
+            at_s = gpu.boundary_s
         if at_s < best_s:
             best_s = at_s
             best = gpu_index
             if at_s == now_s:
                 break
     return best
-
-
-@inlined
-def _next_boundary_s(gpu, gpu_index, now_s, last):
-    """Return the next boundary of a GPU, now for an empty one, and leave it in its record."""
-    at_s = gpu.boundary_s
-    if at_s == np.inf:
-        return now_s
-    if at_s < now_s or (at_s == now_s and gpu_index <= last):
-        gpu.boundary = boundary_after(gpu, now_s, gpu_index <= last)
-        at_s = boundary_s(gpu, gpu.boundary)
-        gpu.boundary_s = at_s
-    return at_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import called, group_at
 from mbexp.simulator.continuous_dtypes import DECODE, PREFILL
@@ -12,8 +14,9 @@ from mbexp.simulator.continuous_tokens import add_gaps
 
 @inlined
 def time_of(first_s, growth_s, iterations):
-    """Return how long the first `iterations` of a segment take."""
-    return iterations * first_s + growth_s * (iterations * (iterations - 1) // 2)
+    """Return how long the first `iterations` of a segment take; whole numbers up to 1e7 are exact in it."""
+    number = float(iterations)
+    return number * first_s + growth_s * (0.5 * number * (number - 1.0))
 
 
 @inlined
@@ -23,23 +26,25 @@ def boundary_s(gpu, boundary):
 
 
 @inlined
-def boundary_after(gpu, time_s, strictly):
-    """Return the first boundary at or after an instant (`strictly`: after it), or the last of the segment.
+def look_ahead(gpu, time_s, strictly):
+    """Move ``gpu.boundary`` and its instant on to the first boundary at or after an instant (`strictly`: after it).
 
-    The instant is not before ``gpu.boundary_s``, that of ``gpu.boundary``, unless that is the one.
+    It was not after that one. The last boundary of the segment is the furthest.
     """
     known = gpu.boundary
-    wait_s = time_s - gpu.boundary_s
     step_s = gpu.first_s + gpu.growth_s * known
-    if wait_s >= 0.0 and step_s > 0.0 and gpu.growth_s >= 0.0:
+    if step_s > 0.0 and gpu.growth_s >= 0.0:
         # As if steps did not grow; right unless the instant lies near a boundary.
-        guess = min(known + 1 + int(min(wait_s / step_s, 1e15)), gpu.iterations)
-        ahead_s = boundary_s(gpu, guess) - time_s
-        if 0.0 < ahead_s < 0.99 * step_s:
-            return guess
-    elif wait_s < 0.0:
-        return known
-    return _exact_boundary(gpu, known, time_s, strictly)
+        passed = np.floor((time_s - gpu.boundary_s) / step_s) + 1.0
+        guess = min(known + max(passed, 0.0), float(gpu.iterations))
+        at_s = boundary_s(gpu, guess)
+        if 0.0 < at_s - time_s < 0.99 * step_s:
+            gpu.boundary = guess
+            gpu.boundary_s = at_s
+            return
+    exact = _exact_boundary(gpu, int(known), time_s, strictly)
+    gpu.boundary = float(exact)
+    gpu.boundary_s = boundary_s(gpu, exact)
 
 
 @called
