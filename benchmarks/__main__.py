@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import report
 
-PARTS = ("forms", "growth", "memory", "command")
+PARTS = ("forms", "growth", "memory", "command", "continuous")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,6 +70,10 @@ def _table(part: str, arguments: argparse.Namespace) -> report.Table:
         from benchmarks import memory
 
         return memory.table([min(arguments.largest, 10**7)], arguments.requests)
+    if part == "continuous":
+        from benchmarks import continuous
+
+        return continuous.table(min(arguments.requests, 10**6), min(arguments.rounds, 5))
     from benchmarks import command
 
     return command.table(min(arguments.rounds, 7))

@@ -45,7 +45,7 @@ from mbexp.simulator.continuous_requests import (
     unlink,
 )
 from mbexp.simulator.continuous_segment import account, boundary_s
-from mbexp.simulator.continuous_tokens import add_gaps
+from mbexp.simulator.continuous_tokens import add_gap
 
 
 @called
@@ -99,7 +99,7 @@ def end(run, gpu_index, now_s):
                 if item.emitted == 1:
                     item.first_token_s = now_s
                 else:
-                    add_gaps(now_s - item.last_token_s, 0.0, 0, 1, 1, run)
+                    add_gap(now_s - item.last_token_s, 1, run)
                 item.last_token_s = now_s
                 done = item.emitted == item.output
                 if done or (outgrew(run, item, item.emitted) and run.underprediction != EXTEND):

@@ -9,7 +9,7 @@ import numpy as np
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import called, group_at
 from mbexp.simulator.continuous_dtypes import DECODE, PREFILL
-from mbexp.simulator.continuous_tokens import add_gaps
+from mbexp.simulator.continuous_tokens import add_gap, add_gaps
 
 
 @inlined
@@ -115,7 +115,7 @@ def account(run, gpu, now_s):
             weight = group_at(run, gpu, group).members
             if weight > 0:
                 gap_s = group_at(run, gpu, group).age_s + pause_s + gpu.first_s
-                add_gaps(gap_s, 0.0, 0, 1, weight, run)
+                add_gap(gap_s, weight, run)
                 gpu.interval_gap_s += weight * gap_s
         gpu.groups = 1
         group_at(run, gpu, 0).age_s = 0.0

@@ -33,6 +33,17 @@ def _edge_s(place):
 
 
 @inlined
+def add_gap(gap_s, weight, run):
+    """Count `weight` gaps of one length."""
+    run.gaps += weight
+    run.gap_sum_s += weight * gap_s
+    run.gap_max_s = max(run.gap_max_s, gap_s)
+    if gap_s > run.token_sla_s:
+        run.gaps_above += weight
+    gap_count(run, bin_of(gap_s)).value += weight
+
+
+@inlined
 def add_gaps(first_s, growth_s, begin, end, weight, run):
     """Count `weight` gaps of each length ``first_s + growth_s i``, i from `begin` to `end` - 1."""
     number = end - begin
