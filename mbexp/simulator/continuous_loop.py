@@ -155,15 +155,19 @@ def run_until_served(
             now_s = then_s
 
         # 1. Ends, by GPU index.
+        alone = False
         if event_s == now_s:
             gpu_index = pop_event(run)
             if end(run, gpu_index, now_s):
                 search = run.central
-            stand(run, gpu_index)
-            continue
+            # Most often nothing else happens at this instant, and it starts again at once.
+            alone = run.standing_count == 0 and arrival_s > now_s and not search and next_event_s(run) > now_s
+            if not alone:
+                stand(run, gpu_index)
+                continue
 
         # 2. Arrivals, in trace order.
-        if arrival_s == now_s:
+        elif arrival_s == now_s:
             item = request_at(run, joined)
             group = 0
             if run.central:
@@ -209,7 +213,9 @@ def run_until_served(
                 if gpu.boundary_s == now_s:
                     continue
                 found = NOBODY
-        if run.standing_count > 0 and (found == NOBODY or gpu_at(run, 0).standing < found):
+        if alone:
+            pass
+        elif run.standing_count > 0 and (found == NOBODY or gpu_at(run, 0).standing < found):
             gpu_index = first_standing(run)
         elif found != NOBODY:
             gpu_index = found
@@ -220,7 +226,7 @@ def run_until_served(
             run, gpu_index, now_s, queues, heads_s, memory, select, iteration, iteration_parameters, limit_rule,
             limit_parameters, limit_state,
         ):  # fmt: skip
-            search = run.central
+            search = run.central and run.waiting > 0
         if gpu_at(run, gpu_index).kind != EMPTY:
             gpu = gpu_at(run, gpu_index)
             set_event(run, gpu_index, boundary_s(gpu, gpu.planned))
