@@ -64,6 +64,7 @@ def table(num_requests: int, rounds: int, slow_rounds: int, schedulers: Sequence
             times = in_turn(
                 {name: form.run for name, form in forms.items()},
                 {name: slow_rounds if name in (HEAP, SIMPY) else rounds for name in forms},
+                warm=True,
             )
             rate = {name: len(case) / float(np.median(measured)) / 1e6 for name, measured in times.items()}
             against = {name: ratio(times[OURS], times[name]) for name in times if name != OURS}

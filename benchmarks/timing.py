@@ -50,8 +50,10 @@ def seconds(run: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def in_turn(runs: Mapping[str, Callable[[], object]], rounds: Mapping[str, int]) -> dict[str, FloatArray]:
-    """Run everything once to warm up, then in turn, each in as many rounds as it is given; return the times of each.
+def in_turn(
+    runs: Mapping[str, Callable[[], object]], rounds: Mapping[str, int], warm: bool = False
+) -> dict[str, FloatArray]:
+    """Run everything in turn, each in as many rounds as it is given, and once before unless it is `warm`; return times.
 
     Neighbours in time share what the machine is doing besides, so that their ratio means more than their times.
     """
@@ -59,7 +61,7 @@ def in_turn(runs: Mapping[str, Callable[[], object]], rounds: Mapping[str, int])
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for run in runs.values():
+        for run in () if warm else runs.values():
             run()
         for number in range(max(rounds.values())):
             for name, run in runs.items():
