@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.errors import UserError
+from mbexp.paths import cache_dir
 from mbexp.sweep.claims import abandoned, claim
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, Run, stored, written_plan
 from mbexp.sweep.progress import Progress
@@ -124,6 +126,8 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
 
 def compile_first() -> None:
     """Compile the event loop here where that has not been done yet, rather than in every worker at once."""
+    if _compiled_lately():
+        return
     from mbexp.compiled import cache_folder, is_compiled
 
     if cache_folder() is not None and not is_compiled():
@@ -131,6 +135,19 @@ def compile_first() -> None:
 
         say_if_compiling()
         import mbexp.run  # noqa: F401
+
+
+def _compiled_lately() -> bool:
+    """Whether there is machine code younger than the sources: known without importing Numba, unlike `is_compiled`."""
+    cache, package = cache_dir(), Path(__file__).parent.parent
+    if cache is None:
+        return False
+    sources = [path for room in ("simulator", "policy", "hardware") for path in (package / room).rglob("*.py")]
+    with contextlib.suppress(OSError):
+        changed = max(path.stat().st_mtime for path in sources)
+        pattern = f"compiled-*/**/batch_loop.run-*.py{sys.version_info.major}{sys.version_info.minor}*.nbc"
+        return any(path.stat().st_mtime > changed for path in cache.glob(pattern))
+    return False
 
 
 def sweep_up(folder: Path) -> None:
