@@ -101,9 +101,15 @@ def continuous(
         bins = np.repeat(np.arange(num_queues), count)
         state.gpus["bin"] = bins
         state.gpus["taken_bin"] = bins
+    columns = (
+        arrival_s.astype(np.float64, copy=False),
+        *(column.astype(np.int32, copy=False) for column in (prompt_tokens, output_tokens, predicted_tokens)),
+        queue_of.astype(np.uint16, copy=False),
+    )
     state.run["closed_form"] = iteration is closed_form
     status = loop.run_until_served(
-        state.run, state.queues, state.heads_s, state.memory, policy.select,
+        state.run, *(np.ascontiguousarray(column) for column in columns),
+        state.queues, state.heads_s, state.memory, policy.select,
         iteration, iteration_parameters, policy.running_limit, policy.running_limit_parameters,
         policy.limit_state(num_gpus),
         state.given, policy.assign, policy.assign_memory(len(first)),
@@ -118,11 +124,11 @@ def continuous(
         predicted_tokens=predicted_tokens,
         accepted=accepted,
         queue_of=queue_of,
-        start_s=state.requests["start_s"].copy(),
-        first_token_s=state.requests["first_token_s"].copy(),
-        finish_s=state.requests["finish_s"].copy(),
-        gpu=state.requests["gpu"].copy(),
-        preemptions=state.requests["preemptions"].copy(),
+        start_s=state.start_s,
+        first_token_s=state.first_token_s,
+        finish_s=state.finish_s,
+        gpu=state.gpu_of,
+        preemptions=state.preemptions_of,
         gaps=TokenGaps(
             count=int(totals["gaps"]),
             above=int(totals["gaps_above"]),

@@ -25,6 +25,7 @@ from mbexp.simulator.continuous_dtypes import (
     SAMPLE_DTYPE,
     SEGMENT_DTYPE,
     SET_DTYPE,
+    SMALL_CELL_DTYPE,
     TIME_CELL_DTYPE,
 )
 
@@ -60,7 +61,7 @@ def _reader(dtype: np.dtype[Any]) -> Any:
     return read
 
 
-_request, _gpu, _leave, _group, _event, _set, _segment, _sample, _cell, _time_cell = (
+_request, _gpu, _leave, _group, _event, _set, _segment, _sample, _cell, _time_cell, _small_cell = (
     _reader(dtype)
     for dtype in (
         REQUEST_DTYPE,
@@ -73,6 +74,7 @@ _request, _gpu, _leave, _group, _event, _set, _segment, _sample, _cell, _time_ce
         SAMPLE_DTYPE,
         CELL_DTYPE,
         TIME_CELL_DTYPE,
+        SMALL_CELL_DTYPE,
     )
 )
 
@@ -159,3 +161,33 @@ def segment_at(run, row):
 def sample_at(run, place):
     """Return a sample."""
     return _sample(run.samples_at, place)
+
+
+@inlined
+def start_time(run, request):
+    """Return the first admission of a request."""
+    return _time_cell(run.start_at, np.int64(request))
+
+
+@inlined
+def first_token_time(run, request):
+    """Return the first token of a request."""
+    return _time_cell(run.first_token_at, np.int64(request))
+
+
+@inlined
+def finish_time(run, request):
+    """Return the completion of a request."""
+    return _time_cell(run.finish_at, np.int64(request))
+
+
+@inlined
+def gpu_of(run, request):
+    """Return the GPU of a request."""
+    return _small_cell(run.gpu_of_at, np.int64(request))
+
+
+@inlined
+def preemptions_of(run, request):
+    """Return how often a request lost its place."""
+    return _small_cell(run.preemptions_of_at, np.int64(request))

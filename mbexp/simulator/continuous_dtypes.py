@@ -38,6 +38,11 @@ RUN_DTYPE = np.dtype(
         ("gap_counts_at", np.int64),
         ("segments_at", np.int64),
         ("samples_at", np.int64),
+        ("start_at", np.int64),
+        ("first_token_at", np.int64),
+        ("finish_at", np.int64),
+        ("gpu_of_at", np.int64),
+        ("preemptions_of_at", np.int64),
         ("num_requests", np.int64),
         ("num_gpus", np.int64),
         ("num_bins", np.int64),
@@ -92,32 +97,27 @@ RUN_DTYPE = np.dtype(
     align=True,
 )
 
-# A request: what happened to it, and where it is on its way.
+# A request on its way; what is kept of it stands in arrays of its own.
 REQUEST_DTYPE = np.dtype(
     [
         ("arrival_s", np.float64),
-        ("start_s", np.float64),
-        ("first_token_s", np.float64),
-        ("finish_s", np.float64),
         ("last_token_s", np.float64),  # when it emitted its last token before this prefill, or at its end
         ("joined_step", np.int64),  # decode steps that its GPU had made when it began to decode
         ("prompt", np.int32),
         ("output", np.int32),
         ("predicted", np.int32),
-        ("emitted", np.int32),  # tokens emitted before joined_step
-        ("computed", np.int32),  # tokens of this prefill computed so far
         ("need_tokens", np.int32),  # prompt + output as first predicted
+        ("emitted", np.int32),  # tokens emitted before joined_step
+        ("progress", np.int32),  # in prefill: tokens of it computed so far; decoding: its group of equal age
         ("next", np.int32),  # behind it in a queue, or admitted after it on a GPU
         ("previous", np.int32),
-        ("group", np.int32),  # group of equal age that it joined
-        ("bin", np.int32),
-        ("gpu", np.int32),
-        ("preemptions", np.int32),
+        ("bin", np.uint16),
         ("needs", np.int8),  # COMPUTE or COPY
         ("in_prefill", np.bool_),
+        ("started", np.bool_),
     ],
     align=True,
-)
+)  # 64 bytes, a line of the cache
 
 # A GPU: what runs on it, its segment, and what it has counted.
 GPU_FIELDS: Any = np.dtype(
@@ -248,6 +248,7 @@ SET_DTYPE = np.dtype([("ready_count", np.int64), ("waiting", np.int64)], align=T
 
 CELL_DTYPE = np.dtype([("value", np.int64)])
 TIME_CELL_DTYPE = np.dtype([("value", np.float64)])
+SMALL_CELL_DTYPE = np.dtype([("value", np.int32)])
 
 # Rows of `State.queues`; a selection rule reads all but TAIL.
 READY, WAITING, HEAD, TAIL, LIMIT = 0, 1, 2, 3, 4

@@ -7,11 +7,14 @@ import numpy as np
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_access import (
     called,
+    first_token_time,
     gpu_at,
+    gpu_of,
     leave_at,
     queue_cell,
     request_at,
     set_at,
+    start_time,
 )
 from mbexp.simulator.continuous_dtypes import (
     BAD_LIMIT,
@@ -54,7 +57,7 @@ def put_back(run, gpu, group, request):
     item = request_at(run, request)
     outgrow(run, item)
     run.put_back += 1
-    lose_cache(run, gpu, item, True)
+    lose_cache(run, gpu, request, True)
     push(run, group, request, run.underprediction == PREEMPT)
 
 
@@ -87,17 +90,17 @@ def end(run, gpu_index, now_s):
             follower = item.next
             if item.in_prefill:
                 length = item.prompt + item.emitted
-                tokens = min(left, length - item.computed)
+                tokens = min(left, length - item.progress)
                 left -= tokens
-                item.computed += tokens
+                item.progress += tokens
                 gpu.computed += tokens
-                if item.computed < length:
+                if item.progress < length:
                     break
                 gpu.changed = True
                 end_prefill(gpu, item)
                 item.emitted += 1
                 if item.emitted == 1:
-                    item.first_token_s = now_s
+                    first_token_time(run, request).value = now_s
                 else:
                     add_gap(now_s - item.last_token_s, 1, run)
                 item.last_token_s = now_s
@@ -106,7 +109,7 @@ def end(run, gpu_index, now_s):
                     gpu.held -= held_by(run, item, item.emitted)
                     unlink(run, gpu, request)
                     if done:
-                        finish(run, gpu, item, gpu_index, now_s)
+                        finish(run, gpu, request, gpu_index, now_s)
                     else:
                         put_back(run, gpu, group, request)
                 else:
@@ -133,7 +136,7 @@ def end(run, gpu_index, now_s):
         else:
             end_decoding(run, gpu, leaver)
             if emitted == item.output:
-                finish(run, gpu, item, gpu_index, now_s)
+                finish(run, gpu, leaver, gpu_index, now_s)
             else:
                 put_back(run, gpu, group, leaver)
     run.held += gpu.held - held_before
@@ -228,9 +231,10 @@ def start(
             gpu.turn = 0
         gpu.turn += 1
         link(run, gpu, request)
-        item.gpu = gpu_index
-        if np.isnan(item.start_s):
-            item.start_s = now_s
+        gpu_of(run, request).value = gpu_index
+        if not item.started:
+            item.started = True
+            start_time(run, request).value = now_s
         if item.needs == COPY:
             gpu.copy_tokens += length
             gpu.held += held_by(run, item, item.emitted)
@@ -239,6 +243,7 @@ def start(
         else:
             gpu.held += held_by(run, item, item.emitted + 1)
             item.in_prefill = True
+            item.progress = 0
             gpu.prefilling += 1
             if gpu.first_prefill == NOBODY:
                 gpu.first_prefill = request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from mbexp.compiled import compiled
+from mbexp.compiled import compiled, inlined
 from mbexp.hardware.iteration import ITERATION_TYPE
 from mbexp.policy.continuous_signatures import ASSIGN_TYPE, RUNNING_LIMIT_TYPE
 from mbexp.policy.signatures import SELECT_TYPE
@@ -14,6 +14,7 @@ from mbexp.simulator.continuous_dtypes import (
     BAD_ASSIGNMENT,
     BAD_LIMIT,
     BAD_SELECTION,
+    COMPUTE,
     EMPTY,
     FINISHED,
     HEAD,
@@ -33,9 +34,11 @@ from mbexp.simulator.continuous_segment import boundary_s, look_ahead
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
 _i8 = types.Array(types.int64, 1, "C")
+_i4 = types.Array(types.int32, 1, "C")
 
 SIGNATURE = types.int64(
-    RUN_TYPE, types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECT_TYPE,
+    RUN_TYPE, _f8, _i4, _i4, _i4, types.Array(types.uint16, 1, "C"),
+    types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECT_TYPE,
     ITERATION_TYPE, _f8, RUNNING_LIMIT_TYPE, _f8, _f8_2d,
     types.Array(types.int64, 2, "C"), ASSIGN_TYPE, _f8, _f8_2d, _i8, _i8,
 )  # fmt: skip
@@ -102,9 +105,31 @@ def _count_from_here(run, now_s):
             gpu.busy_before_s += now_s - since_s
 
 
+@inlined
+def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
+    """Set up the records of the requests."""
+    for request in range(run.num_requests):
+        item = request_at(run, request)
+        item.arrival_s = arrival_s[request]
+        item.last_token_s = 0.0
+        item.joined_step = 0
+        item.prompt = prompt[request]
+        item.output = output[request]
+        item.predicted = predicted[request]
+        item.need_tokens = prompt[request] + predicted[request]
+        item.emitted = 0
+        item.progress = 0
+        item.next = NOBODY
+        item.previous = NOBODY
+        item.bin = queue_of[request]
+        item.needs = COMPUTE
+        item.in_prefill = False
+        item.started = False
+
+
 @compiled(SIGNATURE, _nrt=False)
 def run_until_served(
-    runs, queues, heads_s, memory, select,
+    runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select,
     iteration, iteration_parameters, limit_rule, limit_parameters, limit_state,
     given, assign, assign_memory, draws, share_first, share_count,
 ):  # fmt: skip
@@ -113,8 +138,10 @@ def run_until_served(
     Parameters
     ----------
     runs, queues, heads_s, memory, given
-        Arrays of the state (`mbexp.simulator.continuous_state.State`); the others are reached through `runs`. They
-        hold the requests in order of arrival, and are filled with the outcome.
+        Arrays of the state (`mbexp.simulator.continuous_state.State`), which is filled with the outcome; the others
+        are reached through `runs`.
+    arrival_s, prompt, output, predicted, queue_of
+        The requests, in order of arrival.
     draws
         Two uniform numbers for each request, or none.
     share_first, share_count
@@ -127,6 +154,7 @@ def run_until_served(
     """
     run = runs[0]
     n = run.num_requests
+    _fill_requests(run, arrival_s, prompt, output, predicted, queue_of)
     for gpu_index in range(run.num_gpus):
         limit = limit_rule(limit_parameters, limit_state[gpu_index], 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)
         if limit < 1:
@@ -139,7 +167,7 @@ def run_until_served(
     search = False  # whether a GPU in the middle of a segment may have come to admit the head of a central queue
     while True:
         event_s = next_event_s(run)
-        arrival_s = request_at(run, joined).arrival_s if joined < n else np.inf
+        next_arrival_s = arrival_s[joined] if joined < n else np.inf
         if run.standing_count == 0 and not search:
             # Nothing is left to do at this instant.
             if run.status != FINISHED:
@@ -147,7 +175,7 @@ def run_until_served(
             if joined > 0:
                 run.instants += 1
                 _sample(run, now_s)
-            then_s = min(event_s, arrival_s)
+            then_s = min(event_s, next_arrival_s)
             if then_s == np.inf:
                 return FINISHED
             if then_s > now_s:
@@ -161,13 +189,13 @@ def run_until_served(
             if end(run, gpu_index, now_s):
                 search = run.central
             # Most often nothing else happens at this instant, and it starts again at once.
-            alone = run.standing_count == 0 and arrival_s > now_s and not search and next_event_s(run) > now_s
+            alone = run.standing_count == 0 and next_arrival_s > now_s and not search and next_event_s(run) > now_s
             if not alone:
                 stand(run, gpu_index)
                 continue
 
         # 2. Arrivals, in trace order.
-        elif arrival_s == now_s:
+        elif next_arrival_s == now_s:
             item = request_at(run, joined)
             group = 0
             if run.central:

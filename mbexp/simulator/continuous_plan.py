@@ -96,19 +96,19 @@ def _fill(run, gpu, left):
     """
     request = gpu.first_prefill
     item = request_at(run, request)
-    remaining = item.prompt + item.emitted - item.computed
+    remaining = item.prompt + item.emitted - item.progress
     if remaining > left:
-        squares = float(left) * (2.0 * item.computed + left)
+        squares = float(left) * (2.0 * item.progress + left)
         return CHUNK, (remaining - 1) // left, left, squares, 0
     tokens, squares, prompts = 0, 0.0, 0
     while left > 0 and request != NOBODY:
         item = request_at(run, request)
         if item.in_prefill:
-            remaining = item.prompt + item.emitted - item.computed
+            remaining = item.prompt + item.emitted - item.progress
             chunk = min(left, remaining)
             left -= chunk
             tokens += chunk
-            squares += float(chunk) * (2.0 * item.computed + chunk)
+            squares += float(chunk) * (2.0 * item.progress + chunk)
             if chunk == remaining:
                 prompts += 1
         request = np.int64(item.next)

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mbexp.compiled import inlined
-from mbexp.simulator.continuous_access import called, given_kv, given_requests, group_at, leave_at, phase_at, request_at
+from mbexp.simulator.continuous_access import (
+    called,
+    finish_time,
+    given_kv,
+    given_requests,
+    group_at,
+    leave_at,
+    phase_at,
+    preemptions_of,
+    request_at,
+)
 from mbexp.simulator.continuous_dtypes import COMPUTE, COPY, EXTEND, NOBODY
 from mbexp.simulator.continuous_memory import held_by, outgrew, phase_of
 
@@ -59,7 +71,7 @@ def begin_decoding(run, gpu, request, age_s):
         group_at(run, gpu, group).age_s = age_s
         group_at(run, gpu, group).members = 0
     group_at(run, gpu, group).members += 1
-    item.group = group
+    item.progress = group
 
 
 @inlined
@@ -74,7 +86,7 @@ def end_decoding(run, gpu, request):
         phase_at(run, gpu, phase_of(run, item)).value -= 1
     elif run.underprediction == EXTEND and outgrew(run, item, emitted):
         gpu.outgrown -= 1
-    group = item.group
+    group = np.int64(item.progress)
     if item.joined_step < gpu.step:
         # After a step all who made it are one group.
         group = 0
@@ -88,15 +100,15 @@ def end_decoding(run, gpu, request):
 def end_prefill(gpu, item):
     """Take a request out of prefill; it still runs and holds its memory."""
     gpu.prefilling -= 1
-    gpu.computed -= item.computed
-    item.computed = 0
+    gpu.computed -= item.progress
     item.in_prefill = False
 
 
 @inlined
-def finish(run, gpu, item, gpu_index, now_s):
+def finish(run, gpu, request, gpu_index, now_s):
     """Note that a request, off its GPU already, is done."""
-    item.finish_s = now_s
+    item = request_at(run, request)
+    finish_time(run, request).value = now_s
     given_requests(run, gpu_index).value -= 1
     given_kv(run, gpu_index).value -= item.need_tokens
     total = float(item.prompt) + item.output
@@ -114,9 +126,10 @@ def outgrow(run, item):
 
 
 @called
-def lose_cache(run, gpu, item, has_cache):
+def lose_cache(run, gpu, request, has_cache):
     """Note that a request, off its GPU before its end, must get its KV cache back."""
-    item.preemptions += 1
+    item = request_at(run, request)
+    preemptions_of(run, request).value += 1
     run.preemptions += 1
     if has_cache and run.swap:
         item.needs = COPY
@@ -141,7 +154,7 @@ def take_off_youngest(run, gpu):
         if gpu.first_prefill == request:
             gpu.first_prefill = NOBODY
         unlink(run, gpu, request)
-    lose_cache(run, gpu, item, has_cache)
+    lose_cache(run, gpu, request, has_cache)
     return request
 
 

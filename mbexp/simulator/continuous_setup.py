@@ -21,6 +21,7 @@ from mbexp.simulator.continuous_dtypes import (
     REQUEUE,
     RUN_DTYPE,
     SHARE,
+    SMALL_CELL_DTYPE,
     TIME_CELL_DTYPE,
 )
 from mbexp.simulator.continuous_state import State, empty_state
@@ -188,15 +189,6 @@ def state_of(
         policy.selection_memory(num_bins),
         log_segments,
     )
-    for name, column in {
-        "arrival_s": arrival_s,
-        "prompt": prompt,
-        "output": output,
-        "predicted": predicted,
-        "need_tokens": prompt + predicted,
-        "bin": queue_of,
-    }.items():
-        state.requests[name] = column
     for name, array in {
         "requests_at": state.requests,
         "gpus_at": state.gpus,
@@ -211,6 +203,11 @@ def state_of(
         "gap_counts_at": state.gap_counts.view(CELL_DTYPE),
         "segments_at": state.segments,
         "samples_at": state.samples,
+        "start_at": state.start_s.view(TIME_CELL_DTYPE),
+        "first_token_at": state.first_token_s.view(TIME_CELL_DTYPE),
+        "finish_at": state.finish_s.view(TIME_CELL_DTYPE),
+        "gpu_of_at": state.gpu_of.view(SMALL_CELL_DTYPE),
+        "preemptions_of_at": state.preemptions_of.view(SMALL_CELL_DTYPE),
     }.items():
         state.run[name] = address_of(array)
     return state

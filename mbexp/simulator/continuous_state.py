@@ -46,6 +46,12 @@ class State(NamedTuple):
     segments: npt.NDArray[Any]  # (room for the log,)
     samples: npt.NDArray[Any]  # (SAMPLES,)
 
+    start_s: npt.NDArray[np.float64]  # (n,)
+    first_token_s: npt.NDArray[np.float64]  # (n,)
+    finish_s: npt.NDArray[np.float64]  # (n,)
+    gpu_of: npt.NDArray[np.int32]  # (n,)
+    preemptions_of: npt.NDArray[np.int32]  # (n,)
+
 
 def empty_state(
     run: npt.NDArray[Any], num_requests: int, num_gpus: int, num_bins: int, width: int, memory: int, log: int
@@ -55,9 +61,6 @@ def empty_state(
     queues = np.zeros((sets, QUEUE_ROWS, num_bins), np.int64)
     queues[:, [HEAD, TAIL]] = NOBODY
     queues[:, LIMIT] = run["limit_max"][0]
-    requests = _records(num_requests, REQUEST_DTYPE)
-    for name in ("start_s", "first_token_s", "finish_s"):
-        requests[name] = np.nan
     gpus = _records(num_gpus, GPU_DTYPE)
     gpus["room"] = run["capacity"]
     gpus["boundary_s"] = np.inf
@@ -69,7 +72,7 @@ def empty_state(
         gpus[name] = NOBODY
     return State(
         run=run.view(np.recarray),
-        requests=requests,
+        requests=_records(num_requests, REQUEST_DTYPE, filled=False),
         gpus=gpus,
         leaves=_records((num_gpus, width), LEAVE_DTYPE),
         groups=_records((num_gpus, width), GROUP_DTYPE),
@@ -83,12 +86,17 @@ def empty_state(
         gap_counts=np.zeros(NUM_BINS, np.int64),
         segments=_records(log, SEGMENT_DTYPE),
         samples=_records(SAMPLES, SAMPLE_DTYPE),
+        start_s=np.empty(num_requests),
+        first_token_s=np.empty(num_requests),
+        finish_s=np.full(num_requests, np.nan),
+        gpu_of=np.empty(num_requests, np.int32),
+        preemptions_of=np.zeros(num_requests, np.int32),
     )
 
 
-def _records(shape: Any, dtype: np.dtype[Any]) -> Any:
-    """Return records of zeros that begin at a line of the cache."""
+def _records(shape: Any, dtype: np.dtype[Any], filled: bool = True) -> Any:
+    """Return records that begin at a line of the cache, of zeros unless `filled` is false."""
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.zeros(size + CACHE_LINE, np.uint8)
+    memory = (np.zeros if filled else np.empty)(size + CACHE_LINE, np.uint8)
     first = -memory.ctypes.data % CACHE_LINE
     return memory[first : first + size].view(dtype).reshape(shape).view(np.recarray)
