@@ -33,7 +33,7 @@ def _hidden(*names: str) -> Iterator[None]:
 
 # Numba imports SciPy only to see whether there is BLAS for `np.convolve`, and Coverage to see whether it is measuring;
 # the two take as long as Numba itself.
-with _hidden("scipy", "coverage"):
+with _hidden("scipy", "scipy.linalg", "coverage"):
     for _name in ("numba.np.arraymath", "numba.misc.coverage_support"):
         with suppress(ImportError):
             importlib.import_module(_name)
