@@ -15,6 +15,7 @@ QUEUES = ("fifo", "per_bin")
 BATCH_SIZES = ("fixed", "dynamic")
 SELECTIONS = ("round_robin", "longest_queue", "oldest_head", "first_formed", "shortest_bin")
 FILLS = ("greedy", "full", "timeout")
+MEMORY_RULES = ("corrected", "original", "printed")
 WORKLOADS = kind_names()
 WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once")
@@ -28,6 +29,7 @@ CONFUSIONS = ("neighbour", "bert_k2", "bert_k4", "explicit")
 EXECUTIONS = ("run_to_completion", "continuous")
 PREFILLS = ("first", "chunked")
 KV_RULES = ("reserve", "paged")
+RESERVATIONS = ("prediction", "longest_of_bin")
 PREEMPTIONS = ("recompute", "swap")
 UNDERPREDICTIONS = ("extend", "preempt", "requeue")
 ASSIGNMENTS = ("central", "join_shortest", "least_kv", "round_robin", "power_of_two")
@@ -66,8 +68,8 @@ class SchedulerConfig:
     batch_size_max: int = option(128, "B_max of Algorithms 1 and 2", low=1, high=1_000_000)
     memory_rule: str = option(
         "corrected",
-        "L0 of Algorithm 1: theta sigma sqrt(b), or the original's 0.1 eta",
-        choices=("corrected", "original"),
+        "L0 of Algorithm 1: theta sigma sqrt(b), the original's 0.1 eta, or P2's as printed (continuous only)",
+        choices=MEMORY_RULES,
     )
     memory_overflow_probability: float = option(0.05, "eps_M of Algorithm 1", above=0, high=0.5)
     controller: ControllerConfig = option(ControllerConfig(), "Algorithm 2")
@@ -273,6 +275,11 @@ class ExecutionConfig:
         "reserve",
         "reserve: prompt + predicted output held from admission on; paged: blocks as needed",
         choices=KV_RULES,
+    )
+    reserve_for: str = option(
+        "prediction",
+        "'reserve': the request's own prediction, or the longest in its queue, for a server that knows only the bin",
+        choices=RESERVATIONS,
     )
     block_tokens: int = option(16, "'paged': tokens of a block", low=1, high=65536)
     preemption: str = option(

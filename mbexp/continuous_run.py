@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from mbexp.config import Config, ExecutionConfig, GpuConfig
 from mbexp.continuous_metrics import summarize_continuous
@@ -48,13 +49,17 @@ def run_continuous(
     if policy.needs_draws:
         rng = np.random.default_rng(np.random.SeedSequence([config.seed, ASSIGNMENT_STREAM]))
         draws = rng.random((len(trace), 2))
+    queue_of = np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of
+    predicted = prediction.tokens
+    if config.execution.kv == "reserve" and config.execution.reserve_for == "longest_of_bin":
+        predicted = longest_of_bin(predicted, queue_of)
     log = min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0
     records = continuous(
         trace.arrival_s,
         trace.prompt_tokens,
         trace.output_tokens,
-        prediction.tokens,
-        np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of,
+        predicted,
+        queue_of,
         1 if one_queue else prediction.bins.k,
         config.gpu.count,
         kv_capacity_tokens,
@@ -71,6 +76,13 @@ def run_continuous(
         **summarize_continuous(config, records, law),
     }
     return records, summary
+
+
+def longest_of_bin(predicted: npt.NDArray[np.int32], queue_of: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
+    """Return for each request the longest prediction in its queue: all that a server knows who knows only the bin."""
+    longest = np.zeros(int(queue_of.max(initial=0)) + 1, np.int32)
+    np.maximum.at(longest, queue_of, predicted)
+    return longest[queue_of]
 
 
 def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRules:

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mbexp.config import ASSIGNMENTS, GPU_SERVES, KV_RULES, PREEMPTIONS, PREFILLS, SELECTIONS, UNDERPREDICTIONS
+from mbexp.config import (
+    ASSIGNMENTS,
+    GPU_SERVES,
+    KV_RULES,
+    MEMORY_RULES,
+    PREEMPTIONS,
+    PREFILLS,
+    SELECTIONS,
+    UNDERPREDICTIONS,
+)
 from mbexp.hardware.law import IterationPrice
 from tests.continuous_agreement import Case, difference
 from tests.test_hardware_iteration import TABLE
@@ -69,7 +78,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
             "fixed_batch_size": cap,
             "batch_size_max": cap,
             "selection": draw(st.sampled_from(SELECTIONS)),
-            "memory_rule": draw(st.sampled_from(["corrected", "original"])),
+            "memory_rule": draw(st.sampled_from(MEMORY_RULES)),
         },
         controller={
             "alpha_requests": draw(st.sampled_from([1.0, 2.0, 5.0])),

@@ -7,7 +7,7 @@ import pytest
 
 from mbexp.config import ControllerConfig, ExecutionConfig, SchedulerConfig, SlaConfig
 from mbexp.errors import UserError
-from mbexp.policy import assignment, running_limit
+from mbexp.policy import assignment, build_policy, running_limit
 from mbexp.policy.continuous import build_continuous_policy
 from mbexp.simulator.continuous_setup import gpu_shares
 
@@ -103,8 +103,7 @@ def test_limit_is_never_below_the_running_count():
 
 
 def test_printed_l0_lets_the_bound_run_away():
-    rules = policy({"batch_size_max": 1000})
-    rules.running_limit_parameters[running_limit.RULE] = running_limit.PRINTED
+    rules = policy({"batch_size_max": 1000, "memory_rule": "printed"})
     state = rules.limit_state(1)[0]
     running = 100
     rules.running_limit(rules.running_limit_parameters, state, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)
@@ -113,6 +112,11 @@ def test_printed_l0_lets_the_bound_run_away():
         assert state[running_limit.B_MEM] > running or running == 1000
         running = int(state[running_limit.B_MEM])
     assert running == 1000  # far beyond the 80 that memory holds
+
+
+def test_printed_l0_needs_requests_that_run():
+    with pytest.raises(UserError, match=r"scheduler\.memory_rule=printed"):
+        build_policy(SchedulerConfig(memory_rule="printed"), SlaConfig(), 62_000)
 
 
 def test_controller_settles_where_p2_says():

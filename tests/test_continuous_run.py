@@ -161,6 +161,15 @@ def test_warnings_say_what_the_laws_imply_and_what_means_nothing(trace):
     assert any("did not bind" in warning for warning in loose.warnings)
 
 
+def test_a_server_that_knows_only_the_bin_reserves_its_longest(trace):
+    keys = {**CONTINUOUS, "scheduler": "multi_bin_dynamic", "execution.reserve_for": "longest_of_bin", "k_bins": 4}
+    records = simulate(trace, **keys).records
+    for queue in range(4):
+        assert set(records.predicted_tokens[records.queue_of == queue]) == {
+            records.output_tokens[records.queue_of == queue].max()
+        }
+
+
 def test_preemption_is_told(trace):
     keys = {**CONTINUOUS, "execution.kv": "paged", "gpu.kv_capacity_tokens": 30_000, "workload.rate_scaling": 1000}
     result = simulate(load_trace(num_requests=2000, rate_scaling=1000), **keys)

@@ -75,6 +75,11 @@ def _batch_size(scheduler: SchedulerConfig, sla: SlaConfig, capacity: int) -> tu
     if scheduler.batch_size == "fixed":
         size = scheduler.fixed_batch_size
         return batch_size.fixed, np.array([float(size)]), 4, size
+    if scheduler.memory_rule == "printed":
+        raise UserError(
+            "scheduler.memory_rule=printed: P2's rule as printed starts from the requests that run; use "
+            "execution=continuous, or corrected or original"
+        )
     controller = scheduler.controller
     width = batch_size.WINDOW + 4 * controller.window_batches
     parameters = np.array(

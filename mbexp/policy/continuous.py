@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import config
 
-from mbexp.config import ExecutionConfig, SchedulerConfig, SlaConfig
+from mbexp.config import MEMORY_RULES, ExecutionConfig, SchedulerConfig, SlaConfig
 from mbexp.errors import UserError
 from mbexp.plugins import load_object
 from mbexp.policy import assignment, running_limit, selection
@@ -114,7 +114,7 @@ def _dynamic_parameters(scheduler: SchedulerConfig, sla: SlaConfig, capacity: in
             scheduler.batch_size_max,
             capacity,
             NormalDist().inv_cdf(1 - scheduler.memory_overflow_probability),
-            running_limit.MEMORY_RULES.index(scheduler.memory_rule),
+            MEMORY_RULES.index(scheduler.memory_rule),
             sla.token_ms / 1000,
             controller.tolerance_ms / 1000,
             controller.alpha_requests,
