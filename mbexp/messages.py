@@ -54,9 +54,10 @@ def _is_hydras(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and what caused it; under a debugger OmegaConf gives errors that are their own cause."""
     found = [error]
-    while found[-1].__cause__ is not None:
-        found.append(found[-1].__cause__)
+    while (cause := found[-1].__cause__) is not None and cause not in found:
+        found.append(cause)
     return found
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mbexp import UserError, configure
 from mbexp.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -169,3 +170,11 @@ def test_ctrl_c_leaves_no_half_folder(tmp_path: Path) -> None:
     assert code == 130
     assert "interrupted" in err
     assert not list(folder.glob("outputs/*"))
+
+
+def test_a_mistake_is_one_line_under_a_debugger_too(mbexp: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OC_CAUSE=1 is what a debugger makes OmegaConf do: its error is then its own cause."""
+    monkeypatch.setenv("OC_CAUSE", "1")
+    with pytest.raises(UserError, match=r"^gpu\.count=\$\{nope\}: there is no key 'nope'$"):
+        configure(num_gpus="${nope}")
+    assert mbexp("num_gpus=${nope}")[2] == "mbexp: num_gpus=${nope}: there is no key 'nope'\n"
