@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import mbexp
+from mbexp.simulator.continuous_records import ContinuousRecords
 from mbexp.simulator.records import Records
 from mbexp.version import RESULTS_VERSION
 
@@ -65,6 +66,59 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
+# Requests that join and leave between two decode steps; each case near what its GPUs carry.
+CONTINUOUS: dict[str, dict[str, Any]] = {
+    "continuous_static_fifo": {
+        "scheduler": "static_fifo",
+        "execution.prefill_max_tokens": 1200,
+        "workload.arrivals.rate_per_s": 1.5,
+    },
+    "continuous_dynamic_no_bins": {
+        "scheduler": "dynamic_no_bins",
+        "gpu": "linear_p2",
+        "sla.token_ms": 33.0,
+        "execution.interval_steps": 8,
+        "workload.arrivals.rate_per_s": 4.7,
+    },
+    "continuous_load_share": {
+        "scheduler": "multi_bin_static",
+        "execution.gpu_serves": "load_share",
+        "gpu": "linear_p2",
+        "k_bins": 3,
+        "num_gpus": 6,
+        "workload.arrivals.rate_per_s": 6.5,
+    },
+    "continuous_one_bin": {
+        "scheduler": "multi_bin_static",
+        "execution.gpu_serves": "one_bin",
+        "execution.turn_requests": 20,
+        "gpu": "roofline_rtx4080_16gb",
+        "workload.arrivals.rate_per_s": 14.0,
+    },
+    "continuous_chunked_paged": {
+        "scheduler": "multi_bin_dynamic",
+        "scheduler.memory_rule": "printed",
+        "execution.prefill": "chunked",
+        "execution.token_budget": 256,
+        "execution.kv": "paged",
+        "gpu": "roofline_rtx4080_16gb",
+        "gpu.kv_capacity_tokens": 3000,
+        "workload.arrivals.rate_per_s": 10.5,
+    },
+    "continuous_swap_requeue": {
+        "scheduler": "static_fifo",
+        "scheduler.fixed_batch_size": 16,
+        "execution.preemption": "swap",
+        "execution.assignment": "power_of_two",
+        "execution.underprediction": "requeue",
+        "predictor": "confusion",
+        "gpu": "roofline_rtx4080_16gb",
+        "gpu.kv_capacity_tokens": 5000,
+        "workload.arrivals.rate_per_s": 15.0,
+    },
+}
+CASES |= {name: {"execution": "continuous", "num_requests": 1500} | case for name, case in CONTINUOUS.items()}
+
 COLUMNS = (
     *("start_s", "finish_s", "first_token_s", "step_s", "controller_low", "controller_high"),
     *("size", "limit", "gpu", "b_mem", "b_sla", "queue"),
@@ -72,6 +126,11 @@ COLUMNS = (
 SHOWN = (
     *("completed_requests", "rejected_requests", "num_batches", "batch_size_mean", "makespan_s"),
     *("latency_mean_s", "latency_p99_s", "tbt_p99_ms", "request_sla_violation_pct", "kv_overflow_pct"),
+)
+SHOWN_CONTINUOUS = (
+    *("completed_requests", "rejected_requests", "num_batches", "batch_size_max", "limit_mean", "makespan_s"),
+    *("latency_mean_s", "latency_p99_s", "tbt_mean_ms", "tbt_p99_ms", "token_sla_violation_pct"),
+    *("preemptions", "outgrown_predictions", "recomputed_tokens", "copied_tokens", "mixed_steps_pct"),
 )
 
 
@@ -87,14 +146,41 @@ def hash_of(records: Records) -> str:
     return digest.hexdigest()
 
 
-def result_of(name: str) -> dict[str, Any]:
-    """Run a case and return what is stored of it."""
-    result = mbexp.simulate(**(WORKLOAD | CASES[name]))
-    shown = {key: result.summary[key] for key in SHOWN}
+def hash_of_continuous(records: ContinuousRecords) -> str:
+    """Return a hash of every bit of what happened to each request, and of the time between tokens.
+
+    Left out is the sum of the latter: its last bits are those of the order in which it is added up.
+    """
+    digest = hashlib.sha256()
+    for column in ("start_s", "first_token_s", "finish_s", "gpu", "preemptions", "queue_of"):
+        values = getattr(records, column)
+        digest.update(column.encode() + np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes())
+    gaps = records.gaps
+    digest.update(np.ascontiguousarray(gaps.counts, "<i8").tobytes())
+    digest.update(f"{gaps.count} {gaps.above} {gaps.max_s.hex()} {records.outgrown}".encode())
+    return digest.hexdigest()
+
+
+def digest_of(result: dict[str, Any]) -> str:
+    """Return the hash in what is stored of a case: of its batches, or where there are none, of its requests."""
+    digest: str = result["batches_sha256"] if "batches_sha256" in result else result["requests_sha256"]
+    return digest
+
+
+def result_of(name: str, **changes: Any) -> dict[str, Any]:
+    """Run a case, with some keys changed, and return what is stored of it."""
+    settings = WORKLOAD | CASES[name] | changes
+    result = mbexp.simulate(**settings)
+    records = result.records
+    if isinstance(records, ContinuousRecords):
+        keys, found = SHOWN_CONTINUOUS, {"requests_sha256": hash_of_continuous(records)}
+    else:
+        keys, found = SHOWN, {"batches_sha256": hash_of(records)}
+    shown = {key: result.summary[key] for key in keys}
     return {
         "results_version": RESULTS_VERSION,
-        "settings": WORKLOAD | CASES[name],
-        "batches_sha256": hash_of(result.records),
+        "settings": settings,
+        **found,
         "summary": {key: value if isinstance(value, int) else float(f"{value:.12g}") for key, value in shown.items()},
     }
 
@@ -110,9 +196,14 @@ def stored(name: str) -> dict[str, Any]:
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Are the numbers of two results the same: batches bit for bit, means but for the order of their sums?"""
-    return one["batches_sha256"] == other["batches_sha256"] and all(
-        math.isclose(one["summary"][key], other["summary"][key], rel_tol=1e-9, abs_tol=1e-12) for key in SHOWN
+    """Are the numbers of two results the same: records bit for bit, means but for the order of their sums?"""
+    return (
+        digest_of(one) == digest_of(other)
+        and one["summary"].keys() == other["summary"].keys()
+        and all(
+            math.isclose(number, other["summary"][key], rel_tol=1e-9, abs_tol=1e-12)
+            for key, number in one["summary"].items()
+        )
     )
 
 

@@ -30,7 +30,39 @@ def test_the_cases_exercise_what_they_are_for():
     summaries = {name: golden_results.stored(name)["summary"] for name in golden_results.CASES}
     assert summaries["timeout_underpredicted"]["rejected_requests"] > 0
     assert summaries["timeout_underpredicted"]["kv_overflow_pct"] > 0
-    assert len({golden_results.stored(name)["batches_sha256"] for name in summaries}) == len(summaries)
+    digests = {golden_results.digest_of(golden_results.stored(name)) for name in summaries}
+    assert len(digests) == len(summaries)
+
+
+def test_the_continuous_cases_exercise_what_they_are_for():
+    summaries = {name: golden_results.stored(name)["summary"] for name in golden_results.CONTINUOUS}
+    assert summaries["continuous_static_fifo"]["batch_size_max"] == 8
+    assert 1 < summaries["continuous_dynamic_no_bins"]["limit_mean"] < 64  # of 128: the SLA binds
+    assert 0 < summaries["continuous_dynamic_no_bins"]["token_sla_violation_pct"] < 50
+    assert summaries["continuous_chunked_paged"]["preemptions"] > 50
+    assert summaries["continuous_chunked_paged"]["recomputed_tokens"] > 0
+    assert summaries["continuous_chunked_paged"]["mixed_steps_pct"] > 1
+    assert summaries["continuous_swap_requeue"]["outgrown_predictions"] > 0
+    assert summaries["continuous_swap_requeue"]["preemptions"] > 0
+    assert summaries["continuous_swap_requeue"]["copied_tokens"] > 0
+    assert summaries["continuous_swap_requeue"]["recomputed_tokens"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("continuous_static_fifo", "execution.prefill_max_tokens", None),
+        ("continuous_dynamic_no_bins", "execution.interval_steps", 9),
+        ("continuous_load_share", "execution.gpu_serves", "equal_share"),
+        ("continuous_one_bin", "execution.turn_requests", 1_000_000),
+        ("continuous_chunked_paged", "execution.token_budget", 257),
+        ("continuous_swap_requeue", "execution.underprediction", "extend"),
+        ("continuous_swap_requeue", "execution.assignment", "join_shortest"),
+    ],
+)
+def test_each_rule_of_a_continuous_case_matters(name, key, value):
+    changed = golden_results.result_of(name, **{key: value})
+    assert golden_results.digest_of(changed) != golden_results.digest_of(golden_results.stored(name))
 
 
 def test_storing_changed_numbers_under_the_same_version_is_refused(tmp_path, monkeypatch):
@@ -50,6 +82,8 @@ def test_storing_changed_numbers_under_the_same_version_is_refused(tmp_path, mon
 
 @pytest.mark.slow
 def test_another_process_finds_the_same():
-    code = "from tests import golden_results as g; print([g.result_of(n)['batches_sha256'] for n in g.CASES])"
+    code = "from tests import golden_results as g; print([g.digest_of(g.result_of(n)) for n in g.CASES])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str([golden_results.stored(name)["batches_sha256"] for name in golden_results.CASES])
+    assert done.stdout.strip() == str(
+        [golden_results.digest_of(golden_results.stored(name)) for name in golden_results.CASES]
+    )
