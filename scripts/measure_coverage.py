@@ -1,8 +1,8 @@
 """Measure the branch coverage of mbexp/: python scripts/measure_coverage.py
 
-Compiled functions run no Python, so that nothing can watch them. The fast tests are therefore run as they are, and those
-of the compiled functions once more as plain Python; the report is of both. The exit status is 1 where a test fails or
-less is covered than pyproject.toml asks for. Processes that tests start are measured too.
+Nothing can watch a compiled function. The fast tests are therefore run as they are, and those of the compiled
+functions once more as plain Python; the report is of both. The exit status is 1 where a test fails or less is covered
+than pyproject.toml asks for. Processes that tests start are measured too.
 """
 
 from __future__ import annotations
