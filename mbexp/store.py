@@ -214,12 +214,6 @@ def git_state() -> dict[str, Any] | None:
         return None
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the summary of a stored run."""
-    values: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return values
-
-
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()

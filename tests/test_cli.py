@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -178,3 +179,34 @@ def test_a_mistake_is_one_line_under_a_debugger_too(mbexp: Run, monkeypatch: pyt
     with pytest.raises(UserError, match=r"^gpu\.count=\$\{nope\}: there is no key 'nope'$"):
         configure(num_gpus="${nope}")
     assert mbexp("num_gpus=${nope}")[2] == "mbexp: num_gpus=${nope}: there is no key 'nope'\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("num_gpus=0: must be at least 1"), 1, "mbexp: num_gpus=0: must be at least 1\n"),
+        (KeyboardInterrupt(), 130, "mbexp: interrupted; nothing half-written was left behind\n"),
+        (BrokenPipeError(), 1, ""),  # `mbexp ... | head`
+    ],
+)
+def test_how_the_command_ends(
+    error: BaseException, code: int, said: str, mbexp: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("mbexp.cli.job", fail)
+    assert mbexp() == (code, "", said)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(mbexp: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mbexp.cli.job", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mbexp()
+
+
+def test_a_launcher_that_is_not_installed_says_what_to_install(mbexp: Run) -> None:
+    if importlib.util.find_spec("submitit"):
+        pytest.skip("the extra [slurm] is installed")
+    _, _, err = mbexp("-m", "k_bins=1,2", "hydra/launcher=slurm")
+    assert err == 'mbexp: hydra/launcher: submitit is not installed; pip install "mbexp[slurm]"\n'

@@ -45,6 +45,8 @@ class Server(ThreadingHTTPServer):
         self.status: int | None = None
         self.cut_after: list[int] = []  # bytes of the body after which each next connection is dropped
         self.hide_length = False
+        self.wrong_part = False
+        self.garbage = False
         self.wait = threading.Event()
         self.stall_after: int | None = None
         self.requests: list[str | None] = []
@@ -64,6 +66,10 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         wanted = self.headers.get("Range")
         server.requests.append(wanted)
+        if server.garbage:
+            self.wfile.write(b"no answer of HTTP\r\n\r\n")
+            self.close_connection = True
+            return
         if server.status is not None:
             self.send_error(server.status)
             return
@@ -74,7 +80,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_error(416)
                 return
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            said = 0 if server.wrong_part else start
+            self.send_header("Content-Range", f"bytes {said}-{len(body) - 1}/{len(body)}")
         else:
             self.send_response(200)
         body = body[start:]
@@ -236,6 +243,23 @@ def test_refusals_are_one_line(server: Server, tmp_path: Path, status: int, word
     assert names(tmp_path) == []
 
 
+def test_a_server_that_sends_another_part_is_not_believed(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "toy.csv.part").write_bytes(CONTENT[:1000])
+    server.wrong_part = True
+    fetch(ENTRY, tmp_path, server.url, quiet)
+    assert (tmp_path / "toy.csv").read_bytes() == CONTENT
+    assert server.requests == ["bytes=1000-", None]  # the part is dropped, and all asked for
+
+
+def test_an_answer_that_is_not_http_is_one_line(server: Server, tmp_path: Path) -> None:
+    server.garbage = True
+    with pytest.raises(UserError) as caught:
+        fetch(ENTRY, tmp_path, server.url, quiet)
+    assert "\n" not in str(caught.value)
+    assert len(server.requests) == download.ATTEMPTS
+    assert names(tmp_path) == []
+
+
 def test_no_network(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot reach 127\.0\.0\.1:1 .*is there a network"):
         fetch(ENTRY, tmp_path, None, quiet)
@@ -377,3 +401,10 @@ class TestCommand:
         monkeypatch.setattr(download, "fetch", interrupt)
         assert download.main(["burstgpt_1", "--to", str(tmp_path)]) == 130
         assert "goes on from here" in capsys.readouterr().err
+
+    def test_a_reader_that_has_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def gone(*_: object) -> str:
+            raise BrokenPipeError
+
+        monkeypatch.setattr(download, "_table", gone)
+        assert download.main(["--list"]) == 1

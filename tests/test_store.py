@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from mbexp import UserError, configure, simulate
-from mbexp.store import complete_folder, run_key, save, write_json
+from mbexp.store import complete_folder, git_state, run_key, save, write_json
 
 
 def test_the_key_is_the_configuration_and_the_trace() -> None:
@@ -100,3 +101,42 @@ def test_a_changed_array_changes_the_traces_hash(make_trace) -> None:  # type: i
     trace = make_trace([0.0, 1.0], [5, 6])
 
     assert dataclasses.replace(trace, prompt_tokens=trace.prompt_tokens + 1).sha256 != trace.sha256
+
+
+def test_a_run_without_git_says_nothing_of_a_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr("mbexp.store.subprocess.run", absent)
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr("mbexp.store.__file__", str(tmp_path / "mbexp" / "store.py"))
+    assert git_state.__wrapped__() is None
+    monkeypatch.setattr("mbexp.store.__file__", str(tmp_path / "elsewhere" / "mbexp" / "store.py"))
+    assert git_state.__wrapped__() is None  # installed: the folder is no checkout
+
+
+def test_the_state_of_a_checkout_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mbexp").mkdir()
+    module = tmp_path / "mbexp" / "store.py"
+    module.write_text("")
+    command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*command, *words], check=True)
+    monkeypatch.setattr("mbexp.store.__file__", str(module))
+    state = git_state.__wrapped__()
+    assert len(state["commit"]) == 40
+    assert not state["modified"]
+    module.write_text("changed")
+    assert git_state.__wrapped__() == {**state, "modified": True}
+
+
+def test_a_folder_that_cannot_take_its_name_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mbexp.store.os.rename", refuse)
+    with pytest.raises(UserError, match=r"writing failed \(Permission denied\)"), complete_folder(tmp_path / "run"):
+        pass
+    assert list(tmp_path.iterdir()) == []

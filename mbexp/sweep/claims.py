@@ -61,14 +61,15 @@ def abandoned(folder: Path, pattern: str = "*") -> list[str]:
 
 
 def _open(path: Path) -> int:
-    for attempt in range(5):
+    attempts = 5
+    while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:  # a sweep that ended has just removed the empty folder
-            if attempt == 4:
+            attempts -= 1
+            if not attempts:
                 raise
-    raise AssertionError
 
 
 def _lock(handle: int) -> bool:

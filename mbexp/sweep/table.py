@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,8 +144,3 @@ def _replace(path: Path, write: Any) -> None:
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); the runs are stored") from error
-
-
-def columns_of(rows: Iterable[Row]) -> list[str]:
-    """Return the columns that any of `rows` has."""
-    return list(dict.fromkeys(name for row in rows for name in row))
