@@ -19,7 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_MEASURED = ["tests/test_sweep_runs.py::test_a_full_disk_stops_the_sweep_with_a_reason_and_it_can_go_on"]
 
 COMPILED = [
-    *("continuous_agreement", "continuous_oracles", "continuous_policies", "golden", "hardware_grid"),
+    *(
+        "continuous_agreement",
+        "continuous_failures",
+        "continuous_oracles",
+        "continuous_policies",
+        "golden",
+        "hardware_grid",
+    ),
     *("hardware_iteration", "hardware_laws", "invariants", "order_statistics", "policy_rules", "reference_agreement"),
     *("replay", "simulator_structures", "worked_examples"),
 ]
