@@ -74,6 +74,10 @@ def test_plan():
     ]
     assert all(point.longest_tokens <= 100 for point in make_plan(lengths=(50, 100, 200), longest_tokens=100))
     assert {point.phase for point in make_plan(phases=("decode",))} == {"decode"}
+    assert make_plan(phases=("static",), lengths=(1,)) == []  # a batch has a prompt and an output
+    assert [str(point) for point in (plan[0], plan[2], plan[6])] == [
+        "prefill 1 x prompt 4", "decode 1 x context 4", "static 1 x prompt 1 + output 3",
+    ]  # fmt: skip
 
 
 def test_points_are_timed_and_stored_in_both_formats(tmp_path):
@@ -172,11 +176,18 @@ def test_nothing_of_torch_is_imported_otherwise():
         (["--phases", "prefil"], r"--phases=prefil: no such choice \(did you mean 'prefill'\?\)"),
         (["--prompt-share", "1"], r"--prompt-share=1\.0: must be at least 0 and below 1"),
         (["--lengths", "99999"], r"none within the 40960 tokens"),
+        (["--repeats", "0"], r"--repeats=0: must be at least 1"),
     ],
 )
 def test_wrong_command_is_one_clear_line(arguments, message):
     with pytest.raises(SystemExit, match=message):
         main(arguments)
+
+
+def test_a_length_that_is_none_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--lengths", "0,5"])
+    assert "must be whole numbers above zero, such as 1,2,4" in capsys.readouterr().err
 
 
 def test_machine_without_a_gpu_says_so_in_one_line():
@@ -192,6 +203,55 @@ def test_machine_without_a_gpu_says_so_in_one_line():
     with pytest.raises(SystemExit, match=expected) as stopped:
         main([])
     assert "\n" not in str(stopped.value)
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """The command with an engine that needs no PyTorch; gives what `StandIn` is made with."""
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    monkeypatch.setattr("mbexp.measure.engine.check_device", lambda device: None)
+    monkeypatch.setattr("mbexp.measure.engine.TorchEngine", lambda *_: StandIn(**made))
+
+    def describe(model, card, dtype, device, graphs):
+        return MACHINE | {"gpu": "NVIDIA H100 80GB HBM3", "model": model, "cuda_graphs": graphs, "engine": "none"}
+
+    monkeypatch.setattr("mbexp.measure.machine.describe", describe)
+    return made
+
+
+SMALL = ["--phases", "decode", "--batch-sizes", "1,2", "--lengths", "16,32", "--repeats", "3"]
+
+
+def test_the_command_stores_where_it_says_and_times_nothing_twice(stand_in, tmp_path, capsys):
+    main(SMALL)
+    said = capsys.readouterr().out
+    folder = tmp_path / "outputs" / "measurements" / "h100_qwen3_1_7b"
+    assert "4 of 4 points to time" in said
+    assert "4 points timed\n" in said
+    assert len(rows(folder)) == 4
+    assert f"next: python -m mbexp.fit {folder.relative_to(tmp_path)}/points.csv" in said
+    main(SMALL)
+    assert "0 of 4 points to time" in capsys.readouterr().out
+    main([*SMALL, "--cuda-graphs", "off"])  # another way to run is another measurement
+    assert (folder.parent / f"{folder.name}_no_graphs" / "points.csv").is_file()
+
+
+def test_the_command_says_what_is_beyond_the_memory(stand_in, capsys):
+    stand_in["memory_tokens"] = 32
+    main(SMALL)
+    assert "3 points timed, 1 beyond the memory" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_keeps_what_was_timed(stand_in, capsys):
+    stand_in["fail_after"] = 2
+    with pytest.raises(SystemExit) as stopped:
+        main([*SMALL, "--out", "here"])
+    assert stopped.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    stand_in["fail_after"] = None
+    main([*SMALL, "--out", "here"])
+    assert "2 of 4 points to time" in capsys.readouterr().out
 
 
 @pytest.fixture

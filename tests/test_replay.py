@@ -4,19 +4,23 @@ import csv
 import dataclasses
 import json
 import time
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mbexp import configure, load_trace
-from mbexp.hardware import build_law, kv_capacity_tokens
+from mbexp.errors import UserError
+from mbexp.hardware import MODEL_CARDS, build_law, kv_capacity_tokens
+from mbexp.measure.session import OutOfMemory
 from mbexp.policy import build_policy
 from mbexp.replay.__main__ import main
 from mbexp.replay.clock import RealClock, VirtualClock
 from mbexp.replay.compare import compare, rankings, rows, text
 from mbexp.replay.figure import replay_figure
-from mbexp.replay.loop import replay
-from mbexp.replay.server import law_server
+from mbexp.replay.loop import Batch, replay
+from mbexp.replay.server import gpu_server, law_server
 from mbexp.run import run
 
 CASES = {
@@ -126,6 +130,119 @@ def test_on_the_real_clock_no_batch_starts_before_its_requests_arrive():
     assert np.all(np.diff(replayed.batches["start_s"]) >= 0.004)
 
 
+class StandIn:
+    """An engine that serves a batch in no time, until its memory ends."""
+
+    def __init__(self, batch_size_max):
+        self.card, self.cuda_graphs, self.batch_size_max = MODEL_CARDS["tiny"], False, batch_size_max
+        self.served = []
+
+    def load_batch(self, point):
+        if point.batch_size > self.batch_size_max:
+            raise OutOfMemory
+
+        def serve():
+            self.served.append(point)
+            return 0.001, 0.0001 * (point.output_tokens - 1)
+
+        return serve
+
+    def unload(self):
+        pass
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """The command with an engine that needs no PyTorch."""
+    monkeypatch.chdir(tmp_path)
+    engine = StandIn(10**6)
+    monkeypatch.setattr("mbexp.measure.engine.check_device", lambda device: None)
+    monkeypatch.setattr("mbexp.measure.engine.TorchEngine", lambda *_: engine)
+    machine = {"gpu": "none", "engine": "a stand-in", "weights": "random"}
+    monkeypatch.setattr("mbexp.measure.machine.describe", lambda *_: dict(machine))
+    return engine
+
+
+QUICK = [
+    "--model", "tiny", "--schedulers", "static_fifo,multi_bin_dynamic", "workload=synthetic",
+    "workload.arrivals.rate_per_s=400", "workload.prompt={kind: constant, value_tokens: 6}",
+    "workload.output={kind: uniform, low_tokens: 1, high_tokens: 9}", "num_requests=40",
+]  # fmt: skip
+
+
+def test_the_command_replays_every_scheduler_and_writes_one_folder(stand_in, tmp_path, capsys):
+    main([*QUICK, "--out", "here"])
+    said = capsys.readouterr().out
+    assert "static_fifo: 40 requests of" in said
+    assert "written: here/" in said
+    assert sorted(path.name for path in Path("here").iterdir()) == [
+        "batches.csv", "comparison.csv", "comparison.txt", "config.yaml", "machine.json", "replay.pdf", "replay.png",
+    ]  # fmt: skip
+    with open("here/batches.csv") as file:
+        batches = list(csv.DictReader(file))
+    assert Counter(row["scheduler"] for row in batches).keys() == {"static_fifo", "multi_bin_dynamic"}
+    served = [point.batch_size for point in stand_in.served]
+    assert sum(int(row["batch_size"]) for row in batches) == 2 * 40
+    assert sum(served) > 2 * 40  # and batches that set the libraries up before the clock starts
+    assert Path("here/comparison.txt").read_text().strip() in said
+    assert set(json.loads(Path("here/machine.json").read_text())["paused_s"]) == {"static_fifo", "multi_bin_dynamic"}
+    with pytest.raises(SystemExit, match=r"mbexp\.replay: --out=here: exists; choose another"):
+        main([*QUICK, "--out", "here"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["num_gpus=2"], "num_gpus=2: a replay runs on one GPU"),
+        (["execution=continuous"], r"execution\.name=continuous: a replay runs batches to completion"),
+        (["--schedulers", "static_fif"], r"scheduler=static_fif: no such choice \(did you mean 'static_fifo'\?\)"),
+        (["num_request=3"], r"num_request: unknown key \(did you mean 'num_requests'\?\)"),
+        (["--config-dir", "nowhere"], "--config-dir=nowhere: no such folder"),
+        (
+            ["workload.output={kind: constant, value_tokens: 5000}"],
+            "a request of 5006 tokens exceeds the 4096 of the model",
+        ),
+    ],
+)
+def test_what_cannot_be_replayed_is_said_before_anything_is_written(stand_in, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        main([*QUICK, "--out", "here", *arguments])
+    assert not Path("here").exists()
+
+
+def test_a_gpu_without_room_for_the_largest_batch_is_said(stand_in):
+    stand_in.batch_size_max = 0
+    with pytest.raises(SystemExit, match="the GPU has no memory for a batch of 1"):
+        main([*QUICK, "--out", "here"])
+    stand_in.batch_size_max = 6  # of 8
+    with pytest.raises(SystemExit, match="the GPU has no memory for a batch of"):
+        main([*QUICK, "scheduler.fill=full", "--out", "here"])
+    assert not Path("here").exists()
+
+
+def test_memory_that_ends_during_a_replay_is_said(stand_in):
+    clock = RealClock()
+    serve = gpu_server(stand_in, clock)
+    first_token_s, step_s = serve(Batch(1, 6, 4, 10, 6, 4))
+    assert (first_token_s, step_s) == (0.001, pytest.approx(0.0001))
+    assert serve(Batch(1, 6, 1, 7, 6, 1))[1] is None  # one token has no step
+    stand_in.batch_size_max = 1
+    with pytest.raises(UserError, match=r"no memory for a batch of static 2 x prompt 6 \+ output 4: gpu\.memory_gb"):
+        serve(Batch(2, 6, 4, 10, 12, 8))
+
+
+def test_an_interrupted_replay_writes_nothing(stand_in, monkeypatch, capsys):
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stand_in, "load_batch", interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        main([*QUICK, "--out", "here"])
+    assert stopped.value.code == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not Path("here").exists()
+
+
 @pytest.fixture
 def torch():
     module = pytest.importorskip("torch", reason="needs the extra [gpu]: PyTorch")
@@ -176,25 +293,6 @@ def test_configuration_of_the_users_own_folder(torch, tmp_path, capsys):
     arguments = [*SMALL[:5], "gpu=my_card", *CPU, "--config-dir", str(tmp_path / "mine"), "--schedulers", "static_fifo"]
     main([*arguments, "--out", str(tmp_path / "replay")])
     assert "name: my_card" in (tmp_path / "replay" / "config.yaml").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["num_gpus=2"], "num_gpus=2: a replay runs on one GPU"),
-        (["--schedulers", "static_fif"], r"scheduler=static_fif: no such choice \(did you mean 'static_fifo'\?\)"),
-        (["num_request=3"], r"num_request: unknown key \(did you mean 'num_requests'\?\)"),
-        (["--config-dir", "nowhere"], "--config-dir=nowhere: no such folder"),
-        (
-            ["workload.output={kind: constant, value_tokens: 5000}"],
-            "a request of 5006 tokens exceeds the 4096 of the model",
-        ),
-    ],
-)
-def test_wrong_command_is_one_clear_line(torch, arguments, message, tmp_path):
-    with pytest.raises(SystemExit, match=message):
-        main([*SMALL[:3], "num_requests=4", *CPU, "--out", str(tmp_path / "replay"), *arguments])
-    assert not (tmp_path / "replay").exists()
 
 
 def test_unknown_model():
