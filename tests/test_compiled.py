@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from mbexp import compiled
+from mbexp.paths import cache_dir
+from mbexp.sweep import engine
 
 TINY = [sys.executable, "-m", "mbexp", "workload=synthetic", "num_requests=10", "workload.timestamps=real"]
 
@@ -54,3 +56,20 @@ def test_no_cache_where_it_is_off(monkeypatch: pytest.MonkeyPatch, cache: Path) 
 
     assert compiled.cache_folder() is None
     assert not compiled.is_compiled()
+
+
+def test_without_a_home_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MBEXP_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_dir() is None
+    assert not engine._compiled_lately()  # and a sweep is not told that it was compiled
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MBEXP_CACHE", str(tmp_path / "file" / "cache"))
+    assert compiled.cache_folder.__wrapped__() is None

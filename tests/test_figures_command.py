@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from mbexp.errors import UserError
 from mbexp.figures.__main__ import main
 from mbexp.figures.drawing import known_studies, missing_studies
 from mbexp.figures.study import StoredStudy
+from mbexp.figures.trace_events import write_trace
 from tests.figure_studies import ROOT, compared, saturated, scaling
 
 
@@ -69,6 +72,8 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (str(tmp_path),): "neither a study",
         (str(scaling()), "--format", "gif"): "--format=gif: must be one or more of pdf, png, svg",
         (str(scaling()), "--only", "latency"): "figure=latency: no such choice",
+        (str(scaling()), "--gallery", "page.md"): "--gallery: goes with all",
+        (str(ROOT / "grid_search_of_another"),): "not there",
         (str(saturated()), "--chrome-trace", "--out", str(tmp_path)): "",
     }
     scaling()
@@ -112,3 +117,35 @@ def test_the_gallery_shows_each_figure_once(tmp_path: Path) -> None:
     assert "python -m mbexp -cn multi_bin_throughput" in text
     assert "## Not shown" in text
     assert "- Latency against arrival rate (P1, Fig. 4): `multi_bin_latency`" in text
+
+
+def test_a_timeline_needs_stored_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "compare"
+    shutil.copytree(compared(), folder)
+    for path in folder.glob("*/batches.parquet"):
+        path.unlink()
+    assert main([str(folder), "--chrome-trace"]) == 1
+    assert "no run stored batches.parquet (output.batches=true stores it)" in capsys.readouterr().err
+
+
+def test_a_timeline_without_requests_shows_no_queue(tmp_path: Path) -> None:
+    run = next(compared().glob("*/batches.parquet")).parent
+    whole, part = tmp_path / "whole.json", tmp_path / "part.json"
+    write_trace(run, whole)
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "requests.parquet").unlink()
+    write_trace(tmp_path / "run", part)
+    kinds = [{event["ph"] for event in json.loads(path.read_text())["traceEvents"]} for path in (whole, part)]
+    assert kinds[0] - kinds[1] == {"C"}
+    (tmp_path / "run" / "batches.parquet").unlink()
+    with pytest.raises(UserError, match=r"no batches\.parquet; run it with output\.batches=true"):
+        write_trace(tmp_path / "run", part)
+
+
+def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(options: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("mbexp.figures.__main__.run", gone)
+    monkeypatch.setattr("sys.stderr", io.StringIO())  # it is closed, so that Python does not complain at the end
+    assert main(["all"]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from mbexp.errors import UserError
 from mbexp.figures import draw, figure_names
 from mbexp.figures.gallery import INTRODUCTION
+from mbexp.figures.labels import value_label
 from mbexp.figures.registry import _FOUND, figure, figures, find_figure
 from mbexp.figures.study import StoredStudy
 from mbexp.figures.style import styled, to_bytes
@@ -219,6 +221,32 @@ def test_a_notebook_shows_a_figure_by_itself() -> None:
         latency = result.requests["finish_s"] - result.requests["arrival_s"]
         assert line.get_xdata()[-1] == latency.max()
         assert np.interp(50, line.get_ydata(), line.get_xdata()) == pytest.approx(latency.median(), rel=0.02)
+
+
+def test_results_that_do_not_suit_a_figure_are_one_line() -> None:
+    from mbexp import simulate
+
+    with pytest.raises(UserError, match="figure latency_cdf: no result was given"):
+        draw("latency_cdf", [])
+    fixed = simulate(num_requests=50, scheduler="static_fifo")
+    with pytest.raises(UserError, match=r"no result has scheduler\.batch_size=dynamic"):
+        draw("controller_trajectory", [fixed])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "label"),
+    [
+        ("k_bins", 8, "K = 8"), ("num_gpus", 1, "1 GPU"), ("gpu.count", 1200, "1,200 GPUs"),
+        ("num_requests", 1_500_000, "1.5M requests"), ("num_requests", 1234, "1,234 requests"),
+        ("workload.rate_scaling", 0.5, "0.5x the trace's rate"),
+        ("workload.arrivals.rate_per_s", 3.25, "3.25 requests/s"),
+        ("study.label", "mine", "mine"), ("seed", 3, "seed 3"), ("scheduler", "static_fifo", "static_fifo"),
+        ("workload.kind", "azure", "azure"), ("scheduler.fill", "full", "Fill full"),
+        ("k_bins", math.nan, "K = -"),
+    ],
+)  # fmt: skip
+def test_a_value_is_shown_with_what_it_is_of(column: str, value: object, label: str) -> None:
+    assert value_label(column, value) == label
 
 
 def test_a_single_stored_run_has_figures_too() -> None:

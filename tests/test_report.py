@@ -9,15 +9,17 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
 
+from mbexp.errors import UserError
 from mbexp.figures.study import StoredStudy
 from mbexp.report import write_report
 from mbexp.report.__main__ import main
-from mbexp.report.content import collect, warnings_of
+from mbexp.report.content import collect, draw_pictures, warnings_of
 from mbexp.report.page import to_html
 from mbexp.report.tables import MOST_ROWS, results_table
 from tests.figure_studies import ROOT, compared, loads, scaling
@@ -276,3 +278,31 @@ def test_a_browser_shows_it_at_phone_and_desktop_width(report: Path, tmp_path: P
         ink, paper = brightness(page["ink"]), brightness(page["paper"])
         assert (ink > paper) == (scheme == 0)
         assert abs(ink - paper) > 0.6
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_runs_that_were_not_made_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "grid_search"
+    shutil.copytree(loads(), folder)
+    info = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**info, "missing": 3, "command": None}))
+    page = collect(StoredStudy(folder))
+    assert ("Missing", "3 runs were not made; the same command makes them") in page.summary
+    assert "python -m mbexp -cn grid_search" in Page(to_html(page)).text
+
+
+def test_a_figure_that_cannot_be_drawn_is_said_and_the_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = StoredStudy(loads())
+    first, second = study.drawable()[:2]
+    frame = StoredStudy.frame
+
+    def lacking(self: StoredStudy, spec: Any) -> pd.DataFrame:
+        if spec is first:
+            raise UserError("a run folder is not whole")
+        return frame(self, spec)
+
+    monkeypatch.setattr(StoredStudy, "drawable", lambda self: [first, second])
+    monkeypatch.setattr(StoredStudy, "frame", lacking)
+    pictures, failed = draw_pictures(study)
+    assert [picture.name for picture in pictures] == [second.name]
+    assert failed == [(first.title, "a run folder is not whole")]

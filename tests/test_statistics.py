@@ -211,3 +211,13 @@ def test_a_mistake_is_one_clear_line(call) -> None:
 def test_constant_batches_give_a_zero_width_without_warning() -> None:
     interval = statistics.batch_means_interval([2.0] * 100)
     assert (interval.mean, interval.half_width, interval.warnings) == (2.0, 0.0, ())
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"column=latency: no such choice \(did you mean 'latency_s'\?\)"):
+        statistics.interval_table(pd.DataFrame({"k": [1], "latency_s": [1.0]}), ["k"], ["latency"])
+
+
+def test_few_parts_never_climb() -> None:
+    assert statistics.climbs(range(8))
+    assert not statistics.climbs(range(7))

@@ -185,6 +185,7 @@ def test_a_killed_worker_costs_its_own_run_alone(command: Command, tmp_path: Pat
         ("num_gpus=0,2", "mbexp: num_gpus=0: must be at least 1"),
         ("scheduler=static_fio,static_fifo", "mbexp: scheduler=static_fio: no such choice (did you mean 'static_fifo'"),
         ("study.name=a/b", "mbexp: study.name=a/b: must be the name of a folder, without a path"),
+        ("output.dir=a,b", "mbexp: output.dir: a sweep has one folder; it cannot be swept"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_sweep_is_one_line_and_nothing_runs(
@@ -196,6 +197,44 @@ def test_a_mistake_in_a_sweep_is_one_line_and_nothing_runs(
     assert err.startswith(message)
     assert err.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_sweep_that_cannot_be_stored_is_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file where the folder should be")
+
+    code, _, err = command("-m", "k_bins=1,2", *SMALL)
+
+    assert code == 1
+    assert err.startswith("mbexp: output.dir=outputs: cannot write there (")
+    assert err.count("\n") == 1
+
+
+def test_a_sweep_of_many_keys_has_a_folder_of_bearable_name(command: Command, tmp_path: Path) -> None:
+    keys = ["alpha_requests", "delta_requests", "tolerance_ms", "window_batches", "interval_batches"]
+    swept = [f"scheduler.controller.{key}=1,1" for key in keys]  # the product is one run
+
+    code, out, _ = command("-m", *swept, *SMALL)
+
+    assert code == 0
+    assert "1 runs (31 of 32 points repeat another)" in out
+    (folder,) = (tmp_path / "outputs").iterdir()
+    assert folder.name.startswith("sweep_scheduler.controller.alpha_requests_")
+    assert len(folder.name) < 160
+
+
+def test_claims_that_cannot_be_written_end_a_job_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mbexp.sweep.plan import written_plan
+    from mbexp.sweep.worker import make_runs
+    from tests.test_sweep_plan import plan_of, point
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    plan = plan_of(tmp_path / "sweep", point(num_requests=10), point(num_requests=11))
+    with written_plan(plan) as file:
+        monkeypatch.setattr("mbexp.sweep.worker.claim", refuse)
+        (outcome,) = make_runs(plan, [0, 1], file)
+    assert outcome.reason == f"cannot write in {tmp_path / 'sweep'} (Permission denied)"
 
 
 def test_a_launcher_that_cannot_start_is_one_line(command: Command, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from mbexp import UserError
 from mbexp.sweep.table import read_results, to_table, write_csv
+from mbexp.sweep.text import short_number
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -108,3 +109,14 @@ def test_a_folder_without_a_table_is_one_line(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_written_says_that_the_runs_are_stored(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the runs are stored"):
         write_csv(to_table([{"a": 1}]), tmp_path / "nowhere" / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (float("nan"), "-"), (float("inf"), "-"), (12_345.0, "12,345"), (0.0, "0"), (12_345.6, "12,346"),
+        (12.345, "12.3"), (0.012345, "0.0123"), (0.00012345, "0.000123"), (1.5e9, "1.5e+09"),
+    ],
+)  # fmt: skip
+def test_numbers_are_short_and_never_wrong_by_more_than_a_half_in_the_last_digit(value: float, text: str) -> None:
+    assert short_number(value) == text

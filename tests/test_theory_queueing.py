@@ -102,3 +102,9 @@ def test_many_slots_are_solved_too() -> None:
     assert 0 < wait < queueing.mmc(120, 1, 128).wait
     direct = bulk_service.general(120, service_time.deterministic(1), 128, 128)
     assert wait == pytest.approx(direct.batch_wait)
+
+
+@pytest.mark.parametrize("load", [-0.1, 2.0, 2.5, math.nan])
+def test_waiting_needs_a_load_that_the_servers_carry(load: float) -> None:
+    with pytest.raises(UserError, match="must be at least 0 and below the 2 servers"):
+        queueing.erlang_c(2, load)

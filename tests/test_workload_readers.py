@@ -379,3 +379,10 @@ class TestRealFiles:
         assert gaps.min() > 0
         assert gaps.std() / gaps.mean() < 1.0
         assert trace.changed == {"ties_spread": 10_851}
+
+
+def test_a_disk_that_fails_while_a_file_is_read_is_one_line(load: Callable[..., Trace], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+        text_file.first_lines(tmp_path, 1)
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+        list(text_file.parse_in_pieces(tmp_path, 0, 0, bytes, lambda line: None))
