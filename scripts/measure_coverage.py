@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 NOT_MEASURED = ["tests/test_sweep_runs.py::test_a_full_disk_stops_the_sweep_with_a_reason_and_it_can_go_on"]
 
 COMPILED = [
-    *("continuous_agreement", "continuous_failures", "continuous_oracles", "continuous_policies", "golden"),
-    *("hardware_grid", "hardware_iteration", "hardware_laws", "invariants", "order_statistics", "policy_rules"),
-    *("reference_agreement", "replay", "simulator_structures", "worked_examples"),
+    *("continuous_agreement", "continuous_failures", "continuous_oracles", "continuous_policies", "continuous_tokens"),
+    *("golden", "hardware_grid", "hardware_iteration", "hardware_laws", "invariants", "order_statistics"),
+    *("policy_rules", "reference_agreement", "replay", "simulator_structures", "worked_examples"),
 ]
 # Without the compiler: what is about compilation itself, and queues of so many requests that it would take hours.
 NOT_PLAIN = [

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mbexp import UserError, configure
 from mbexp.store import generated_hash, run_key
+from mbexp.sweep.engine import sweep_up, terminated_is_interrupted
 from mbexp.sweep.inputs import SharedInputs, trace_hash
 from mbexp.sweep.plan import CLAIMS, Plan, make_plan, read_plan, stored, written_plan
 from mbexp.sweep.points import Point
@@ -225,3 +233,86 @@ def test_workers_are_started_where_they_save_time(tmp_path: Path) -> None:
     assert worth_workers(large, range(8), 2)
     assert not worth_workers(large, range(8), 1)
     assert not worth_workers(large, [0], 2)
+
+
+def test_a_process_is_alive_until_it_has_ended_whether_or_not_anyone_asked_how() -> None:
+    from mbexp.sweep.worker import _alive
+
+    assert _alive(os.getpid())
+    assert _alive(1)  # of another user, most often
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert _alive(process.pid)
+        process.kill()
+        deadline = time.monotonic() + 10
+        while _alive(process.pid) and time.monotonic() < deadline:  # a zombie: nobody has waited for it
+            time.sleep(0.01)
+        assert process.returncode is None
+        assert not _alive(process.pid)
+    assert not _alive(process.pid)
+
+
+@pytest.mark.parametrize(
+    ("target", "settings", "workers"),
+    [
+        ("hydra._internal.core_plugins.basic_launcher.BasicLauncher", {}, 1),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": 3}, 3),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": -1}, 8),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": -8}, 1),
+        ("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher", {"n_jobs": -20}, 1),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher", {}, 8),
+        ("hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", {}, 0),
+        ("hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher", {}, 0),
+    ],
+)
+def test_how_many_runs_a_launcher_makes_side_by_side_here(
+    target: str, settings: dict[str, int], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mbexp.sweep import crew
+
+    monkeypatch.setattr(crew, "cores", lambda: 8)
+    assert crew.workers_of(target, SimpleNamespace(**settings)) == workers
+    assert crew.cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("error", "stops"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (UserError("writing failed"), False),
+        (OSError(errno.ENOENT, "No such file"), False),
+    ],
+)
+def test_a_full_disk_ends_a_job_whoever_tells_of_it(error: Exception, stops: bool) -> None:
+    from mbexp.sweep.worker import _no_room
+
+    told = UserError("output.dir=x: writing failed")
+    told.__cause__ = error
+    assert _no_room(told) is _no_room(error) is stops
+
+
+def test_a_thread_that_sweeps_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def sweep() -> None:
+        with terminated_is_interrupted():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=sweep)
+    thread.start()
+    thread.join()
+    with terminated_is_interrupted():
+        seen.append(signal.getsignal(signal.SIGTERM))
+    assert seen[0] is before
+    assert seen[1] is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_of_a_run_that_was_being_replaced_one_stays(tmp_path: Path) -> None:
+    for name in (".both.0.former", "both", ".alone.0.former"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(name)
+    sweep_up(tmp_path)
+    assert {path.name: (path / "summary.json").read_text() for path in tmp_path.iterdir()} == {
+        "both": "both", "alone": ".alone.0.former",
+    }  # fmt: skip
