@@ -99,7 +99,8 @@ def work_at_full_occupancy_s(config: Config, records: ContinuousRecords, law: La
     """Return the GPU-seconds that the accepted requests need while as many run on each GPU as may, of average length.
 
     As many: the mean limit that was in force, or what memory holds of requests as they are met on a GPU, where a
-    long one is met longer. Prefills are priced one at a time, or, in chunks, in mixed steps filled to the budget.
+    long one is met longer. Prefills are priced one at a time, or, in chunks, in mixed steps filled to the budget; of
+    that budget, decoding takes no more than its share of the tokens, since no request decodes before its prefill.
     """
     function, parameters = compiled_iteration(law)
     prompt = records.prompt_tokens.astype(np.float64)
@@ -115,6 +116,10 @@ def work_at_full_occupancy_s(config: Config, records: ContinuousRecords, law: La
     busy_s = float(gpus["busy_s"].sum())
     limit = float(gpus["limit_s"].sum()) / busy_s if busy_s else 1.0
     size = max(1, int(min(limit, records.kv_capacity_tokens / held) + 0.5))
+    if config.execution.prefill == "chunked":
+        decodes = float((output - 1).sum())
+        share = config.execution.token_budget * decodes / (decodes + float(prompt.sum()))
+        size = max(1, min(size, int(share + 0.5), config.execution.token_budget - 1))
     steps = float((output - 1).sum()) / size
 
     def price(decoding: int, tokens: float, squares: float, prompts: int) -> float:

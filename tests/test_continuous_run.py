@@ -93,6 +93,19 @@ def test_offered_load_is_what_the_run_shows(trace):
     assert flood.summary["throughput_requests_per_s"] == pytest.approx(capacity, rel=0.1)
 
 
+@pytest.mark.parametrize("budget", [128, 256, 2048])
+def test_offered_load_of_chunks_is_what_the_run_shows(budget):
+    """A budget close to the number that may run leaves no room to prefill: then it, not the slots, is the capacity."""
+    flood = simulate(
+        **{**CONTINUOUS, "num_gpus": 1, "scheduler": "static_fifo", "scheduler.fixed_batch_size": 128},
+        **{"execution.prefill": "chunked", "execution.token_budget": budget, "num_requests": 20_000},
+        **{"workload": "synthetic", "workload.prompt.mean_tokens": 1155, "workload.output.mean_tokens": 211},
+        **{"workload.arrivals.rate_per_s": 100.0, "output.batches": False},
+    )
+    capacity = flood.summary["arrival_rate_per_s"] / flood.summary["offered_load"]
+    assert flood.summary["throughput_requests_per_s"] == pytest.approx(capacity, rel=0.1)
+
+
 def test_stored_folder(command):
     code, out, _ = command("execution=continuous", "gpu=roofline_h100", "num_requests=300")
     assert code == 0
