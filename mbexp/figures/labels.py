@@ -43,6 +43,10 @@ NAMES = {
     "padding_waste_pct": "Padding waste (%)",
     "gpu_utilization_pct": "GPU utilization (%)",
     "batch_size_mean": "Mean batch size (requests)",
+    "running_mean": "Requests on the GPU, mean",
+    "kv_use_mean_pct": "KV cache in use, mean (%)",
+    "preempted_requests_pct": "Requests ever preempted (%)",
+    "execution.token_budget": "Token budget (tokens)",
 }
 UNITS = {
     "_requests_per_s": "requests/s",

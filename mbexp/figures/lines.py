@@ -66,12 +66,15 @@ def draw_lines(
 def numeric_axis(axes: Axes, which: str, column: str, values: Iterable[float]) -> None:
     """Label an axis and scale it: logarithmic where positive values span a factor of eight or more.
 
-    Ticks stand at the values themselves where these are few.
+    Ticks stand at the values themselves where these are few. Names too long for a panel are broken in two.
     """
+    import textwrap
+
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axis = axes.xaxis if which == "x" else axes.yaxis
-    getattr(axes, f"set_{which}label")(axis_label(column))
+    label = axis_label(column)
+    getattr(axes, f"set_{which}label")(textwrap.fill(label, 24) if which == "y" and len(label) > 36 else label)
     points = sorted({float(value) for value in values})
     if not points:
         return
