@@ -108,8 +108,9 @@ def _forget_old(base: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_compiled() -> bool:
-    """Return whether the event loop is compiled already, for this version of the sources and of Python."""
+def is_compiled(execution: str) -> bool:
+    """Return whether the event loop of a mode is compiled already, for this version of the sources and of Python."""
+    from mbexp.paths import machine_code_pattern
+
     folder = cache_folder()
-    python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    return folder is not None and any(folder.rglob(f"batch_loop.run-*.{python}*.nbc"))
+    return folder is not None and any(folder.rglob(machine_code_pattern(execution)))

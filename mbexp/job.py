@@ -13,7 +13,7 @@ from mbexp.terminal import report, say_if_compiling
 def run_and_store(config: Config) -> Path:
     """Run `config`, write its folder under `config.output.dir` and print a short table; return the folder."""
     began = time.perf_counter()
-    say_if_compiling()
+    say_if_compiling(config.execution.name)
     from mbexp.replications import run_replications
     from mbexp.run import run
     from mbexp.store import command_line, generated_hash, new_folder, run_key, save

@@ -1,11 +1,14 @@
-"""Where the packaged configuration lies."""
+"""Where the packaged configuration and what can be made again lie."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+# The event loop of each execution mode: what takes seconds to compile.
+LOOPS = {"run_to_completion": "batch_loop.run", "continuous": "continuous_loop.run_until_served"}
 
 
 def config_dir() -> Path:
@@ -29,3 +32,8 @@ def cache_dir() -> Path | None:
         return (Path(base) if base else Path.home() / ".cache") / "mbexp"
     except RuntimeError:  # no home folder
         return None
+
+
+def machine_code_pattern(execution: str) -> str:
+    """Return what the file of an event loop's machine code is called, for this version of Python."""
+    return f"{LOOPS[execution]}-*.py{sys.version_info.major}{sys.version_info.minor}*.nbc"

@@ -18,7 +18,7 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.metrics import Summary, summarize
 from mbexp.policy import build_policy
 from mbexp.prediction import Prediction, predict
-from mbexp.simulator import invariants, run_to_completion
+from mbexp.simulator import run_to_completion
 from mbexp.simulator.records import REJECTIONS, Records
 from mbexp.workload import load_trace
 from mbexp.workload.trace import Trace
@@ -109,6 +109,8 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         records, outcome = run_continuous(config, trace, prediction, law, capacity)
         own_warnings = continuous_warnings(config, records, law, outcome)
     else:
+        from mbexp.simulator import invariants
+
         records = run_to_completion(
             trace.arrival_s,
             trace.prompt_tokens,

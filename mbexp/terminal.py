@@ -96,9 +96,10 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def say_if_compiling() -> None:
-    """Tell the user once why the first run takes longer."""
+def say_if_compiling(execution: str) -> None:
+    """Tell the user once why the first run of a mode takes longer."""
     from mbexp.compiled import is_compiled
 
-    if not is_compiled():
-        print("mbexp: compiling the event loop, once; later runs start at once", file=sys.stderr, flush=True)
+    if not is_compiled(execution):
+        of = " of continuous batching" if execution == "continuous" else ""
+        print(f"mbexp: compiling the event loop{of}, once; later runs start at once", file=sys.stderr, flush=True)

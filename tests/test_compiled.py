@@ -51,11 +51,21 @@ def test_code_of_versions_long_unused_goes(cache: Path) -> None:
     assert recent.is_dir()
 
 
+@pytest.mark.parametrize("execution", ["run_to_completion", "continuous"])
+def test_a_mode_does_not_wait_for_the_loop_of_the_other(execution: str) -> None:
+    code = (
+        f"import sys, mbexp; mbexp.simulate(num_requests=10, execution='{execution}', gpu='roofline_h100');"
+        "print(*(name in sys.modules for name in ('mbexp.simulator.batch_loop', 'mbexp.simulator.continuous_loop')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(execution == "run_to_completion"), str(execution == "continuous")]
+
+
 def test_no_cache_where_it_is_off(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setenv("MBEXP_CACHE", "off")
 
     assert compiled.cache_folder() is None
-    assert not compiled.is_compiled()
+    assert not compiled.is_compiled("run_to_completion")
 
 
 def test_without_a_home_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +76,7 @@ def test_without_a_home_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
     assert cache_dir() is None
-    assert not engine._compiled_lately()  # and a sweep is not told that it was compiled
+    assert not engine._compiled_lately("run_to_completion")  # and a sweep is not told that it was compiled
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy import Policy
-from mbexp.simulator import batch_loop as loop
 from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
 from mbexp.simulator.batch_state import BATCH_DTYPE, new_gpus, new_queues
 from mbexp.simulator.records import Records
@@ -48,6 +47,8 @@ def run_to_completion(
     UserError
         If a policy returns a queue that is not ready or a limit below 1, or a law a time that is not finite.
     """
+    from mbexp.simulator import batch_loop as loop  # its import compiles, which continuous batching need not wait for
+
     exact = predicted_tokens is output_tokens
     arrival_s, queue_of = _plain(arrival_s), _plain(queue_of)
     prompt_tokens, output_tokens = _plain(prompt_tokens), _plain(output_tokens)
@@ -93,6 +94,8 @@ def _plain(array: npt.NDArray[Any]) -> Any:
 
 
 def _raise_if_bad(status: int, count: int) -> None:
+    from mbexp.simulator import batch_loop as loop
+
     if status == loop.BAD_SELECTION:
         raise UserError(f"scheduler.selection: the rule named a queue that is not ready (batch {count})")
     if status == loop.BAD_LIMIT:

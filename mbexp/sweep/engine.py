@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mbexp.errors import UserError
-from mbexp.paths import cache_dir
+from mbexp.paths import LOOPS, cache_dir, machine_code_pattern
 from mbexp.sweep.claims import abandoned, claim
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, Run, stored, written_plan
 from mbexp.sweep.progress import Progress
@@ -99,7 +99,7 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
     whole = True  # whether `outcomes` tells of every run that was made here
     try:
         if places:
-            compile_first()
+            compile_first({plan.runs[place].values["execution"]["name"] for place in places})
             with terminated_is_interrupted(), Progress(plan.folder, weights, newer_than, since):
                 ending.workers, whole = _make(plan, plan_file, places, crew, outcomes)
     except KeyboardInterrupt:
@@ -124,20 +124,22 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
     return ending
 
 
-def compile_first() -> None:
-    """Compile the event loop here where that has not been done yet, rather than in every worker at once."""
-    if _compiled_lately():
-        return
-    from mbexp.compiled import cache_folder, is_compiled
+def compile_first(executions: Iterable[str]) -> None:
+    """Compile the event loops here where that has not been done yet, rather than in every worker at once."""
+    for execution in sorted(executions):
+        if _compiled_lately(execution):
+            continue
+        from mbexp.compiled import cache_folder, is_compiled
 
-    if cache_folder() is not None and not is_compiled():
-        from mbexp.terminal import say_if_compiling
+        if cache_folder() is not None and not is_compiled(execution):
+            from mbexp.terminal import say_if_compiling
 
-        say_if_compiling()
-        import mbexp.run  # noqa: F401
+            say_if_compiling(execution)
+            importlib.import_module("mbexp.run")
+            importlib.import_module(f"mbexp.simulator.{LOOPS[execution].partition('.')[0]}")
 
 
-def _compiled_lately() -> bool:
+def _compiled_lately(execution: str) -> bool:
     """Whether there is machine code younger than the sources: known without importing Numba, unlike `is_compiled`."""
     cache, package = cache_dir(), Path(__file__).parent.parent
     if cache is None:
@@ -145,7 +147,7 @@ def _compiled_lately() -> bool:
     sources = [path for room in ("simulator", "policy", "hardware") for path in (package / room).rglob("*.py")]
     with contextlib.suppress(OSError):
         changed = max(path.stat().st_mtime for path in sources)
-        pattern = f"compiled-*/**/batch_loop.run-*.py{sys.version_info.major}{sys.version_info.minor}*.nbc"
+        pattern = f"compiled-*/**/{machine_code_pattern(execution)}"
         return any(path.stat().st_mtime > changed for path in cache.glob(pattern))
     return False
 
