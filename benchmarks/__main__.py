@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import report
 
-PARTS = ("forms", "growth", "memory", "command", "continuous")
+PARTS = ("forms", "growth", "memory", "around", "command", "continuous")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,6 +70,10 @@ def _table(part: str, arguments: argparse.Namespace) -> report.Table:
         from benchmarks import memory
 
         return memory.table([min(arguments.largest, 10**7)], arguments.requests)
+    if part == "around":
+        from benchmarks import around
+
+        return around.table(min(arguments.requests, 10**6), min(arguments.rounds, 5))
     if part == "continuous":
         from benchmarks import continuous
 

@@ -38,7 +38,9 @@ def _forms(axis: Any, numbers: dict[str, Any]) -> None:
         at = np.arange(len(loads)) + (place - (len(names) - 1) / 2) * width
         axis.bar(at, rates, width * 0.9, color=looks[name].color, label=name)
         for x, rate in zip(at, rates, strict=True):
-            axis.text(x, rate * 1.1, f"{rate:.3g}", ha="center", va="bottom", fontsize=7)
+            axis.text(
+                x, rate * 1.1, f"{rate:.2g}" if rate < 100 else f"{rate:.0f}", ha="center", va="bottom", fontsize=7
+            )
     axis.set_yscale("log")
     axis.set_ylim(top=axis.get_ylim()[1] * 4)
     axis.set_xticks(np.arange(len(loads)), [load.replace(", ", ",\n") for load in loads])
