@@ -58,8 +58,9 @@ def table(rounds: int) -> Table:
         whole = found.numbers[f"python -m mbexp {' '.join(RUN)}"][0]
         allowed = 4 * empty + once
         found.rows.append(["reading and writing the data once", f"{once:.2f}", "-", f"{once / empty:.2f}"])
-        for name, words in (("", ()), (", execution=continuous", ("execution=continuous", "gpu=roofline_h100"))):
-            found.rows.append([f"first run ever{name}", *first_run(folder / f"none{name[-4:]}", *words), "-"])
+        for mode in ("run_to_completion", "continuous"):
+            words = (f"execution={mode}", "gpu=roofline_h100")
+            found.rows.append([f"first run ever, execution={mode}", *first_run(folder / mode, *words), "-"])
         found.numbers |= {"reading and writing once": once, "allowed": allowed}
     found.remarks.append(
         f"Four empty applications and the data once: {allowed:.2f} s of processor time; the command: {whole:.2f} s."

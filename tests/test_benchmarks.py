@@ -96,7 +96,7 @@ def test_the_command_writes_a_table_and_a_figure(tmp_path, capsys):
 def test_a_part_that_there_is_not(capsys):
     with pytest.raises(SystemExit):
         main(["form"])
-    assert "form: no such part; choose from forms, growth, memory, command" in capsys.readouterr().err
+    assert "form: no such part; choose from forms, growth, memory, around, command" in capsys.readouterr().err
 
 
 @pytest.mark.slow
