@@ -100,6 +100,8 @@ def test_method_comparison_completes_the_grid_and_stands_at_equal_gpus(command: 
 
     assert "4 rows of 4 runs in outputs/grid_search_10x  (4 made, 0 stored before" in out
     assert "(0 made, 4 stored before" in again
+    told = json.loads((tmp_path / "outputs" / "grid_search_10x" / "study.json").read_text())
+    assert told["command"][:5] == ["python", "-m", "mbexp", "-cn", "grid_search"]
     table = read_results(tmp_path / "outputs" / "method_comparison_10x")
     import pandas as pd
 

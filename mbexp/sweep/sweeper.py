@@ -77,6 +77,7 @@ class StudySweeper(Sweeper):
         self.best_of = best_of
         self.at_best = at_best or []
         self.swept: list[str] = []
+        self.command: list[str] | None = None  # that makes this study alone, where another study's command runs it
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives; the launcher is made when the folder is known."""
@@ -103,7 +104,7 @@ class StudySweeper(Sweeper):
             raise UserError("output.dir: a sweep has one folder; it cannot be swept")
         with read_write(self.config.hydra.sweep):
             self.config.hydra.sweep.dir = str(folder)
-        plan = make_plan(points, folder, points[0].config.force, command_line())
+        plan = make_plan(points, folder, points[0].config.force, self.command or command_line())
         twice = len(points) - len(plan.runs)
         print(
             f"{name}: {len(plan.runs)} runs" + (f" ({twice} of {len(points)} points repeat another)" if twice else "")
@@ -142,6 +143,7 @@ class StudySweeper(Sweeper):
         settings.pop("_target_")
         first = StudySweeper(**settings)
         first.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=config)
+        first.command = ["python", "-m", "mbexp", "-cn", str(self.best_of), *overrides, *arguments]
         best = first.sweep(arguments)
         if not best:
             raise UserError(f"hydra.sweeper.best_of={self.best_of}: that study has no best configurations")
