@@ -25,12 +25,13 @@ BEST_SHOWN_BY = {
     "gpu_timeline": ("compare",),
     "latency_cdf": ("compare",),
     "queue_length": ("compare",),
+    "continuous_binning": ("continuous_binning_synthetic",),
 }
 PAPERS = {
     "P1": "P1: multi-bin batching (Guldogan et al., arXiv 2412.04504)",
     "P2": "P2: memory-aware and SLA-constrained dynamic batching (Pang et al., arXiv 2503.05248)",
 }
-GROUPS = ("Studies", "Inside a run", *PAPERS.values())
+GROUPS = ("Studies", "Continuous batching", "Inside a run", *PAPERS.values())
 INTRODUCTION = """# Gallery
 
 Every figure that mbexp draws, once. Each is one function of a tidy table (`mbexp/figures/`); colours can be told apart
@@ -90,7 +91,9 @@ def group_of(spec: FigureSpec) -> str:
     for paper in ("P1", "P2"):
         if f"({paper}" in spec.title:
             return PAPERS[paper]
-    return GROUPS[0] if spec.table == "results" else GROUPS[1]
+    if "execution.prefill" in spec.needs or "continuous batching" in spec.title:
+        return "Continuous batching"
+    return "Studies" if spec.table == "results" else "Inside a run"
 
 
 def choose(spec: FigureSpec, studies: Sequence[StoredStudy]) -> StoredStudy | None:
