@@ -12,7 +12,6 @@ import numpy.typing as npt
 from mbexp.config import Config
 from mbexp.hardware.law import LatencyLaw
 from mbexp.order_statistics import quantiles, weighted_quantile
-from mbexp.simulator.capacity import work_at_full_batches_s
 from mbexp.simulator.members import Totals, of_requests, since_arrival, totals
 from mbexp.simulator.records import Records
 from mbexp.statistics import climbs
@@ -222,6 +221,8 @@ def load_metrics(records: Records, sums: Totals, law: LatencyLaw) -> Summary:
             "overloaded": count > 1,
             "queue_climbing": False,
         }
+    from mbexp.simulator.capacity import work_at_full_batches_s
+
     # n arrivals make n - 1 gaps.
     period_s = span_s * count / (count - 1)
     limits = np.maximum(np.rint(sums.limits / np.maximum(sums.formed, 1)), 1).astype(np.int64)

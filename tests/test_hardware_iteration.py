@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from mbexp.config import GpuConfig, LawConfig
 from mbexp.errors import UserError
 from mbexp.hardware import build_law
-from mbexp.hardware.iteration import closed_form, compiled_iteration, interpolated
+from mbexp.hardware.iteration import closed_form, compiled_iteration
+from mbexp.hardware.iteration_grid import interpolated
 from mbexp.hardware.iteration_table import IterationTable
 from mbexp.hardware.law import IterationPrice
 from tests.continuous_agreement import plain_price, priced

@@ -58,13 +58,13 @@ class IterationTable:
 
     def decode_step_s(self, batch_size: float, context_tokens: float) -> float:
         """Price one decode step of `batch_size` sequences holding `context_tokens` tokens in total."""
-        from mbexp.hardware.iteration import interpolated
+        from mbexp.hardware.iteration_grid import interpolated
 
         return float(interpolated(self.parameters, int(batch_size), int(context_tokens), 0, 0.0, 0.0, 0)[0])
 
     def prefill_s(self, sequences: float, prompt_tokens: float) -> float:
         """Price one prefill of `sequences` prompts of `prompt_tokens` tokens each."""
-        from mbexp.hardware.iteration import interpolated
+        from mbexp.hardware.iteration_grid import interpolated
 
         tokens = int(sequences * prompt_tokens)
         return float(interpolated(self.parameters, 0, 0, tokens, float(tokens * prompt_tokens), 0.0, int(sequences))[0])

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from mbexp.config import SchedulerConfig, SlaConfig
 from mbexp.errors import UserError
 from mbexp.plugins import load_object
-from mbexp.policy import batch_size, fill, selection
 from mbexp.policy.signatures import (
     BATCH_SIZE_SIGNATURE,
     FILL_SIGNATURE,
@@ -59,6 +58,8 @@ class Policy:
 
 def build_policy(scheduler: SchedulerConfig, sla: SlaConfig, kv_capacity_tokens: int) -> Policy:
     """Return the policy that `scheduler` names, for GPUs of the given KV capacity."""
+    from mbexp.policy import fill, selection  # imports compile, which continuous batching need not wait for
+
     rule, parameters, width, limit_max = _batch_size(scheduler, sla, kv_capacity_tokens)
     return Policy(
         batch_size=rule,
@@ -72,6 +73,8 @@ def build_policy(scheduler: SchedulerConfig, sla: SlaConfig, kv_capacity_tokens:
 
 
 def _batch_size(scheduler: SchedulerConfig, sla: SlaConfig, capacity: int) -> tuple[Any, FloatArray, int, int]:
+    from mbexp.policy import batch_size
+
     if scheduler.batch_size == "fixed":
         size = scheduler.fixed_batch_size
         return batch_size.fixed, np.array([float(size)]), 4, size
