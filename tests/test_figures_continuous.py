@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mbexp import UserError, simulate
 from mbexp.figures import draw
 from mbexp.figures.continuous import _output_moments
+from mbexp.figures.drawing import find_study
+from mbexp.figures.registry import find_figure
 from mbexp.sweep.table import read_results
 from mbexp.theory.dynamic_batching import slot_tokens
 
@@ -64,3 +67,24 @@ def test_the_length_biased_mean_of_the_figure_is_that_of_theory(keys, draws) -> 
     mean, square = _output_moments(row)
     lengths = np.asarray(draws(np.random.default_rng(0)), float)
     assert square / (2 * mean) == pytest.approx(slot_tokens(np.full(10**6, 1e-9), lengths), rel=0.02)
+
+
+def test_figures_of_batches_pass_over_continuous_runs(command: Command, tmp_path: Path) -> None:
+    code, _, err = command(
+        "--multirun", "execution=continuous,run_to_completion", "scheduler=dynamic_no_bins", "gpu=roofline_h100",
+        "num_requests=300",
+    )  # fmt: skip
+    assert code == 0, err
+    study = find_study(next(path.parent for path in (tmp_path / "outputs").glob("*/study.json")))
+    names = [spec.name for spec in study.drawable()]
+    assert "controller_trajectory" in names
+    frame = study.frame(find_figure("controller_trajectory"))
+    modes = study.results.set_index("run")["execution"]
+    assert set(modes[frame["run"].unique()]) == {"run_to_completion"}
+    draw("gpu_timeline", study.folder)
+
+
+def test_a_figure_of_batches_that_a_continuous_result_has_not_says_so() -> None:
+    result = simulate(num_requests=50, execution="continuous", gpu="roofline_h100", scheduler="dynamic_no_bins")
+    with pytest.raises(UserError, match="controller_trajectory: the batches of no result have b_sla, controller_low"):
+        draw("controller_trajectory", result)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 1500
 MOST_BINS = 4
+ANY_BIN = -1  # of a run of iterations on a GPU that serves every bin
 TIMELINE_GPUS = 16
 TIMELINE_BATCHES_PER_GPU = 8
 TIMELINE_INCHES = 5.2  # about how wide the axes are, for whether a number fits into a bar
@@ -162,18 +163,19 @@ def _padding(rows: pd.DataFrame) -> pd.DataFrame:
 def gpu_timeline(frame: pd.DataFrame) -> Figure:
     """Batches on GPUs over a stretch of time, coloured by bin from short requests (pale) to long (dark); grey: no bins.
 
-    A bar is a batch, the number in it its requests; blank is idle time. `python -m mbexp.figures FOLDER
+    A bar is a batch (under continuous batching a run of like iterations), the number in it its requests; blank is idle
+    time. `python -m mbexp.figures FOLDER
     --chrome-trace` writes the whole run for ui.perfetto.dev or chrome://tracing.
     """
     runs = list(frame.groupby("label", sort=False))
     rows_of = [min(int(run["gpu"].max()) + 1, TIMELINE_GPUS) for _, run in runs]
     height = 0.9 + 0.22 * max(rows_of)
     picture, axes = panels(len(runs), columns=1, width=7.0, height=height, extra_width=0.9)
-    bins = sorted(int(which) for which in frame["bin"].unique())
-    colors = {which: look.color for which, look in ordered(bins).items()}
+    bins = sorted({int(which) for which in frame["bin"]} - {ANY_BIN})
+    colors = {which: look.color for which, look in ordered(bins).items()} | {ANY_BIN: GREY}
     for panel, (label, run), gpus in zip(axes, runs, rows_of, strict=True):
         has_bins = run["bin"].nunique() > 1
-        _draw_timeline(panel, run, gpus, colors if has_bins else dict.fromkeys(bins, GREY))
+        _draw_timeline(panel, run, gpus, colors if has_bins else dict.fromkeys(colors, GREY))
         panel.set_title(str(label))
     if len(bins) > 1:
         from matplotlib.patches import Patch

@@ -50,16 +50,22 @@ def frame_of(spec: FigureSpec, results: Sequence[Result]) -> pd.DataFrame:
     if spec.table == "results":
         return table
     by = swept(table)
-    parts = []
+    parts, lacking = [], []
     for (_, row), result in zip(table.iterrows(), results, strict=True):
         config = flat(result.config)
         if spec.where and config.get(spec.where[0]) != spec.where[1]:
             continue
         part = result.batches if spec.table == "batches" else result.requests
+        lacks = [name for name in spec.needs if name not in {*part.columns, *config, *row.index, "label"}]
+        if lacks:
+            lacking = lacks
+            continue
         label = setting_label(by, [row[name] for name in by]) or str(row["scheduler"])
         known: dict[str, Any] = {"run": row["run"], "label": label, "scheduler": row["scheduler"]}
         known |= {name: config[name] for name in spec.needs if name in config and name not in part.columns}
         parts.append(part.assign(**known))
+    if not parts and lacking:
+        raise UserError(f"figure {spec.name}: the {spec.table} of no result have {', '.join(lacking)}")
     if not parts:
         raise UserError(f"figure {spec.name}: no result has {'='.join(map(str, spec.where))}")
     return pd.concat(parts, ignore_index=True)

@@ -124,24 +124,28 @@ class StoredStudy:
         if spec.table == "results":
             lacking = [name for name in spec.needs if name not in frame.columns and name not in configuration_keys()]
             return f"the table lacks {', '.join(lacking)}" if lacking else ""
-        inside = frame[self._has_inside(frame, spec)]
-        if inside.empty:
+        stored = [run for run in frame["run"] if _stored_columns(self.run_folder(run) / f"{spec.table}.parquet")]
+        if not stored:
             return f"no run stored {spec.table}.parquet (output.{spec.table}=true stores it)"
-        lacking = self._lacking_inside(spec, str(inside["run"].iloc[0]))
-        if lacking:
-            return f"{spec.table}.parquet has no {', '.join(lacking)}"
-        if spec.where and not any(self._is_where(spec, run) for run in inside["run"]):
+        lacks = {run: self._lacking_inside(spec, run) for run in stored}
+        if all(lacks.values()):
+            return f"{spec.table}.parquet has no {', '.join(lacks[stored[0]])}"
+        inside = [run for run in stored if not lacks[run]]
+        if spec.where and not any(self._is_where(spec, run) for run in inside):
             return f"no run has {spec.where[0]}={spec.where[1]}"
         return ""
 
     def _has_inside(self, frame: pd.DataFrame, spec: FigureSpec) -> list[bool]:
-        return [(self.run_folder(run) / f"{spec.table}.parquet").is_file() for run in frame["run"]]
+        """Return which runs stored the table with what the figure needs; batches are not those of continuous runs."""
+        paths = [self.run_folder(run) / f"{spec.table}.parquet" for run in frame["run"]]
+        return [
+            bool(_stored_columns(path)) and not self._lacking_inside(spec, run)
+            for run, path in zip(frame["run"], paths, strict=True)
+        ]
 
     def _lacking_inside(self, spec: FigureSpec, run: str) -> list[str]:
         """Return the columns that a figure needs and that neither the stored table nor the study has."""
-        import pyarrow.parquet as parquet
-
-        stored = parquet.read_schema(self.run_folder(run) / f"{spec.table}.parquet").names
+        stored = _stored_columns(self.run_folder(run) / f"{spec.table}.parquet")
         known = {*stored, *self.results.columns, *configuration_keys(), "label"}
         return [name for name in spec.needs if name not in known]
 
@@ -257,6 +261,18 @@ class StoredStudy:
         keep = keep.sort_values(by, kind="stable").head(MOST_RUNS) if by else keep
         note = setting_label(list(held), list(held.values()))
         return keep, by, f"at {note}" if note else ""
+
+
+def _stored_columns(path: Path) -> tuple[str, ...]:
+    """Return the columns of a stored table; none where there is no table."""
+    return _columns_of(path) if path.is_file() else ()
+
+
+@functools.lru_cache(maxsize=4096)
+def _columns_of(path: Path) -> tuple[str, ...]:
+    import pyarrow.parquet as parquet
+
+    return tuple(parquet.read_schema(path).names)
 
 
 @functools.lru_cache(maxsize=4096)
