@@ -107,7 +107,7 @@ def table_1() -> str:
     return (
         f"### Tables I and II, Fig. 4\n\n{table([row])}\n\n"
         "The other numbers were measured on the authors' servers and models under continuous batching; without their "
-        "hardware only shapes can be compared, which is not done on this page.\n"
+        "hardware only shapes can be compared: [continuous_results.md](continuous_results.md) does.\n"
     )
 
 
