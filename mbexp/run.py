@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config import Config, NoiseConfig
+from mbexp.config import Config, ExecutionConfig, NoiseConfig
 from mbexp.errors import UserError
 from mbexp.hardware import build_law, check_sla, kv_capacity_tokens
 from mbexp.hardware.law import LatencyLaw
@@ -208,4 +209,9 @@ def _batch_warnings(config: Config, law: LatencyLaw, summary: Summary) -> list[s
             f"memory: {summary['kv_overflow_pct']:.1f} % of batches held more KV cache than fits, because lengths were "
             "underpredicted; they ran all the same"
         )
+    given = dataclasses.asdict(config.execution)
+    unused = [f"execution.{key}={given[key]}" for key, usual in dataclasses.asdict(ExecutionConfig()).items()
+              if given[key] != usual]  # fmt: skip
+    if unused:
+        found.append(f"{', '.join(unused)}: without meaning here; add execution=continuous")
     return found

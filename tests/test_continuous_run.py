@@ -174,6 +174,13 @@ def test_warnings_say_what_the_laws_imply_and_what_means_nothing(trace):
     assert any("did not bind" in warning for warning in loose.warnings)
 
 
+def test_keys_of_the_mode_without_the_mode_are_told(trace):
+    result = simulate(trace, **{"execution.prefill": "chunked", "execution.token_budget": 1024})
+    told = "execution.prefill=chunked, execution.token_budget=1024: without meaning here; add execution=continuous"
+    assert told in result.warnings
+    assert not any("without meaning" in warning for warning in simulate(trace).warnings)
+
+
 def test_a_server_that_knows_only_the_bin_reserves_its_longest(trace):
     keys = {**CONTINUOUS, "scheduler": "multi_bin_dynamic", "execution.reserve_for": "longest_of_bin", "k_bins": 4}
     records = simulate(trace, **keys).records
