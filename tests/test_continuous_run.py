@@ -37,6 +37,12 @@ def test_every_key_of_the_other_mode_is_there(trace, result):
     assert all(isinstance(value, numbers) for value in result.summary.values())
 
 
+def test_every_key_is_defined_on_a_page(result):
+    docs = Path(__file__).resolve().parent.parent / "docs"
+    pages = (docs / "metrics.md").read_text() + (docs / "continuous.md").read_text()
+    assert [key for key in result.summary if f"`{key}`" not in pages] == []
+
+
 def test_summary_is_what_the_tables_say(result):
     requests, summary = result.requests, result.summary
     assert summary["latency_mean_s"] == pytest.approx((requests.finish_s - requests.arrival_s).mean())
