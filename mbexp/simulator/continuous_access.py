@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import config, from_dtype, types
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from mbexp.compiled import inlined
 from mbexp.simulator.continuous_dtypes import (
     CELL_DTYPE,
     EVENT_DTYPE,
+    FRONT_ROWS,
     GPU_DTYPE,
     GROUP_DTYPE,
     LEAVE_DTYPE,
@@ -113,6 +115,43 @@ def phase_at(run, gpu, place):
 def event_at(run, place):
     """Return an entry of the heap of events."""
     return _event(run.events_at, place)
+
+
+@inlined
+def front_cell(run, row, gpu_index):
+    """Return the number of a GPU in one of the rows that the search goes through."""
+    return _time_cell(run.fronts_at, row * run.front_places + gpu_index)
+
+
+def _front_row() -> Any:
+    """Return the function (address, places, row) -> a row of `State.fronts`, an array that owns nothing."""
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return lambda address, places, row: _by_address[int(address)]["value"].reshape(FRONT_ROWS, places)[row]
+    numbers = types.Array(types.float64, 1, "C")
+
+    @intrinsic
+    def read(typing_context: Any, address: Any, places: Any, row: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address, places, row = arguments
+            size = context.get_constant(types.intp, 8)
+            array = context.make_array(numbers)(context, builder)
+            data = builder.add(address, builder.mul(builder.mul(row, places), size))
+            populate_array(
+                array,
+                data=builder.inttoptr(data, array.data.type),
+                shape=[places],
+                strides=[size],
+                itemsize=size,
+                meminfo=None,
+            )
+            return array._getvalue()
+
+        return numbers(types.int64, types.int64, types.int64), generate
+
+    return read
+
+
+front_row = _front_row()
 
 
 @inlined

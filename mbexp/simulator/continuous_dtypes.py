@@ -31,6 +31,7 @@ RUN_DTYPE = np.dtype(
         ("groups_at", np.int64),
         ("phases_at", np.int64),
         ("events_at", np.int64),
+        ("fronts_at", np.int64),
         ("sets_at", np.int64),
         ("queues_at", np.int64),
         ("heads_at", np.int64),
@@ -47,6 +48,7 @@ RUN_DTYPE = np.dtype(
         ("num_gpus", np.int64),
         ("num_bins", np.int64),
         ("queue_rows", np.int64),
+        ("front_places", np.int64),
         ("log_rows", np.int64),
         # How it is set up.
         ("swap_token_s", np.float64),
@@ -68,6 +70,7 @@ RUN_DTYPE = np.dtype(
         ("underprediction", np.int64),
         ("serves", np.int64),
         ("central", np.bool_),
+        ("many_gpus", np.bool_),  # and central queues: a search goes through `State.fronts` first
         ("chunked", np.bool_),
         ("paged", np.bool_),
         ("swap", np.bool_),
@@ -124,7 +127,7 @@ GPU_FIELDS: Any = np.dtype(
     [
         # What the search for a GPU that can admit reads, one line of the cache.
         ("room", np.int64),  # memory left; NOBODY where no more may run
-        ("boundary_s", np.float64),  # a boundary not after the next one; infinity where empty
+        ("boundary_s", np.float64),  # a boundary not after the next one; one long past where empty
         ("boundary", np.float64),  # its number in the segment, whole
         ("taken_bin", np.int64),  # the only bin that it takes; NOBODY where any
         # The segment: boundary k lies at start_s + (k first_s + growth_s (k (k - 1) / 2)).
@@ -241,6 +244,15 @@ GROUP_DTYPE = np.dtype([("age_s", np.float64), ("members", np.int64)])
 
 # The heap of events.
 EVENT_DTYPE = np.dtype([("time_s", np.float64), ("gpu", np.int64)])
+
+# Rows of `State.fronts`, which the search for a GPU that can admit goes through where there are many: `room` and
+# `boundary_s` of its record, the iteration after that boundary and its inverse, how far an estimate may be off, and the
+# estimate (`mbexp.simulator.continuous_fronts`).
+ROOM, BOUNDARY_S, STEP_S, RATE, SLACK, EARLIEST_S = 0, 1, 2, 3, 4, 5
+FRONT_ROWS = 6
+FRONT_LANES = 8  # GPUs that a processor may take at a time; fewer are looked at one by one
+LONG_PAST_S = -1e18  # a boundary of a GPU that stands at one at any time, for it is empty
+NEVER_SURE = 1e200  # nothing is known of the next boundary
 
 # One record a set of queues.
 SET_DTYPE = np.dtype([("ready_count", np.int64), ("waiting", np.int64)], align=True)

@@ -24,6 +24,7 @@ from mbexp.simulator.continuous_dtypes import (
     EMPTY,
     EXTEND,
     HEAD,
+    LONG_PAST_S,
     NOBODY,
     ONE_BIN,
     PREEMPT,
@@ -31,6 +32,7 @@ from mbexp.simulator.continuous_dtypes import (
     SHARE,
     WAITING,
 )
+from mbexp.simulator.continuous_fronts import set_front
 from mbexp.simulator.continuous_memory import growth, held_by, outgrew
 from mbexp.simulator.continuous_plan import close_row, plan
 from mbexp.simulator.continuous_queue import named_queue, pop_head, push, restore_memory
@@ -267,5 +269,7 @@ def start(
         gpu.changed = False
     gpu.planned = gpu.iterations
     gpu.boundary = gpu.done + 1.0
-    gpu.boundary_s = np.inf if gpu.kind == EMPTY else boundary_s(gpu, gpu.boundary)
+    gpu.boundary_s = LONG_PAST_S if gpu.kind == EMPTY else boundary_s(gpu, gpu.boundary)
+    if run.many_gpus:
+        set_front(run, gpu, gpu_index)
     return concerns_others or admitted or preempted

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.simulator.continuous_access import called, gpu_at, queue_cell, request_at
+from mbexp.compiled import inlined
+from mbexp.simulator.continuous_access import called, front_cell, gpu_at, queue_cell, request_at
 from mbexp.simulator.continuous_dtypes import (
+    ANY_BIN,
     BAD_SELECTION,
+    EARLIEST_S,
+    EMPTY,
     HEAD,
     NOBODY,
     SHARE,
 )
+from mbexp.simulator.continuous_fronts import estimate, first_of, none_until, set_front
 from mbexp.simulator.continuous_gpu import may_take_own
 from mbexp.simulator.continuous_memory import held_by
 from mbexp.simulator.continuous_queue import named_queue
@@ -34,28 +39,45 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
         item = request_at(run, queue_cell(run, 0, HEAD, named).value)
         need = held_by(run, item, item.emitted + 1)
 
-    best_s = np.inf
-    best = NOBODY
-    for gpu_index in range(run.num_gpus):
-        gpu = gpu_at(run, gpu_index)
-        if gpu.room < 0:
-            continue
-        if gpu.taken_bin == NOBODY:
-            if need > gpu.room:
-                continue
+    # Few are looked at one by one; of many the one that could admit first, then any that could before it does.
+    if run.many_gpus:
+        # A GPU that is bound to a bin looks at another head.
+        estimate(run, need if run.serves == ANY_BIN else 0, now_s)
+    best, best_s = NOBODY, np.inf
+    gpu_index, earliest_s = -1, now_s
+    while True:
+        if run.many_gpus:
+            gpu_index, earliest_s = first_of(run)
+            if earliest_s == np.inf or earliest_s > best_s or (earliest_s == best_s and gpu_index > best):
+                return best
+            front_cell(run, EARLIEST_S, gpu_index).value = np.inf
         else:
-            if not may_take_own(run, gpu, 0):
-                continue
-            item = request_at(run, queue_cell(run, 0, HEAD, gpu.taken_bin).value)
-            if held_by(run, item, item.emitted + 1) > gpu.room:
-                continue
-        at_s = now_s
-        if gpu.boundary_s < np.inf:  # an empty GPU stands at a boundary
-            look_ahead(gpu, now_s, gpu_index <= last)
+            gpu_index += 1
+            if gpu_index == run.num_gpus:
+                return best
+        gpu = gpu_at(run, gpu_index)
+        if gpu.room < 0 or not _takes_head(run, gpu, need):
+            continue
+        at_s = now_s  # an empty GPU stands at a boundary
+        if gpu.kind != EMPTY:
+            if gpu.boundary_s < now_s or (gpu.boundary_s == now_s and gpu_index <= last):
+                look_ahead(gpu, now_s, gpu_index <= last)
+                if run.many_gpus:
+                    set_front(run, gpu, gpu_index)
             at_s = gpu.boundary_s
-        if at_s < best_s:
-            best_s = at_s
-            best = gpu_index
-            if at_s == now_s:
-                break
-    return best
+        if at_s < best_s or (at_s == best_s and gpu_index < best):
+            best, best_s = gpu_index, at_s
+            # It came as early as it could, or no other can as early: one of the two most often holds for the first.
+            if at_s == earliest_s or (run.many_gpus and none_until(run, at_s)):
+                return best
+
+
+@inlined
+def _takes_head(run, gpu, need):
+    """Return whether a GPU may take from its queue, and has room for the head; `need` is that of the named queue."""
+    if gpu.taken_bin == NOBODY:
+        return need <= gpu.room
+    if not may_take_own(run, gpu, 0):
+        return False
+    item = request_at(run, queue_cell(run, 0, HEAD, gpu.taken_bin).value)
+    return held_by(run, item, item.emitted + 1) <= gpu.room

@@ -15,6 +15,7 @@ from mbexp.simulator.continuous_dtypes import (
     ANY_BIN,
     CELL_DTYPE,
     EXTEND,
+    FRONT_LANES,
     ONE_BIN,
     PREEMPT,
     QUEUE_ROWS,
@@ -164,6 +165,7 @@ def state_of(
         "underprediction": UNDERPREDICTION[rules.underprediction],
         "serves": SERVES[rules.gpu_serves],
         "central": policy.central,
+        "many_gpus": policy.central and num_gpus >= FRONT_LANES,
         "chunked": rules.prefill == "chunked",
         "paged": paged,
         "swap": rules.preemption == "swap",
@@ -196,6 +198,7 @@ def state_of(
         "groups_at": state.groups,
         "phases_at": state.phases.view(CELL_DTYPE),
         "events_at": state.events,
+        "fronts_at": state.fronts.view(TIME_CELL_DTYPE),
         "sets_at": state.sets,
         "queues_at": state.queues.view(CELL_DTYPE),
         "heads_at": state.heads_s.view(TIME_CELL_DTYPE),
@@ -210,4 +213,5 @@ def state_of(
         "preemptions_of_at": state.preemptions_of.view(SMALL_CELL_DTYPE),
     }.items():
         state.run[name] = address_of(array)
+    state.run["front_places"] = state.fronts.shape[1]
     return state

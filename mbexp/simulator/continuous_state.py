@@ -8,21 +8,28 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.simulator.continuous_dtypes import (
+    BOUNDARY_S,
     CACHE_LINE,
     EVENT_DTYPE,
+    FRONT_LANES,
+    FRONT_ROWS,
     GPU_DTYPE,
     GROUP_DTYPE,
     HEAD,
     LEAVE_DTYPE,
     LIMIT,
+    LONG_PAST_S,
+    NEVER_SURE,
     NOBODY,
     NUM_BINS,
     QUEUE_ROWS,
     REQUEST_DTYPE,
+    ROOM,
     SAMPLE_DTYPE,
     SAMPLES,
     SEGMENT_DTYPE,
     SET_DTYPE,
+    SLACK,
     TAIL,
 )
 
@@ -37,6 +44,7 @@ class State(NamedTuple):
     groups: npt.NDArray[Any]  # (G, width)
     phases: npt.NDArray[np.int64]  # (G, block_tokens), or (G, 1)
     events: npt.NDArray[Any]  # (G,)
+    fronts: npt.NDArray[np.float64]  # (6, G or a few more): when each could admit
     sets: npt.NDArray[Any]  # (Q,)
     queues: npt.NDArray[np.int64]  # (Q, 5, K)
     heads_s: npt.NDArray[np.float64]  # (Q, K): arrival of the heads
@@ -63,13 +71,18 @@ def empty_state(
     queues[:, LIMIT] = run["limit_max"][0]
     gpus = _records(num_gpus, GPU_DTYPE)
     gpus["room"] = run["capacity"]
-    gpus["boundary_s"] = np.inf
+    gpus["boundary_s"] = LONG_PAST_S
     gpus["next_update"] = run["interval_steps"]
     gpus["first_slot"] = np.arange(num_gpus) * width
     phases = int(run["block_tokens"][0]) if run["paged"][0] else 1
     gpus["first_phase"] = np.arange(num_gpus) * phases
     for name in ("place", "taken_bin", "youngest", "first_prefill"):
         gpus[name] = NOBODY
+    fronts = np.zeros((FRONT_ROWS, -(-num_gpus // FRONT_LANES) * FRONT_LANES))
+    fronts[ROOM] = -1
+    fronts[ROOM, :num_gpus] = run["capacity"]
+    fronts[BOUNDARY_S] = LONG_PAST_S
+    fronts[SLACK] = NEVER_SURE
     return State(
         run=run.view(np.recarray),
         requests=_records(num_requests, REQUEST_DTYPE, filled=False),
@@ -78,6 +91,7 @@ def empty_state(
         groups=_records((num_gpus, width), GROUP_DTYPE),
         phases=np.zeros((num_gpus, phases), np.int64),
         events=_records(num_gpus, EVENT_DTYPE),
+        fronts=fronts,
         sets=_records(sets, SET_DTYPE),
         queues=queues,
         heads_s=np.full((sets, num_bins), np.inf),
