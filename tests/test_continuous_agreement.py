@@ -115,16 +115,17 @@ def test_memory_that_fills_up(prefill, kv, data):
     assert difference(dataclasses.replace(case, memory=max(longest + 3, 16))) is None
 
 
-def random_case(seed: int) -> Case:
+def random_case(seed: int, many_gpus: bool = False) -> Case:
     """A larger case with prices and times that are round in no base."""
     rng = np.random.default_rng(seed)
-    bins, cap = int(rng.integers(1, 4)), int(rng.integers(1, 12))
+    bins, cap = int(rng.integers(1, 4)), int(rng.integers(1, 4 if many_gpus else 12))
     longest = int(rng.choice([20, 80, 200]))
     requests = []
-    for _ in range(int(rng.integers(5, 40))):
+    for _ in range(int(rng.integers(40, 160) if many_gpus else rng.integers(5, 40))):
         output = int(rng.integers(1, longest))
         predicted = output if rng.random() < 0.5 else int(rng.integers(1, longest))
         gap = 0.0 if rng.random() < 0.2 else float(rng.exponential(rng.choice([0.01, 0.2, 1.0])))
+        gap /= 10 if many_gpus else 1
         requests.append((gap, int(rng.integers(1, longest)), output, predicted, int(rng.integers(bins))))
     serves = str(rng.choice(GPU_SERVES))
     prices = rng.random(10) * [0.01, 0.001, 0.01, 0.002, 1e-5, 1e-3, 1e-3, 1e-6, 0.01, 0.02]
@@ -133,7 +134,7 @@ def random_case(seed: int) -> Case:
         requests=requests,
         price=TABLE if rng.random() < 0.25 else IterationPrice(*prices.tolist()),
         bins=bins,
-        gpus=int(rng.integers(bins if serves.endswith("share") else 1, 5)),
+        gpus=int(rng.integers(8, 30) if many_gpus else rng.integers(bins if serves.endswith("share") else 1, 5)),
         memory=int(rng.integers(2 * longest, 10 * longest)),
         scheduler={
             "batch_size": str(rng.choice(["fixed", "dynamic"])),
@@ -167,10 +168,36 @@ def test_larger_cases_with_any_prices(first):
         assert found is None, f"seed {seed}: {found}"
 
 
+def many_gpus_case(seed: int) -> Case:
+    """Return a case of 8 to 29 GPUs with central queues, every other one with ends and arrivals that coincide.
+
+    Of so many the search for the GPU that admits first takes several at a time.
+    """
+    case = dataclasses.replace(random_case(seed, many_gpus=True), assignment="central")
+    if seed % 2 or case.price is TABLE:
+        return case
+    rng = np.random.default_rng(seed)
+    ticks = rng.integers(0, 9, 9)
+    scales = (1, 1 / 8, 1, 1 / 4, 1 / 64, 1 / 8, 1 / 8, 1 / 512, 1)
+    values = [float(tick * scale * TICK_S) for tick, scale in zip(ticks, scales, strict=True)]
+    requests = [(int(rng.integers(0, 6)) * TICK_S, *rest) for _, *rest in case.requests]
+    names = ("fixed_s", "sequence_s", "floor_s", "compute_s", "context_s", "prefill_token_s", "prefill_sequence_s",
+             "prefill_square_s", "prefill_extra_s")  # fmt: skip
+    price = IterationPrice(**dict(zip(names, [values[0] + TICK_S, *values[1:]], strict=True)))
+    rules = {**case.rules, "swap_token_s": int(rng.integers(0, 3)) * TICK_S / 4}
+    return dataclasses.replace(case, requests=requests, price=price, rules=rules)
+
+
+def test_many_gpus_with_central_queues():
+    for seed in range(100):
+        found = difference(many_gpus_case(seed))
+        assert found is None, f"seed {seed}: {found}"
+
+
 @pytest.mark.slow
 def test_many_more_larger_cases():
     for seed in range(1000, 20_000):
-        found = difference(random_case(seed))
+        found = difference(random_case(seed)) or difference(many_gpus_case(seed))
         assert found is None, f"seed {seed}: {found}"
 
 
