@@ -7,9 +7,8 @@ import numpy as np
 from mbexp.config import Config
 from mbexp.hardware.iteration import compiled_iteration
 from mbexp.hardware.law import LatencyLaw
-from mbexp.metrics import Measured, Summary, request_metrics, warm_up_requests
+from mbexp.metrics import Measured, Summary, load_metrics, request_metrics, warm_up_requests
 from mbexp.simulator.continuous_records import ContinuousRecords
-from mbexp.statistics import climbs
 
 
 def summarize_continuous(config: Config, records: ContinuousRecords, law: LatencyLaw) -> Summary:
@@ -29,7 +28,12 @@ def summarize_continuous(config: Config, records: ContinuousRecords, law: Latenc
         **request_metrics(config, measured, output, meets_token_sla),
         **_token_metrics(records),
         **_gpu_metrics(records, measured),
-        **_load_metrics(config, records, law),
+        **load_metrics(
+            records.arrival_s,
+            records.num_gpus,
+            lambda: work_at_full_occupancy_s(config, records, law),
+            lambda instants_s: np.searchsorted(np.sort(records.start_s), instants_s),
+        ),
     }
 
 
@@ -75,26 +79,6 @@ def _gpu_metrics(records: ContinuousRecords, measured: Measured) -> Summary:
     }
 
 
-def _load_metrics(config: Config, records: ContinuousRecords, law: LatencyLaw) -> Summary:
-    count = len(records.arrival_s)
-    span_s = float(records.arrival_s[-1] - records.arrival_s[0]) if count else 0.0
-    if not span_s:
-        return {
-            "arrival_rate_per_s": np.nan,
-            "offered_load": np.nan,
-            "overloaded": count > 1,
-            "queue_climbing": False,
-        }
-    period_s = span_s * count / (count - 1)  # n arrivals make n - 1 gaps
-    load = work_at_full_occupancy_s(config, records, law) / (period_s * records.num_gpus)
-    return {
-        "arrival_rate_per_s": count / period_s,
-        "offered_load": load,
-        "overloaded": bool(load >= 1.0),
-        "queue_climbing": _queue_climbs(records),
-    }
-
-
 def work_at_full_occupancy_s(config: Config, records: ContinuousRecords, law: LatencyLaw) -> float:
     """Return the GPU-seconds that the accepted requests need while as many run on each GPU as may, of average length.
 
@@ -136,13 +120,3 @@ def work_at_full_occupancy_s(config: Config, records: ContinuousRecords, law: La
     mean_squares = float((prompt * prompt).sum() / prompt.sum()) * chunk
     mixed_s = price(size, chunk, mean_squares, max(1, round(chunk / float(prompt.mean()))))
     return mixed * mixed_s + max(steps - mixed, 0.0) * step_s
-
-
-def _queue_climbs(records: ContinuousRecords, parts: int = 40, each: int = 100) -> bool:
-    """Return whether the number waiting, as requests find it on arrival, climbs throughout the run."""
-    count = len(records.arrival_s)
-    if count < 8 * parts:
-        return False
-    seen = np.linspace(0, count - 1, min(parts * each, count // parts * parts)).astype(np.int64)
-    waiting = seen - np.searchsorted(np.sort(records.start_s), records.arrival_s[seen])
-    return climbs(waiting.reshape(parts, -1).mean(axis=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -119,7 +120,12 @@ def summarize(config: Config, records: Records, law: LatencyLaw) -> Summary:
     summary |= token_metrics(config, records.batches["step_s"], gaps)
     del gaps
     summary |= _batch_metrics(records, sums, first)
-    return summary | load_metrics(records, sums, law)
+    return summary | load_metrics(
+        records.arrival_s,
+        records.num_gpus,
+        lambda: _full_batches_s(records, sums, law),
+        lambda instants_s: _started_before(records, instants_s),
+    )
 
 
 def _request_metrics(config: Config, records: Records, first: int) -> Summary:
@@ -210,10 +216,25 @@ def _batch_metrics(records: Records, sums: Totals, first: int) -> Summary:
     }
 
 
-def load_metrics(records: Records, sums: Totals, law: LatencyLaw) -> Summary:
-    """Return the arrival rate, the offered load and whether it is more than the GPUs can carry."""
-    count = len(records.arrival_s)
-    span_s = float(records.arrival_s[-1] - records.arrival_s[0]) if count else 0.0
+def load_metrics(
+    arrival_s: FloatArray,
+    num_gpus: int,
+    work_s: Callable[[], float],
+    started_before: Callable[[FloatArray], npt.NDArray[np.int64]],
+) -> Summary:
+    """Return the arrival rate, the offered load and whether it is more than the GPUs can carry.
+
+    Parameters
+    ----------
+    arrival_s : float64 array, shape (n,)
+        Of the accepted requests.
+    work_s : function
+        GPU-seconds that they need where every GPU works on as much as it may.
+    started_before : function
+        Of instants: how many requests had started before each.
+    """
+    count = len(arrival_s)
+    span_s = float(arrival_s[-1] - arrival_s[0]) if count else 0.0
     if not span_s:
         return {
             "arrival_rate_per_s": np.nan,
@@ -221,31 +242,43 @@ def load_metrics(records: Records, sums: Totals, law: LatencyLaw) -> Summary:
             "overloaded": count > 1,
             "queue_climbing": False,
         }
-    from mbexp.simulator.capacity import work_at_full_batches_s
-
-    # n arrivals make n - 1 gaps.
-    period_s = span_s * count / (count - 1)
-    limits = np.maximum(np.rint(sums.limits / np.maximum(sums.formed, 1)), 1).astype(np.int64)
-    load = work_at_full_batches_s(records, law, limits) / (period_s * records.num_gpus)
+    period_s = span_s * count / (count - 1)  # n arrivals make n - 1 gaps
+    load = work_s() / (period_s * num_gpus)
     return {
         "arrival_rate_per_s": count / period_s,
         "offered_load": load,
         "overloaded": bool(load >= 1.0),
-        "queue_climbing": _queue_climbs(records),
+        "queue_climbing": _queue_climbs(arrival_s, started_before),
     }
 
 
-def _queue_climbs(records: Records, parts: int = 40, each: int = 100) -> bool:
+def _queue_climbs(
+    arrival_s: FloatArray,
+    started_before: Callable[[FloatArray], npt.NDArray[np.int64]],
+    parts: int = 40,
+    each: int = 100,
+) -> bool:
     """Return whether the number waiting, as requests find it on arrival, climbs throughout the run."""
-    count = len(records.arrival_s)
+    count = len(arrival_s)
     if count < 8 * parts:
         return False
     seen = np.linspace(0, count - 1, min(parts * each, count // parts * parts)).astype(np.int64)
-    # Batches stand in order of their start.
-    before = np.searchsorted(records.batches["start_s"], records.arrival_s[seen])
-    started = np.cumsum(records.batches["size"], dtype=np.int64)
-    waiting = seen - np.where(before > 0, started[before - 1], 0)
+    waiting = seen - started_before(arrival_s[seen])
     return climbs(waiting.reshape(parts, -1).mean(axis=1))
+
+
+def _full_batches_s(records: Records, sums: Totals, law: LatencyLaw) -> float:
+    """Return the GPU-seconds that the requests need where every batch leaves full, of the mean limit of its queue."""
+    from mbexp.simulator.capacity import work_at_full_batches_s
+
+    limits = np.maximum(np.rint(sums.limits / np.maximum(sums.formed, 1)), 1).astype(np.int64)
+    return work_at_full_batches_s(records, law, limits)
+
+
+def _started_before(records: Records, instants_s: FloatArray) -> npt.NDArray[np.int64]:
+    before = np.searchsorted(records.batches["start_s"], instants_s)  # batches stand in order of their start
+    started = np.cumsum(records.batches["size"], dtype=np.int64)
+    return np.where(before > 0, started[before - 1], 0)
 
 
 def last_completion_s(batches: npt.NDArray[Any], batch_of: npt.NDArray[np.int32] | None) -> float:
