@@ -123,15 +123,7 @@ COLUMNS = (
     *("start_s", "finish_s", "first_token_s", "step_s", "controller_low", "controller_high"),
     *("size", "limit", "gpu", "b_mem", "b_sla", "queue"),
 )
-SHOWN = (
-    *("completed_requests", "rejected_requests", "num_batches", "batch_size_mean", "makespan_s"),
-    *("latency_mean_s", "latency_p99_s", "tbt_p99_ms", "request_sla_violation_pct", "kv_overflow_pct"),
-)
-SHOWN_CONTINUOUS = (
-    *("completed_requests", "rejected_requests", "num_batches", "batch_size_max", "limit_mean", "makespan_s"),
-    *("latency_mean_s", "latency_p99_s", "tbt_mean_ms", "tbt_p99_ms", "token_sla_violation_pct"),
-    *("preemptions", "outgrown_predictions", "recomputed_tokens", "copied_tokens", "mixed_steps_pct"),
-)
+TIMED = ("wall_time_s",)  # what differs between two runs of the same
 
 
 def hash_of(records: Records) -> str:
@@ -173,16 +165,22 @@ def result_of(name: str, **changes: Any) -> dict[str, Any]:
     result = mbexp.simulate(**settings)
     records = result.records
     if isinstance(records, ContinuousRecords):
-        keys, found = SHOWN_CONTINUOUS, {"requests_sha256": hash_of_continuous(records)}
+        found = {"requests_sha256": hash_of_continuous(records)}
     else:
-        keys, found = SHOWN, {"batches_sha256": hash_of(records)}
-    shown = {key: result.summary[key] for key in keys}
+        found = {"batches_sha256": hash_of(records)}
+    shown = {key: value for key, value in result.summary.items() if key not in TIMED}
     return {
         "results_version": RESULTS_VERSION,
         "settings": settings,
         **found,
-        "summary": {key: value if isinstance(value, int) else float(f"{value:.12g}") for key, value in shown.items()},
+        "summary": {key: _short(value) for key, value in shown.items()},
     }
+
+
+def _short(value: float) -> float | None:
+    if isinstance(value, int):
+        return value
+    return None if math.isnan(value) else float(f"{value:.12g}")
 
 
 def path_of(name: str) -> Path:
@@ -200,11 +198,14 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return (
         digest_of(one) == digest_of(other)
         and one["summary"].keys() == other["summary"].keys()
-        and all(
-            math.isclose(number, other["summary"][key], rel_tol=1e-9, abs_tol=1e-12)
-            for key, number in one["summary"].items()
-        )
+        and all(_close(number, other["summary"][key]) for key, number in one["summary"].items())
     )
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def main() -> None:
