@@ -16,9 +16,9 @@ from benchmarks.report import Table
 from benchmarks.timing import in_turn
 from mbexp import configure, load_trace
 from mbexp.hardware import build_law, kv_capacity_tokens
-from mbexp.metrics import summarize
 from mbexp.policy import build_policy
-from mbexp.simulator import run_to_completion
+from mbexp.results.metrics import summarize
+from mbexp.simulator.batches.serve import run_to_completion
 
 ROWS = 1_430_000  # as many as BurstGPT_1.csv has
 SWEEP_RUNS = 200

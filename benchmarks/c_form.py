@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.cases import Case, Form
-from mbexp.simulator.batch_state import BATCH_DTYPE, Requests
+from mbexp.simulator.batches.state import BATCH_DTYPE, Requests
 
 SOURCE = Path(__file__).with_name("loop.c")
 # Contracted (fused) multiply-adds round once where the semantics round twice.

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp import configure, load_trace
-from mbexp.config import Config
+from mbexp.config.keys import Config
 from mbexp.hardware import build_law, kv_capacity_tokens
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy import Policy, build_policy
 from mbexp.prediction import Prediction, predict
 from mbexp.simulator.admission import sorted_by_queue
-from mbexp.simulator.batch_state import Requests
+from mbexp.simulator.batches.state import Requests
 from mbexp.workload.trace import Trace
 
 SCHEDULERS = ("multi_bin_dynamic", "dynamic_no_bins", "multi_bin_static", "static_fifo")

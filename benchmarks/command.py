@@ -85,8 +85,8 @@ def run_command(words: list[str], folder: Path, **environment: str) -> tuple[flo
 
 def read_and_write_s(folder: Path) -> float:
     """Return the processor time of loading a million requests and of writing both tables of a run, and nothing else."""
+    from mbexp.results.tables import write_batches, write_requests
     from mbexp.run import run
-    from mbexp.tables import write_batches, write_requests
 
     config = configure(num_requests=1_000_000, num_gpus=100)
     result = run(config)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.cases import Case, Form
-from mbexp.simulator import batch_loop as loop
-from mbexp.simulator.batch_state import BATCH_DTYPE, new_gpus, new_queues
+from mbexp.simulator.batches import loop
+from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
 
 
 def prepare(case: Case) -> Form:

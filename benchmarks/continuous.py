@@ -12,15 +12,15 @@ import numpy as np
 
 from benchmarks.report import Table
 from mbexp import configure, load_trace
-from mbexp.config import Config
-from mbexp.continuous_run import execution_rules
+from mbexp.config.keys import Config
 from mbexp.hardware import build_law, kv_capacity_tokens
 from mbexp.hardware.iteration import closed_form, iteration_law
 from mbexp.hardware.law import IterationPrice, LatencyLaw
+from mbexp.modes.continuous import execution_rules
 from mbexp.policy.continuous import build_continuous_policy
-from mbexp.simulator import continuous as public
-from mbexp.simulator.continuous import continuous
-from mbexp.simulator.continuous_records import ContinuousRecords
+from mbexp.simulator.continuous.outcome import ContinuousRecords
+from mbexp.simulator.continuous.serve import continuous
+from mbexp.simulator.continuous.serve import serve as public
 from mbexp.workload.trace import Trace
 
 H100 = {"gpu": "roofline_h100", "execution": "continuous", "scheduler": "static_fifo"}
@@ -107,10 +107,10 @@ def _growth(found: Table, requests: int, rounds: int) -> None:
 
 def _plain_python(found: Table) -> None:
     """Time the step-by-step simulator of the tests, plain Python, on the second case."""
-    from tests.reference_continuous import Cap, Req, Setup, Simulation
+    from tests.simulator.continuous.reference import Cap, Req, Setup, Simulation
 
     config, trace, law = _case(REFERENCE_REQUESTS, 1, 25, CAP, 1)
-    from tests.continuous_agreement import plain_price
+    from tests.simulator.continuous.agreement import plain_price
 
     assert law.iteration is not None
     setup = Setup(

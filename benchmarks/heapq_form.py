@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.cases import Case, Form
-from mbexp.config import SchedulerConfig, SlaConfig
-from mbexp.simulator.batch_state import BATCH_DTYPE
+from mbexp.config.keys import SchedulerConfig, SlaConfig
+from mbexp.simulator.batches.state import BATCH_DTYPE
 
 Law = Callable[[int, int, int], tuple[float, float, float]]
 

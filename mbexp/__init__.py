@@ -9,7 +9,7 @@ from mbexp.version import __version__
 
 if TYPE_CHECKING:
     from mbexp.api import load_trace, simulate
-    from mbexp.compose import configure
+    from mbexp.config.compose import configure
     from mbexp.run import Result
     from mbexp.workload.trace import Trace
 
@@ -18,7 +18,7 @@ __all__ = ["Result", "Trace", "UserError", "__version__", "configure", "load_tra
 _HOMES = {
     "load_trace": "mbexp.api",
     "simulate": "mbexp.api",
-    "configure": "mbexp.compose",
+    "configure": "mbexp.config.compose",
     "Result": "mbexp.run",
     "Trace": "mbexp.workload.trace",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mbexp.compose import configure
+from mbexp.config.compose import configure
 from mbexp.run import Result, run
 from mbexp.workload import load_trace as load_configured
 from mbexp.workload.trace import Trace

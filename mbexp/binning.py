@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config import BinsConfig
+from mbexp.config.keys import BinsConfig
 from mbexp.errors import UserError
 
 FloatArray = npt.NDArray[np.float64]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 # The event loop of each execution mode: what takes seconds to compile.
-LOOPS = {"run_to_completion": "batch_loop.run", "continuous": "continuous_loop.run_until_served"}
+ROOMS = ("compiled", "hardware", "policy", "simulator")  # every folder with functions that are compiled
+LOOPS = {"run_to_completion": "batches.loop.run", "continuous": "continuous.loop.run_until_served"}
 
 
 def config_dir() -> Path:
@@ -36,4 +37,5 @@ def cache_dir() -> Path | None:
 
 def machine_code_pattern(execution: str) -> str:
     """Return what the file of an event loop's machine code is called, for this version of Python."""
-    return f"{LOOPS[execution]}-*.py{sys.version_info.major}{sys.version_info.minor}*.nbc"
+    folder, module, function = LOOPS[execution].split(".")
+    return f"{folder}_*/{module}.{function}-*.py{sys.version_info.major}{sys.version_info.minor}*.nbc"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.binning import Bins, make_bins
-from mbexp.config import BinsConfig, PredictorConfig
+from mbexp.config.keys import BinsConfig, PredictorConfig
 from mbexp.errors import UserError
 
 IntArray = npt.NDArray[np.int32]

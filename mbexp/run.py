@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config import Config, ExecutionConfig, NoiseConfig
+from mbexp.config.keys import Config, ExecutionConfig, NoiseConfig
 from mbexp.errors import UserError
 from mbexp.hardware import build_law, check_sla, kv_capacity_tokens
 from mbexp.hardware.law import LatencyLaw
-from mbexp.metrics import Summary, summarize
 from mbexp.policy import build_policy
 from mbexp.prediction import Prediction, predict
-from mbexp.simulator import run_to_completion
-from mbexp.simulator.records import REJECTIONS, Records
+from mbexp.results.metrics import Summary, summarize
+from mbexp.simulator.batches.outcome import REJECTIONS, Records
+from mbexp.simulator.batches.serve import run_to_completion
 from mbexp.workload import load_trace
 from mbexp.workload.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mbexp.simulator.continuous_records import ContinuousRecords
+    from mbexp.simulator.continuous.outcome import ContinuousRecords
 
 SHORT_RUN = 1000  # requests; of fewer, a 99th percentile rests on less than ten
 NOISE_STREAM = 3  # random stream of the batch times, apart from those of the workload and the predictor
@@ -62,7 +62,7 @@ class Result:
     @cached_property
     def batches(self) -> pd.DataFrame:
         """One row a batch, in order of formation; under ``execution=continuous`` a run of like iterations."""
-        from mbexp.tables import batches_table
+        from mbexp.results.tables import batches_table
 
         frame: pd.DataFrame = batches_table(self.records).to_pandas()
         return frame
@@ -70,7 +70,7 @@ class Result:
     @cached_property
     def requests(self) -> pd.DataFrame:
         """One row a request, in trace order."""
-        from mbexp.tables import requests_table
+        from mbexp.results.tables import requests_table
 
         frame: pd.DataFrame = requests_table(self.records, self.trace).to_pandas()
         return frame
@@ -82,7 +82,7 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
     Parameters
     ----------
     config
-        As `mbexp.config.load_config` returns it.
+        As `mbexp.config.keys.load_config` returns it.
     trace
         Requests to use in place of those that `config.workload` names.
     prediction
@@ -105,12 +105,12 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
     one_queue = config.scheduler.queue == "fifo"
     records: Records | ContinuousRecords
     if config.execution.name == "continuous":
-        from mbexp.continuous_run import continuous_warnings, run_continuous
+        from mbexp.modes.continuous import continuous_warnings, run_continuous
 
         records, outcome = run_continuous(config, trace, prediction, law, capacity)
         own_warnings = continuous_warnings(config, records, law, outcome)
     else:
-        from mbexp.simulator import invariants
+        from mbexp.simulator.batches import invariants
 
         records = run_to_completion(
             trace.arrival_s,

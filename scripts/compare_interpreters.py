@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CODE = """
 import json, platform, numba, numpy
-from tests.golden_results import CASES, digest_of, result_of
+from tests.simulator.golden_results import CASES, digest_of, result_of
 found = {name: digest_of(result_of(name)) for name in CASES}
 print(json.dumps([f"Python {platform.python_version()}, numpy {numpy.__version__}, numba {numba.__version__}", found]))
 """

@@ -16,12 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Their own data file would be the first that the limit on the size of files stops.
-NOT_MEASURED = ["tests/test_sweep_runs.py::test_a_full_disk_stops_the_sweep_with_a_reason_and_it_can_go_on"]
+NOT_MEASURED = ["tests/sweep/test_runs.py::test_a_full_disk_stops_the_sweep_with_a_reason_and_it_can_go_on"]
 
+# Folders and files of tests of compiled functions, below tests/.
 COMPILED = [
-    *("continuous_agreement", "continuous_failures", "continuous_oracles", "continuous_policies", "continuous_tokens"),
-    *("golden", "hardware_grid", "hardware_iteration", "hardware_laws", "invariants", "order_statistics"),
-    *("policy_rules", "reference_agreement", "replay", "simulator_structures", "worked_examples"),
+    *("compiled/test_order_statistics.py", "compiled/test_structures.py"),
+    *("hardware/test_grid.py", "hardware/test_iteration.py", "hardware/test_laws.py", "policy/test_policy_rules.py"),
+    *("replay", "simulator/batches", "simulator/continuous", "simulator/test_golden.py"),
+    "simulator/test_worked_examples.py",
 ]
 # Without the compiler: what is about compilation itself, and queues of so many requests that it would take hours.
 NOT_PLAIN = [
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
         plain = {"NUMBA_DISABLE_JIT": "1", "MBEXP_REFERENCE_CASES": PLAIN_CASES}
         skipped = [word for test in NOT_MEASURED for word in ("--deselect", test)]
         failed = coverage(["run", "-m", "pytest", *skipped], environment)
-        files = [f"tests/test_{name}.py" for name in COMPILED]
+        files = [f"tests/{name}" for name in COMPILED]
         chosen = " and ".join(f"not {name}" for name in NOT_PLAIN)
         failed |= coverage(["run", "-m", "pytest", *files, "-k", chosen], environment | plain)
         coverage(["combine", "--quiet", folder], environment)

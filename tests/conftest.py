@@ -13,12 +13,13 @@ import pytest
 from hypothesis import settings
 
 from mbexp.workload.trace import Trace
+from tests import SHARED
 
 # The same cases every time, so that a build fails for what it changed; MBEXP_FUZZ_RANDOM=1 looks for new ones.
 settings.register_profile("mbexp", derandomize="MBEXP_FUZZ_RANDOM" not in os.environ, deadline=None)
 settings.load_profile("mbexp")
 
-SHARED_TRACES = Path(__file__).resolve().parent.parent.parent / "shared" / "traces"
+SHARED_TRACES = SHARED / "traces"
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process, in a folder of its own; return exit code, output and errors."""
-    from mbexp.cli import main
+    from mbexp.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mbexp.binning import make_bins
-from mbexp.config import BinsConfig
+from mbexp.config.keys import BinsConfig
 from mbexp.errors import UserError
 
 

@@ -19,6 +19,7 @@ from mbexp import download
 from mbexp.download import fetch
 from mbexp.errors import UserError
 from mbexp.workload.published import PUBLISHED, Published, published_by_file, published_by_sha256
+from tests import ROOT
 
 CONTENT = b"Timestamp,Model\r\n" + bytes(range(256)) * 1000
 ENTRY = Published(
@@ -314,7 +315,7 @@ def test_interrupted_download_is_resumed(server: Server, tmp_path: Path) -> None
         "import sys; from pathlib import Path; from mbexp.download import fetch\n"
         "from tests.test_download import ENTRY; fetch(ENTRY, Path(sys.argv[1]), sys.argv[2])"
     )
-    root = Path(__file__).resolve().parent.parent
+    root = ROOT
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), server.url], cwd=root)
     part = tmp_path / "toy.csv.part"
     deadline = time.monotonic() + 30

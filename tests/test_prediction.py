@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mbexp.config import BinsConfig, PredictorConfig
+from mbexp.config.keys import BinsConfig, PredictorConfig
 from mbexp.errors import UserError
 from mbexp.prediction import BERT, confusion_matrix, predict
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mbexp import simulate
+from mbexp.results.store import save
 from mbexp.runs import main, matches, stored_runs
-from mbexp.store import save
 
 List = Callable[..., tuple[int, str, str]]
 

@@ -18,8 +18,8 @@ PREFERRED = ("num_gpus", "k_bins", "num_requests", "study.label", "scheduler", "
 @functools.cache
 def configuration_keys() -> frozenset[str]:
     """Return the dotted names of every key of a run's configuration, and of its groups."""
-    from mbexp.config import Config
-    from mbexp.schema import known_keys
+    from mbexp.config.keys import Config
+    from mbexp.config.schema import known_keys
 
     return frozenset(known_keys(Config)) | frozenset(GROUPS)
 
@@ -55,7 +55,7 @@ def means(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.
     import numpy as np
     import pandas as pd
 
-    from mbexp.statistics import mean_interval
+    from mbexp.results.statistics import mean_interval
 
     rows = []
     for key, group in frame.groupby(list(by), sort=True, dropna=False) if by else [((), frame)]:

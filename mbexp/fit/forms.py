@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config import LawConfig
+from mbexp.config.keys import LawConfig
 from mbexp.fit.points import Points
 
 FloatArray = npt.NDArray[np.float64]
@@ -112,7 +112,7 @@ def roofline_form(card: Card) -> LawForm:
         return parts if parts.sum() > len(parameters) else np.ones(len(points), np.bool_)
 
     def predict(theta: FloatArray, points: Points) -> FloatArray:
-        from mbexp.hardware.roofline import iteration_price
+        from mbexp.hardware.laws.roofline import iteration_price
 
         values: dict[str, Any] = {p.key: float(value) for p, value in zip(parameters, theta, strict=True)}
         price = iteration_price(

@@ -17,7 +17,7 @@ def left_out_errors(grid: LatencyGrid) -> Errors | None:
     Points of the outermost batch sizes and lengths are not left out: a law has no say beyond its grid. None where the
     grid has no inner point.
     """
-    from mbexp.hardware.grid_interpolation import grid_interpolation, tabulate
+    from mbexp.hardware.laws.grid_interpolation import grid_interpolation, tabulate
 
     inner = (
         (grid.batch_size > grid.batch_size.min())

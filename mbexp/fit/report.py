@@ -106,7 +106,7 @@ def write(folder: Path, text: str, configs: dict[str, str], figure: Any, fits: l
         If the folder exists and is not to be overwritten, or cannot be written.
     """
     from mbexp.figures.style import save
-    from mbexp.store import complete_folder
+    from mbexp.results.store import complete_folder
 
     if folder.exists() and not overwrite:
         raise UserError(f"{folder}: exists; choose another --name or --out, or pass --overwrite")

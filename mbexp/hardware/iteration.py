@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled import compiled
+from mbexp.compiled.decorators import compiled
 from mbexp.errors import UserError
 from mbexp.hardware.law import IterationPrice, LatencyLaw
 
@@ -62,7 +62,8 @@ def compiled_iteration(law: LatencyLaw) -> tuple[Any, FloatArray]:
     if price is None:
         raise UserError(
             f"execution=continuous: the latency law {law.name} has no price for a decode step; use "
-            "gpu.law.kind=linear, roofline, affine or a grid, or give your law an `iteration` (mbexp/hardware/own.py)"
+            "gpu.law.kind=linear, roofline, affine or a grid, or give your law an `iteration` "
+            "(mbexp/hardware/laws/own.py)"
         )
     if not price.decode_step_s(1, 1) > 0:
         raise UserError(f"execution=continuous: under the latency law {law.name} a decode step takes no time")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled import compiled
+from mbexp.compiled.decorators import compiled
 
 if TYPE_CHECKING:
     from mbexp.hardware.iteration_table import IterationTable

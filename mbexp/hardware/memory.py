@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mbexp.config import GpuConfig
+from mbexp.config.keys import GpuConfig
 from mbexp.errors import UserError
 
 

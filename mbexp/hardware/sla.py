@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbexp.config import SchedulerConfig, SlaConfig
+from mbexp.config.keys import SchedulerConfig, SlaConfig
 
 if TYPE_CHECKING:
     from mbexp.hardware.law import LatencyLaw

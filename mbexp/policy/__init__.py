@@ -10,9 +10,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config import SchedulerConfig, SlaConfig
+from mbexp.config.keys import SchedulerConfig, SlaConfig
+from mbexp.config.plugins import load_object
 from mbexp.errors import UserError
-from mbexp.plugins import load_object
 from mbexp.policy.signatures import (
     BATCH_SIZE_SIGNATURE,
     FILL_SIGNATURE,

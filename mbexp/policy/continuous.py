@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import config
 
-from mbexp.config import MEMORY_RULES, ExecutionConfig, SchedulerConfig, SlaConfig
+from mbexp.config.keys import MEMORY_RULES, ExecutionConfig, SchedulerConfig, SlaConfig
+from mbexp.config.plugins import load_object
 from mbexp.errors import UserError
-from mbexp.plugins import load_object
 from mbexp.policy import assignment, running_limit, selection
 from mbexp.policy.continuous_signatures import ASSIGN_MEMORY, ASSIGN_SIGNATURE, RUNNING_LIMIT_SIGNATURE
 from mbexp.policy.signatures import SELECT_SIGNATURE, SELECTION_MEMORY

@@ -11,7 +11,7 @@ B_MEM, B_SLA, LOW, HIGH = 0, 1, 2, 3
 REQUESTS, SUM_TOKENS, SUM_SQUARES, PAIRS = 4, 5, 6, 7
 WINDOW = 8  # mean gaps, then mean numbers decoding, of the last window_pairs intervals
 
-# Parameters of the dynamic rule; CAPACITY in tokens, RULE a place in mbexp.config.MEMORY_RULES.
+# Parameters of the dynamic rule; CAPACITY in tokens, RULE a place in mbexp.config.keys.MEMORY_RULES.
 SIZE_MIN, SIZE_MAX, CAPACITY, THETA, RULE = 0, 1, 2, 3, 4
 TARGET_S, TOLERANCE_S, ALPHA, DELTA, WINDOW_PAIRS, INTERVAL_PAIRS = 5, 6, 7, 8, 9, 10
 ORIGINAL, PRINTED = 1, 2

@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import types
 
-from mbexp.compiled import compiled
+from mbexp.compiled.decorators import compiled
 
 _float = types.float64
 _int = types.int64

@@ -14,7 +14,7 @@ from mbexp.hardware.cards import MODEL_CARDS
 from mbexp.measure.__main__ import add_engine_arguments, uses_graphs
 
 if TYPE_CHECKING:
-    from mbexp.config import Config
+    from mbexp.config.keys import Config
     from mbexp.measure.engine import TorchEngine
     from mbexp.replay.compare import Comparison
 
@@ -121,9 +121,9 @@ def _configure(options: argparse.Namespace, scheduler: str) -> Config:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    import mbexp.cli  # noqa: F401  (gives Hydra every key with its default)
-    from mbexp.config import load_config
-    from mbexp.messages import explain
+    import mbexp.cli.main  # noqa: F401  (gives Hydra every key with its default)
+    from mbexp.config.keys import load_config
+    from mbexp.config.messages import explain
     from mbexp.paths import config_dir
 
     overrides = ["num_gpus=1", *options.overrides, f"scheduler={scheduler}"]
@@ -149,7 +149,7 @@ def _write(
     from mbexp.figures.style import save
     from mbexp.replay.compare import rankings, rows
     from mbexp.replay.figure import replay_figure
-    from mbexp.store import complete_folder, to_yaml, write_json
+    from mbexp.results.store import complete_folder, to_yaml, write_json
 
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder = Path(options.out) if options.out else Path("outputs", "replays", stamp)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config import Config
+from mbexp.config.keys import Config
 from mbexp.hardware.law import LatencyLaw
-from mbexp.metrics import summarize
+from mbexp.results.metrics import summarize
 from mbexp.run import Result
-from mbexp.simulator.records import Records
+from mbexp.simulator.batches.outcome import Records
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.policy import Policy
-from mbexp.simulator.records import Records
+from mbexp.simulator.batches.outcome import Records
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled import compiled
-from mbexp.simulator.batch_state import Requests
-from mbexp.simulator.records import REJECTIONS
+from mbexp.compiled.decorators import compiled
+from mbexp.simulator.batches.outcome import REJECTIONS
+from mbexp.simulator.batches.state import Requests
 
 IntArray = npt.NDArray[np.int32]
 

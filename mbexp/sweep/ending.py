@@ -146,7 +146,7 @@ def _set_aside(folder: Path, keys: Sequence[str]) -> None:
 
 
 def _write_study(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> None:
-    from mbexp.store import git_state
+    from mbexp.results.store import git_state
     from mbexp.version import RESULTS_VERSION, __version__
 
     overrides = {run.key: list(run.overrides) for run in plan.runs}

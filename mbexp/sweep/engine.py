@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.errors import UserError
-from mbexp.paths import LOOPS, cache_dir, machine_code_pattern
+from mbexp.paths import LOOPS, ROOMS, cache_dir, machine_code_pattern
 from mbexp.sweep.claims import abandoned, claim
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, Run, stored, written_plan
 from mbexp.sweep.progress import Progress
@@ -129,14 +129,14 @@ def compile_first(executions: Iterable[str]) -> None:
     for execution in sorted(executions):
         if _compiled_lately(execution):
             continue
-        from mbexp.compiled import cache_folder, is_compiled
+        from mbexp.compiled.decorators import cache_folder, is_compiled
 
         if cache_folder() is not None and not is_compiled(execution):
-            from mbexp.terminal import say_if_compiling
+            from mbexp.results.terminal import say_if_compiling
 
             say_if_compiling(execution)
             importlib.import_module("mbexp.run")
-            importlib.import_module(f"mbexp.simulator.{LOOPS[execution].partition('.')[0]}")
+            importlib.import_module(f"mbexp.simulator.{LOOPS[execution].rpartition('.')[0]}")
 
 
 def _compiled_lately(execution: str) -> bool:
@@ -144,7 +144,7 @@ def _compiled_lately(execution: str) -> bool:
     cache, package = cache_dir(), Path(__file__).parent.parent
     if cache is None:
         return False
-    sources = [path for room in ("simulator", "policy", "hardware") for path in (package / room).rglob("*.py")]
+    sources = [path for room in ROOMS for path in (package / room).rglob("*.py")]
     with contextlib.suppress(OSError):
         changed = max(path.stat().st_mtime for path in sources)
         pattern = f"compiled-*/**/{machine_code_pattern(execution)}"

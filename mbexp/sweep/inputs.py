@@ -7,8 +7,8 @@ import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from mbexp.config import Config
-from mbexp.store import generated_hash
+from mbexp.config.keys import Config
+from mbexp.results.store import generated_hash
 
 if TYPE_CHECKING:
     from mbexp.prediction import Prediction

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mbexp.config import Config, load_config
+from mbexp.config.keys import Config, load_config
 from mbexp.errors import UserError
 from mbexp.sweep.claims import claim
 from mbexp.sweep.inputs import trace_hash, trace_request
@@ -81,7 +81,7 @@ class Plan:
 
 def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[str]) -> Plan:
     """Return the distinct runs of `points` in the order in which they share most."""
-    from mbexp.store import run_key
+    from mbexp.results.store import run_key
 
     runs: dict[str, tuple[tuple[str, ...], Run]] = {}
     key_of = []

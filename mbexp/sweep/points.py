@@ -17,7 +17,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from mbexp.config import Config, load_config
+from mbexp.config.keys import Config, load_config
 from mbexp.errors import UserError
 
 Assignments = dict[str, str]  # key -> the override that sets it, in Hydra's syntax

@@ -87,7 +87,7 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Make the sweep that the overrides of a command line ask for; return its best configurations, if asked for."""
-        from mbexp.store import command_line
+        from mbexp.results.store import command_line
         from mbexp.sweep.crew import crew_of
         from mbexp.sweep.ending import Asked, finish
         from mbexp.sweep.engine import execute

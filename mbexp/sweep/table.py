@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbexp.arrow import list_column, text_column
 from mbexp.errors import UserError
+from mbexp.results.arrow import list_column, text_column
 from mbexp.sweep.plan import stored
 from mbexp.sweep.points import Point
 

@@ -30,7 +30,7 @@ def verdicts(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     swept
         Swept keys; those that are not compared, nor seeds, make a setting.
     """
-    from mbexp.statistics import is_higher_better, paired_comparison
+    from mbexp.results.statistics import is_higher_better, paired_comparison
 
     key = sides_key(swept)
     if key is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbexp.config import Config
+from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.sweep.claims import can_claim, claim
 from mbexp.sweep.inputs import SharedInputs
@@ -107,7 +107,7 @@ def make_runs(plan: Plan, places: Iterable[int], plan_file: Path, inputs: Shared
 
 def make_run(config: Config, inputs: SharedInputs) -> Any:
     """Return result and summaries of a run (see `run_replications`) on shared requests and predictions."""
-    from mbexp.replications import run_replications
+    from mbexp.results.replications import run_replications
     from mbexp.run import run
 
     return run_replications(config, lambda one: run(one, inputs.trace(one), inputs.prediction(one)))
@@ -127,8 +127,8 @@ def end_with(parent: int) -> None:
 
 def _attempt(plan: Plan, run: Run, inputs: SharedInputs) -> tuple[Outcome, bool]:
     """Make and store one run. Return how that ended, and whether it is no use to go on."""
-    from mbexp.store import save
-    from mbexp.terminal import report
+    from mbexp.results.store import save
+    from mbexp.results.terminal import report
 
     log = plan.folder / FAILED / f"{run.key}.log"
     try:

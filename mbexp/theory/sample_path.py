@@ -2,7 +2,7 @@
 
 Nothing is drawn and no clock of events is kept: each batch's start follows from the arrivals and from when servers
 become free (Lindley 1952; for several servers Kiefer and Wolfowitz 1955). Fed with random arrivals this is a Monte
-Carlo value, with an error that `mbexp.statistics` can state.
+Carlo value, with an error that `mbexp.results.statistics` can state.
 """
 
 from __future__ import annotations

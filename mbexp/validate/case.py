@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mbexp.statistics import Interval, mean_interval
+from mbexp.results.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
     from mbexp.run import Result
@@ -127,7 +127,7 @@ def check(case: Case, fast: bool = False) -> list[Outcome]:
 
 def seeds(values: Mapping[str, Any], requests: int, replications: int) -> Iterator[Result]:
     """Run one configuration with seeds 0, 1, ...; the same as `mbexp.simulate` for each, but composed once."""
-    from mbexp.compose import configure
+    from mbexp.config.compose import configure
     from mbexp.run import run
 
     config = configure(num_requests=requests, **values)

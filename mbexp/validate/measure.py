@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.statistics import growth_warnings
+from mbexp.results.statistics import growth_warnings
 from mbexp.theory import sample_path
 from mbexp.validate.case import Quantities
 

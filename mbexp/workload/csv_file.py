@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config import MAX_TOKENS
+from mbexp.config.keys import MAX_TOKENS
 from mbexp.errors import UserError, nearest
 from mbexp.workload.text_column import TextColumn, TextEncoder
 from mbexp.workload.text_file import LINE_BYTES, BadRowsError, body_start, first_lines, parse_in_pieces, shown

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 
-from mbexp.config import WorkloadConfig
+from mbexp.config.keys import WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload import cache
 from mbexp.workload.find import find_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.config import WorkloadConfig
+from mbexp.config.keys import WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload.trace import FloatArray
 

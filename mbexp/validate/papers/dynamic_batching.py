@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mbexp.statistics import mean_interval
+from mbexp.results.statistics import mean_interval
 from mbexp.theory import dynamic_batching
 from mbexp.validate.case import seeds
 from mbexp.validate.papers.row import Effort, Row, shown, table

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from mbexp.statistics import mean_interval
+from mbexp.results.statistics import mean_interval
 from mbexp.theory import bulk_service, multi_bin, prediction_error, sample_path
 from mbexp.validate import cases_multi_bin as cases
 from mbexp.validate import measure

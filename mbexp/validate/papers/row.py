@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mbexp.statistics import Interval, rounded_pair
+from mbexp.results.statistics import Interval, rounded_pair
 
 HEADER = ("| setting | printed | exact | simulated | reproduced | why |", "|---|---|---|---|---|---|")
 

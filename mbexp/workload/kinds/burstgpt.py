@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mbexp.config import WorkloadConfig
+from mbexp.config.keys import WorkloadConfig
 from mbexp.workload.csv_file import Column, read_csv
 from mbexp.workload.rows import Rows
 

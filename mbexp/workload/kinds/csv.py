@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mbexp.config import WorkloadConfig
+from mbexp.config.keys import WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload.csv_file import Column, read_csv
 from mbexp.workload.rows import Codes, Rows

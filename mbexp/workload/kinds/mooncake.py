@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mbexp.config import MAX_TOKENS, WorkloadConfig
+from mbexp.config.keys import MAX_TOKENS, WorkloadConfig
 from mbexp.errors import UserError, nearest
 from mbexp.workload.rows import Rows
 from mbexp.workload.text_file import LINE_BYTES, BadRowsError, first_lines, parse_in_pieces, shown
@@ -43,7 +43,7 @@ def read(path: Path, workload: WorkloadConfig) -> Rows:
 
 
 def _parse(piece: memoryview) -> FloatArray:
-    # Python's own parser: pyarrow's crashes the process on some malformed files (found by tests/test_workload_fuzz.py)
+    # Python's own parser: pyarrow's crashes the process on some malformed files (found by tests/workload/test_fuzz.py)
     return np.array([_record(line) for line in bytes(piece).splitlines() if line]).T
 
 

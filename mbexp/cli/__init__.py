@@ -1,0 +1,1 @@
+"""The command line: Hydra in, a table and an exit code out."""

@@ -1,0 +1,75 @@
+"""The command line: Hydra composes a configuration, one run is made of it, and a mistake becomes one line."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+
+from mbexp.config.keys import all_defaults, load_config
+from mbexp.config.messages import explain
+from mbexp.errors import UserError
+from mbexp.paths import config_dir
+from mbexp.sweep import sweeper
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+# Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
+ConfigStore.instance().store(name="all_keys", node=all_defaults())
+# Hydra copies its store with every question about a group, 85 times for --help; what it takes out is a copy anyway.
+ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+sweeper.register()
+
+
+@hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
+def job(composed: DictConfig) -> None:
+    """Make one run of a composed configuration."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        values: Any = OmegaConf.to_container(composed, resolve=True)
+        config = load_config(values)  # before anything slow is imported, so that mistakes show at once
+        from mbexp.cli.job import run_and_store
+
+        run_and_store(config)
+    except (UserError, OmegaConfBaseException) as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise
+        # Hydra would put a line of its own before the message.
+        sys.exit(f"mbexp: {explain(error) or error}")
+
+
+def main() -> None:
+    """Run the command line; the entry point of ``mbexp`` and ``python -m mbexp``."""
+    # What is imported stays to the end; looking for garbage among it would take a quarter of a short run.
+    gc.set_threshold(100_000, 50, 50)
+    atexit.register(gc.freeze)
+    # Hydra prints errors in its own words unless told to let them through.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if os.environ["HYDRA_FULL_ERROR"] != "1":
+        job()
+        return
+    try:
+        job()
+    except UserError as error:
+        sys.exit(f"mbexp: {error}")
+    except KeyboardInterrupt:
+        print("mbexp: interrupted; nothing half-written was left behind", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        sys.exit(f"mbexp: {line}")

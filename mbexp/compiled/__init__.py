@@ -1,0 +1,1 @@
+"""What machine code is made with, and the structures that compiled loops share; it knows nothing of requests."""

@@ -1,0 +1,122 @@
+"""Compiles functions with Numba and keeps the machine code on disk, keyed by all the sources it was made from.
+
+Numba's own cache watches only the file that a function stands in; a loop that inlines a helper from another file would
+run the old helper after an update. Here the folder's name is a hash of every source that takes part.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Make imports of packages fail that nothing has imported yet."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+# Numba imports SciPy only to see whether there is BLAS for `np.convolve`, and Coverage to see whether it is measuring;
+# the two take as long as Numba itself.
+with _hidden("scipy", "scipy.linalg", "coverage"):
+    for _name in ("numba.np.arraymath", "numba.misc.coverage_support"):
+        with suppress(ImportError):
+            importlib.import_module(_name)
+import numba  # noqa: E402
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+KEPT_S = 60 * 86400  # machine code of a version that has not run for so long goes
+
+Function = Callable[..., Any]
+
+
+def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
+    """Return a decorator that compiles a function for one signature, once for each version of the sources.
+
+    `options` are those of `numba.njit`.
+    """
+
+    def decorate(function: Function) -> Function:
+        folder = cache_folder()
+        # Code typed into a notebook or a shell has no file to watch.
+        cached = folder is not None and not function.__code__.co_filename.startswith("<")
+        before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+        if cached:
+            numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+        try:
+            done: Function = numba.njit(signature, cache=cached, **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+        return done
+
+    return decorate
+
+
+def inlined(function: Function) -> Function:
+    """Compile a function into those that call it; it must not make arrays. A decorator.
+
+    Numba hands an array over as seven arguments, so that a call with many of them costs more than what it calls; and
+    where no array is made, none needs to be counted.
+    """
+    done: Function = numba.njit(forceinline=True, _nrt=False)(function)  # type: ignore[call-overload]
+    return done
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Return the folder of machine code of this version of the sources; None where nothing can be written."""
+    from mbexp.paths import cache_dir
+
+    base = cache_dir()
+    if base is None:
+        return None
+    folder = base / f"compiled-{sources_digest(_PACKAGE)[:16]}"
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            _forget_old(base)
+        os.utime(folder)
+    except OSError:
+        pass
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def sources_digest(package: Path) -> str:
+    """Return a hash of every source below a package that takes part in machine code, and of Numba's version."""
+    from mbexp.paths import ROOMS
+
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(path for room in ROOMS for path in (package / room).rglob("*.py")):
+        digest.update(f"{source.relative_to(package).as_posix()}\0".encode() + source.read_bytes())
+    return digest.hexdigest()
+
+
+def _forget_old(base: Path) -> None:
+    """Remove machine code of versions that nobody has run for a long time."""
+    for folder in base.glob("compiled-*"):
+        if time.time() - folder.stat().st_mtime > KEPT_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_compiled(execution: str) -> bool:
+    """Return whether the event loop of a mode is compiled already, for this version of the sources and of Python."""
+    from mbexp.paths import machine_code_pattern
+
+    folder = cache_folder()
+    return folder is not None and any(folder.rglob(machine_code_pattern(execution)))

@@ -1,0 +1,1 @@
+"""The configuration: every key, the checks, and how one is composed."""

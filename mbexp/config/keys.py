@@ -1,0 +1,376 @@
+"""The typed configuration of one run: every key, its default, its range and a word of why."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mbexp.config.schema import build, option
+from mbexp.errors import UserError
+from mbexp.workload.kinds import kind_names
+
+QUEUES = ("fifo", "per_bin")
+BATCH_SIZES = ("fixed", "dynamic")
+SELECTIONS = ("round_robin", "longest_queue", "oldest_head", "first_formed", "shortest_bin")
+FILLS = ("greedy", "full", "timeout")
+MEMORY_RULES = ("corrected", "original", "printed")
+WORKLOADS = kind_names()
+WINDOWS = ("rows", "time", "busiest", "typical")
+ARRIVALS = ("poisson", "gamma", "constant", "at_once")
+LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
+LAWS = ("affine", "linear", "roofline", "grid_fit", "grid_interpolation")
+LENGTH_MEANINGS = ("output", "prompt_plus_output")
+NOISES = ("none", "lognormal", "exponential")
+BINS = ("equal_mass", "explicit", "exponential", "none")
+PREDICTORS = ("oracle", "noisy", "prompt_power_law", "confusion", "constant")
+CONFUSIONS = ("neighbour", "bert_k2", "bert_k4", "explicit")
+EXECUTIONS = ("run_to_completion", "continuous")
+PREFILLS = ("first", "chunked")
+KV_RULES = ("reserve", "paged")
+RESERVATIONS = ("prediction", "longest_of_bin")
+PREEMPTIONS = ("recompute", "swap")
+UNDERPREDICTIONS = ("extend", "preempt", "requeue")
+ASSIGNMENTS = ("central", "join_shortest", "least_kv", "round_robin", "power_of_two")
+GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
+OVERSIZED = ("refuse", "reject")
+MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
+
+
+@dataclass(frozen=True)
+class ControllerConfig:
+    """Algorithm 2 of P2: a noisy binary search for the largest batch within the token SLA."""
+
+    alpha_requests: float = option(16.0, "width kept between the two bounds (alpha of P2)", above=0)
+    delta_requests: float = option(4.0, "how far the outer bound relaxes at each step (delta of P2)", low=0)
+    tolerance_ms: float = option(0.4, "half width of the band around the token SLA (eps_D of P2)", low=0)
+    window_batches: int = option(16, "completed batches that the recent means are taken over", low=1, high=1024)
+    interval_batches: int = option(1, "completed batches between two updates", low=1)
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """A point of the space queue x batch size x bin selection x fill."""
+
+    name: str = option("multi_bin_dynamic", "label in tables and figures")
+    queue: str = option("per_bin", "one FIFO for all, or one for each bin", choices=QUEUES)
+    batch_size: str = option(
+        "dynamic", "fixed, or min(b_mem, b_SLA); a dotted path names your own", choices=BATCH_SIZES, dotted=True
+    )
+    fixed_batch_size: int = option(8, "batch size of 'fixed'", low=1, high=1_000_000)
+    selection: str = option(
+        "round_robin", "which ready bin is served; a dotted path names your own", choices=SELECTIONS, dotted=True
+    )
+    fill: str = option("greedy", "when a batch may leave; a dotted path names your own", choices=FILLS, dotted=True)
+    timeout_s: float = option(1.0, "'timeout': longest wait of a head before its batch leaves partly filled", low=0)
+    batch_size_min: int = option(1, "B_min of Algorithm 2", low=1, high=1_000_000)
+    batch_size_max: int = option(128, "B_max of Algorithms 1 and 2", low=1, high=1_000_000)
+    memory_rule: str = option(
+        "corrected",
+        "L0 of Algorithm 1: theta sigma sqrt(b), the original's 0.1 eta, or P2's as printed (continuous only)",
+        choices=MEMORY_RULES,
+    )
+    memory_overflow_probability: float = option(0.05, "eps_M of Algorithm 1", above=0, high=0.5)
+    controller: ControllerConfig = option(ControllerConfig(), "Algorithm 2")
+
+    def __post_init__(self) -> None:
+        if self.batch_size_min > self.batch_size_max:
+            raise UserError(
+                f"scheduler.batch_size_min={self.batch_size_min}: must not exceed "
+                f"scheduler.batch_size_max={self.batch_size_max}"
+            )
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """Which contiguous part of a trace is used; its length in requests is `num_requests`."""
+
+    kind: str = option(
+        "typical",
+        "rows: from start_row; time: from start_s; busiest: highest mean rate; "
+        "typical: mean rate of the whole trace, and median burstiness among such windows",
+        choices=WINDOWS,
+    )
+    start_row: int = option(0, "first usable request of 'rows'", low=0)
+    start_s: float = option(0.0, "start of 'time', seconds of the trace's own clock after its first request", low=0)
+    duration_s: float | None = option(None, "length of 'time'; null takes num_requests from start_s on", above=0)
+
+
+@dataclass(frozen=True)
+class ArrivalsConfig:
+    """Arrivals of the synthetic workload."""
+
+    kind: str = option("poisson", "process of the arrivals", choices=ARRIVALS)
+    rate_per_s: float = option(1.0, "mean requests per second", above=0)
+    cv: float = option(1.0, "coefficient of variation of the gaps of 'gamma'", low=0.001, high=1000)
+
+
+@dataclass(frozen=True)
+class LengthsConfig:
+    """Distribution of a length, in tokens."""
+
+    kind: str = option("constant", "distribution", choices=LENGTHS)
+    value_tokens: int | None = option(None, "'constant'", low=1, high=MAX_TOKENS)
+    low_tokens: int | None = option(None, "'uniform': lowest, inclusive", low=1, high=MAX_TOKENS)
+    high_tokens: int | None = option(None, "'uniform': highest, inclusive", low=1, high=MAX_TOKENS)
+    mean_tokens: float | None = option(None, "'exponential', 'lognormal': mean before rounding", above=0)
+    sigma: float | None = option(None, "'lognormal': standard deviation of the logarithm", low=0, high=20)
+    values_tokens: list[int] | None = option(
+        None, "'empirical': values drawn with equal probability", low=1, high=MAX_TOKENS
+    )
+
+
+@dataclass(frozen=True)
+class ColumnsConfig:
+    """Names of a CSV file's columns."""
+
+    arrival: str = option("arrival_s", "column of arrival times")
+    prompt: str = option("prompt_tokens", "column of prompt lengths")
+    output: str = option("output_tokens", "column of output lengths")
+    extra: list[str] = option([], "further columns to keep")
+
+
+@dataclass(frozen=True)
+class WorkloadConfig:
+    """Where requests come from and how time is read."""
+
+    kind: str = option("burstgpt_like", "reader or generator", choices=WORKLOADS)
+    path: str | None = option(None, "trace file; looked for here, then under data/")
+    timestamps: str = option(
+        "scaled", "scaled: gaps divided by rate_scaling; real: as in the trace", choices=("scaled", "real")
+    )
+    rate_scaling: float = option(200.0, "how many times faster than the trace requests arrive", above=0)
+    window: WindowConfig = option(WindowConfig(), "which part of the trace")
+    spread_ties_s: float | None = option(
+        None,
+        "resolution of the trace's clock: equal times are spread over it; 0 keeps them; null: what the kind needs",
+        low=0,
+    )
+    time_unit_s: float = option(1.0, "'csv': seconds in one unit of the arrival column", above=0)
+    columns: ColumnsConfig = option(ColumnsConfig(), "'csv': names of the columns")
+    arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic'")
+    prompt: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': prompt lengths")
+    output: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': output lengths")
+
+
+@dataclass(frozen=True)
+class LawConfig:
+    """How long a batch takes."""
+
+    kind: str = option("affine", "form of the law; a dotted path names your own", choices=LAWS, dotted=True)
+    length: str = option("prompt_plus_output", "what L means", choices=LENGTH_MEANINGS)
+    alpha_ms: float = option(59.65, "'affine': fixed time of a batch", low=0)
+    beta_ms: float = option(5.742, "'affine': time per token of the longest member", low=0)
+    gamma: float = option(0.316, "'affine': growth with the batch, h(b) = 1 + gamma (b-1)/b", low=0)
+    c0_ms: float = option(30.0, "'linear': fixed time of a decode step", low=0)
+    c1_ms: float = option(0.22, "'linear': time of a decode step per sequence", low=0)
+    path: str | None = option(None, "'grid_fit', 'grid_interpolation': latency grid, a CSV file")
+    card: str | None = option(None, "'roofline': GPU card; null takes the two numbers below")
+    bandwidth_gb_per_s: float | None = option(None, "'roofline': memory bandwidth, 1e9 B/s; null: the card's", above=0)
+    dense_tflops: float | None = option(None, "'roofline': dense 16-bit peak, 1e12 FLOP/s; null: the card's", above=0)
+    model: str = option("qwen3_1_7b", "'roofline': model card")
+    bandwidth_efficiency_weights: float = option(0.85, "'roofline': e_w", above=0, high=1)
+    bandwidth_efficiency_attention: float = option(0.75, "'roofline': e_a", above=0, high=1)
+    compute_efficiency: float = option(0.60, "'roofline': e_f", above=0, high=1)
+    compute_efficiency_attention: float = option(0.40, "'roofline': e_fa", above=0, high=1)
+    step_overhead_ms: float = option(0.6, "'roofline': t0", low=0)
+    parameters: list[float] = option([], "numbers handed to your own law, in its order")
+    provenance: str | None = option(None, "where the numbers come from; null: what the form of the law implies")
+    batch_size_range: list[int] | None = option(None, "supported batch sizes, lowest and highest", low=1)
+    length_range_tokens: list[int] | None = option(None, "supported lengths, lowest and highest", low=1)
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size_range", "length_range_tokens"):
+            pair = getattr(self, key)
+            if pair is not None and (len(pair) != 2 or pair[0] > pair[1]):
+                raise UserError(f"gpu.law.{key}={pair}: must be [lowest, highest]")
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Seeded noise on a batch's time, a factor of mean 1."""
+
+    kind: str = option("none", "distribution of the factor", choices=NOISES)
+    cv: float = option(0.05, "'lognormal': coefficient of variation", low=0)
+
+
+@dataclass(frozen=True)
+class GpuConfig:
+    """The GPUs: how many, their memory and their latency law."""
+
+    name: str = option("rtx4080_qwen3_1_7b", "label in tables and figures")
+    count: int = option(4, "how many GPUs", low=1, high=1_000_000)
+    memory_gb: float = option(12.0, "memory of one GPU, 1e9 bytes", above=0, high=1_000_000)
+    usable_fraction: float = option(0.9, "share of the memory that may be used", above=0, high=1)
+    weights_gb: float = option(3.44115, "weights of the model", low=0)
+    overhead_gb: float = option(1.0, "activations and workspace", low=0)
+    kv_bytes_per_token: float = option(196608.0, "KV cache of one token", low=1)
+    kv_capacity_tokens: int | None = option(None, "KV capacity of one GPU; null computes it from the memory", low=1)
+    law: LawConfig = option(LawConfig(), "time of a batch")
+    noise: NoiseConfig = option(NoiseConfig(), "noise on that time")
+
+
+@dataclass(frozen=True)
+class BinsConfig:
+    """How predicted lengths are cut into bins."""
+
+    kind: str = option("equal_mass", "rule of the edges", choices=BINS)
+    k: int = option(4, "number of bins asked for; ties can leave fewer", low=1, high=65535)
+    batch_size: int = option(128, "'exponential': the batch size B that its edges are best for", low=1, high=1_000_000)
+    edges: list[float] | None = option(
+        None, "'explicit': increasing inner edges; a length equal to one is below it", above=0
+    )
+
+
+@dataclass(frozen=True)
+class SlaConfig:
+    """Latency targets."""
+
+    token_ms: float = option(10.0, "longest time between two tokens (TBT)", above=0)
+    request_s: float = option(20.0, "longest time from arrival to the last token", above=0)
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """How output lengths are predicted before a request runs."""
+
+    kind: str = option("oracle", "rule of the prediction", choices=PREDICTORS)
+    sigma: float = option(0.5, "'noisy': standard deviation of the logarithm of the error", low=0, high=20)
+    confusion: str = option("neighbour", "'confusion': which matrix", choices=CONFUSIONS)
+    error_probability: float = option(0.1, "'neighbour': chance of each neighbouring bin (p of P1)", low=0, high=0.5)
+    matrix: list[list[float]] | None = option(None, "'explicit': rows = true bin, columns = predicted bin", low=0)
+    value_tokens: float = option(128.0, "'constant': the one prediction", above=0, high=MAX_TOKENS)
+    scale_tokens: float = option(1.5, "'prompt_power_law': prediction for a prompt of one token", above=0)
+    exponent: float = option(0.7, "'prompt_power_law': power of the prompt's length", low=-10, high=10)
+    power_law_sigma: float = option(
+        0.1, "'prompt_power_law': standard deviation of the logarithm of its noise", low=0, high=20
+    )
+    longest_tokens: int = option(4096, "'prompt_power_law': no prediction is longer", low=1, high=MAX_TOKENS)
+
+
+@dataclass(frozen=True)
+class WarmUpConfig:
+    """What is left out of the metrics at the start of a run."""
+
+    share_pct: float = option(0.0, "share of the first requests", low=0, high=90)
+    time_s: float = option(0.0, "requests that arrive before this time", low=0)
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How a GPU executes: whole batches, or iteration by iteration; all keys but `name` belong to the latter."""
+
+    name: str = option("run_to_completion", "mode of execution", choices=EXECUTIONS)
+    prefill: str = option(
+        "first",
+        "first: prompts are computed whole while decoding stalls; chunked: in pieces beside it",
+        choices=PREFILLS,
+    )
+    token_budget: int = option(512, "'chunked': tokens of one iteration, decoded ones and prompts together", low=1)
+    prefill_max_tokens: int | None = option(
+        None, "'first': most prompt tokens admitted into one prefill; null: no bound", low=1
+    )
+    kv: str = option(
+        "reserve",
+        "reserve: prompt + predicted output held from admission on; paged: blocks as needed",
+        choices=KV_RULES,
+    )
+    reserve_for: str = option(
+        "prediction",
+        "'reserve': the request's own prediction, or the longest in its queue, for a server that knows only the bin",
+        choices=RESERVATIONS,
+    )
+    block_tokens: int = option(16, "'paged': tokens of a block", low=1, high=65536)
+    preemption: str = option(
+        "recompute", "how a preempted request gets its KV cache back: computed anew, or copied", choices=PREEMPTIONS
+    )
+    swap_gb_per_s: float = option(25.0, "'swap': rate of the copies between GPU and host, 1e9 B/s", above=0)
+    underprediction: str = option(
+        "extend",
+        "'reserve': what happens to a request longer than predicted: goes on, or back to the head or tail of its queue",
+        choices=UNDERPREDICTIONS,
+    )
+    assignment: str = option(
+        "central",
+        "central: GPUs share the queues; else the rule that gives an arrival to a GPU; a dotted path names your own",
+        choices=ASSIGNMENTS,
+        dotted=True,
+    )
+    gpu_serves: str = option(
+        "any_bin", "which bins a GPU takes: any, one until it is empty, or always the same", choices=GPU_SERVES
+    )
+    turn_requests: int = option(
+        128, "'one_bin': requests that a GPU takes before a waiting bin must get its turn", low=1
+    )
+    interval_steps: int = option(
+        32, "batch_size=dynamic: decode steps of a GPU between two updates of its limit", low=1, high=1_000_000
+    )
+    oversized_prompt: str = option(
+        "refuse", "a prompt larger than the memory of a GPU: an error, or left out and counted", choices=OVERSIZED
+    )
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What a run stores, and where."""
+
+    dir: str = option("outputs", "folder that run folders are made in")
+    batches: bool = option(True, "store batches.parquet")
+    requests: bool | None = option(None, "store requests.parquet; null: up to a million requests")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What a sweep is for, and how it ends; none of it changes a run."""
+
+    name: str | None = option(None, "folder of the sweep below output.dir; null: named after the swept keys")
+    question: str | None = option(None, "what the study asks")
+    label: str | None = option(None, "name of a point in tables and figures, where its keys do not say enough")
+    best: bool = option(False, "end with the best configuration of each load")
+    target_pct: float = option(5.0, "request-SLA violation that a best configuration may have", low=0, high=100)
+    runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    num_gpus: int = option(4, "shortcut for gpu.count", low=1, high=1_000_000)
+    k_bins: int = option(4, "shortcut for bins.k", low=1, high=65535)
+    num_requests: int | None = option(10_000, "requests to simulate; null takes all that the trace has", low=1)
+    seed: int = option(0, "seed of every random draw", low=0, high=2**63 - 1)
+    replications: int = option(1, "repeat the run with seeds seed, seed + 1, ... and give means", low=1, high=100_000)
+    force: bool = option(False, "run again what a sweep has stored already")
+    scheduler: SchedulerConfig = option(SchedulerConfig(), "batching policy")
+    workload: WorkloadConfig = option(WorkloadConfig(), "requests")
+    gpu: GpuConfig = option(GpuConfig(), "hardware and latency law")
+    bins: BinsConfig = option(BinsConfig(), "bins over predicted lengths")
+    sla: SlaConfig = option(SlaConfig(), "latency targets")
+    predictor: PredictorConfig = option(PredictorConfig(), "prediction of output lengths")
+    execution: ExecutionConfig = option(ExecutionConfig(), "mode of execution")
+    warm_up: WarmUpConfig = option(WarmUpConfig(), "start of the run left out of the metrics")
+    output: OutputConfig = option(OutputConfig(), "what is stored")
+    study: StudyConfig = option(StudyConfig(), "what a sweep is for")
+
+
+def load_config(values: Mapping[str, Any]) -> Config:
+    """Check `values` and return the frozen configuration, with the shortcuts set to what they stand for.
+
+    Raises
+    ------
+    UserError
+        One line naming the key, the value and the nearest valid name.
+    """
+    # A wrong shortcut is named as the user typed it, not as the key that it fills.
+    shortcuts = {name: values[name] for name in ("num_gpus", "k_bins") if name in values}
+    config = build(Config, {**shortcuts, **values})
+    return dataclasses.replace(config, num_gpus=config.gpu.count, k_bins=config.bins.k)
+
+
+def all_defaults() -> dict[str, Any]:
+    """Return every key with its default, shortcuts as interpolations: what the config groups then override."""
+    values = dataclasses.asdict(Config())
+    values["gpu"]["count"] = "${num_gpus}"
+    values["bins"]["k"] = "${k_bins}"
+    return values

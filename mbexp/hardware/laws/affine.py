@@ -1,0 +1,54 @@
+"""The original's law: T(b, L) = alpha + beta L h(b), h(b) = 1 + gamma (b - 1) / b."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mbexp.config.keys import GpuConfig
+from mbexp.hardware.law import UNBOUNDED, IterationPrice, LatencyLaw, as_range, latency_law
+
+
+@latency_law
+def affine(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output):  # type: ignore[no-untyped-def]
+    """Parameters: alpha_s, beta_s, gamma, 1 where L is prompt + output (0 where it is the output)."""
+    step_s = parameters[1] * (1.0 + parameters[2] * (batch_size - 1.0) / batch_size)
+    length = longest_total if parameters[3] > 0.5 else longest_output
+    return parameters[0] + step_s * length, parameters[0], step_s
+
+
+def affine_law(gpu: GpuConfig, alpha_s: float, beta_s: float, gamma: float, provenance: str) -> LatencyLaw:
+    """Return the law of the given coefficients; time to the first token is alpha, time between tokens beta h(b).
+
+    Its price by iteration is what the law implies, not what it was made for: a decode step takes beta h(b), whatever
+    the context, and a prefill alpha, plus, where L counts the prompt, beta for every prompt token.
+    """
+    law = gpu.law
+    counts_prompt = law.length == "prompt_plus_output"
+    iteration = IterationPrice(
+        fixed_s=beta_s,
+        sequence_s=0.0,
+        floor_s=0.0,
+        compute_s=0.0,
+        context_s=0.0,
+        prefill_token_s=beta_s if counts_prompt else 0.0,
+        prefill_sequence_s=0.0,
+        prefill_square_s=0.0,
+        saturating_s=beta_s * gamma,
+        prefill_extra_s=alpha_s - beta_s,
+    )
+    return LatencyLaw(
+        name=gpu.name,
+        function=affine,
+        parameters=np.array([alpha_s, beta_s, gamma, float(counts_prompt)]),
+        provenance=law.provenance or provenance,
+        batch_size_range=as_range(law.batch_size_range, UNBOUNDED),
+        length_range_tokens=as_range(law.length_range_tokens, UNBOUNDED),
+        length=law.length,
+        iteration=iteration,
+    )
+
+
+def build(gpu: GpuConfig) -> LatencyLaw:
+    """Return the affine law with the coefficients of the configuration."""
+    law = gpu.law
+    return affine_law(gpu, law.alpha_ms / 1e3, law.beta_ms / 1e3, law.gamma, "affine law, coefficients as configured")

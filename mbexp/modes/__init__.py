@@ -1,0 +1,1 @@
+"""Modes of execution, one module each."""

@@ -1,0 +1,1 @@
+"""From an outcome to numbers, tables, files and lines in the terminal."""

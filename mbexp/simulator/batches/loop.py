@@ -1,0 +1,341 @@
+"""The event loop of run-to-completion batching; its rules are those of docs/semantics.md.
+
+Rules of mbexp are called by name, so that the compiler can inline them; others through function values. Indices that
+come out of an array are unsigned: a negative one would be looked for, at each access, to count from the end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from mbexp.compiled.busy_heap import pop_busy, push_busy
+from mbexp.compiled.decorators import compiled, inlined
+from mbexp.compiled.index_set import add, take_lowest
+from mbexp.hardware.law import LAW_TYPE
+from mbexp.policy import batch_size as sizes
+from mbexp.policy import fill as fills
+from mbexp.policy import selection as selections
+from mbexp.policy.signatures import BATCH_SIZE_TYPE, FILL_TYPE, SELECT_TYPE
+from mbexp.simulator.batches.state import BATCHES_TYPE, GPUS_TYPE, QUEUES_TYPE, REQUESTS_TYPE
+
+FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME = 0, 1, 2, 3
+
+# Rules that the loop calls by name, by their place here; OWN stands for any other.
+OWN = -1
+SIZES = (sizes.fixed, sizes.dynamic)
+FIXED, DYNAMIC = range(len(SIZES))
+SELECTIONS = (
+    selections.round_robin,
+    selections.longest_queue,
+    selections.oldest_head,
+    selections.first_formed,
+    selections.shortest_bin,
+)
+ROUND_ROBIN, LONGEST_QUEUE, OLDEST_HEAD, FIRST_FORMED, SHORTEST_BIN = range(len(SELECTIONS))
+FILLS = (fills.greedy, fills.full, fills.timeout)
+GREEDY, FULL, TIMEOUT = range(len(FILLS))
+
+# The same functions, compiled into the loop.
+_, _dynamic = [inlined(getattr(rule, "py_func", rule)) for rule in SIZES]
+_round_robin, _longest_queue, _oldest_head, _first_formed, _shortest_bin = [
+    inlined(getattr(rule, "py_func", rule)) for rule in SELECTIONS
+]
+_, _full, _timeout = [inlined(getattr(rule, "py_func", rule)) for rule in FILLS]
+
+_f8 = types.Array(types.float64, 1, "C")
+_f8_2d = types.Array(types.float64, 2, "C")
+
+SIGNATURE = types.UniTuple(types.int64, 2)(
+    REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
+    types.int64, BATCH_SIZE_TYPE, _f8, _f8_2d, types.int64, SELECT_TYPE, _f8, types.int64, FILL_TYPE, _f8,
+    BATCHES_TYPE,
+)  # fmt: skip
+
+
+def code_of(rule: object, known: tuple[object, ...]) -> int:
+    """Return the place of a rule among those called by name, `OWN` for another."""
+    return known.index(rule) if rule in known else OWN
+
+
+@inlined
+def _named_queue(now_s, queues, ready_count, rule, select, memory):
+    """Return the queue that the selection rule names."""
+    ready, waiting, limit, head_arrival_s, head_index, formed_s, _, _ = queues
+    if rule == ROUND_ROBIN:
+        return _round_robin(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    if rule == LONGEST_QUEUE:
+        return _longest_queue(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    if rule == OLDEST_HEAD:
+        return _oldest_head(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    if rule == FIRST_FORMED:
+        return _first_formed(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    if rule == SHORTEST_BIN:
+        return ready[0]
+    return select(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+
+
+@inlined
+def _formed_s(requests, first, waiting, limit, head_s, rule, fill, fill_parameters):
+    """Return the instant at which the fill rule lets a queue with `first` at its head send a batch."""
+    if rule == GREEDY:
+        return head_s
+    filling_s = np.inf
+    if waiting >= limit:
+        filling_s = requests.arrival_s[np.uint64(requests.trace_index[np.uint64(first + limit - 1)])]
+    if rule == FULL:
+        return filling_s
+    if rule == TIMEOUT:
+        return _timeout(fill_parameters, waiting, limit, head_s, filling_s)
+    return fill(fill_parameters, waiting, limit, head_s, filling_s)
+
+
+@inlined
+def _refresh(
+    queue, now_s, flush_s, requests, queues, ready_count, timer_s, heads_matter, fill_rule, fill, fill_parameters
+):  # fmt: skip
+    """Work out anew when `queue` is formed and whether it is ready.
+
+    Returns
+    -------
+    (int, float)
+        How many queues are ready, and the instant before which no other becomes ready by itself.
+    """
+    waiting = queues.waiting[queue]
+    is_now = waiting > 0
+    if heads_matter:
+        formed_s = np.inf
+        if waiting > 0:
+            first = np.int64(queues.head[queue])
+            head = requests.trace_index[np.uint64(first)]
+            queues.head_index[queue] = head
+            head_s = requests.arrival_s[np.uint64(head)]
+            queues.head_arrival_s[queue] = head_s
+            formed_s = min(
+                _formed_s(requests, first, waiting, queues.limit[queue], head_s, fill_rule, fill, fill_parameters),
+                flush_s,
+            )
+        queues.formed_s[queue] = formed_s
+        is_now = formed_s <= now_s
+        if not is_now:
+            timer_s = min(timer_s, formed_s)
+    if is_now == queues.is_ready[queue]:
+        return ready_count, timer_s
+    queues.is_ready[queue] = is_now
+    ready = queues.ready
+    if is_now:
+        place = ready_count
+        while place > 0 and ready[np.uint64(place - 1)] > queue:
+            ready[np.uint64(place)] = ready[np.uint64(place - 1)]
+            place -= 1
+        ready[np.uint64(place)] = queue
+        return ready_count + 1, timer_s
+    place = 0
+    while ready[np.uint64(place)] != queue:
+        place += 1
+    for after in range(place, ready_count - 1):
+        ready[np.uint64(after)] = ready[np.uint64(after + 1)]
+    return ready_count - 1, timer_s
+
+
+@inlined
+def _fitting(requests, first, size, capacity):
+    """Return how many of the requests from `first` on fit into memory, at most `size`."""
+    total = 0
+    for place in range(np.uint64(first), np.uint64(first + size)):
+        total += np.int64(requests.prompt_tokens[place]) + np.int64(requests.predicted_tokens[place])
+        if total > capacity:
+            return np.int64(place) - first
+    return size
+
+
+@inlined
+def _measure(requests, first, size):
+    """Return of a batch: predicted need, longest prompt, output and sum, sums of both, sum of squared sums."""
+    need, longest_prompt, longest_output, longest_total = 0, np.int32(0), np.int32(0), np.int32(0)
+    sum_prompt, sum_output, squares = 0, 0, 0
+    for place in range(np.uint64(first), np.uint64(first + size)):
+        prompt, output = requests.prompt_tokens[place], requests.output_tokens[place]
+        total = np.int32(prompt + output)
+        need += np.int64(prompt) + np.int64(requests.predicted_tokens[place])
+        longest_prompt = max(longest_prompt, prompt)
+        longest_output = max(longest_output, output)
+        longest_total = max(longest_total, total)
+        sum_prompt += np.int64(prompt)
+        sum_output += np.int64(output)
+        squares += np.int64(total) * np.int64(total)
+    return (
+        need, np.int64(longest_prompt), np.int64(longest_output), np.int64(longest_total),
+        sum_prompt, sum_output, squares,
+    )  # fmt: skip
+
+
+@compiled(SIGNATURE, _nrt=False)
+def run(
+    requests, queues, gpus, capacity, law, law_parameters, noise,
+    size_rule, batch_size, size_parameters, state, select_rule, select, memory, fill_rule, fill, fill_parameters,
+    batches,
+):  # fmt: skip
+    """Simulate until every request is served.
+
+    Parameters
+    ----------
+    requests, queues, gpus
+        See `mbexp.simulator.batches.state`.
+    noise
+        Factor on each batch's time in order of formation; empty for none.
+    size_rule, select_rule, fill_rule
+        Places of the three rules in `SIZES`, `SELECTIONS` and `FILLS`; `OWN` to call the function value that follows.
+    batches
+        Filled with one record a batch, in order of formation.
+
+    Returns
+    -------
+    (int, int)
+        Number of batches, and `FINISHED` or what a policy or law did wrong.
+    """
+    arrival_s, queue_of = requests.arrival_s, requests.queue_of
+    waiting, limit, is_ready = queues.waiting, queues.limit, queues.is_ready
+    n = len(arrival_s)
+    num_queues = len(limit)
+    end_s = arrival_s[n - 1] if n > 0 else 0.0
+    flush_s = np.inf  # `end_s` once nothing more can come
+    ready_count = 0
+    timer_s = np.inf  # no queue becomes ready by itself before this
+    # Where every waiting request makes its queue ready and the selection asks for no heads, they are not looked up.
+    heads_matter = fill_rule != GREEDY or select_rule not in (ROUND_ROBIN, LONGEST_QUEUE, SHORTEST_BIN)
+
+    for queue in range(num_queues):
+        limit[queue] = batch_size(size_parameters, state[queue], 0, 0.0, 0.0, 0.0)
+        if limit[queue] < 1:
+            return 0, BAD_LIMIT
+    busy_until_s, busy_gpu = gpus.busy_until_s, gpus.busy_gpu
+    busy_count = 0
+    idle_count = len(gpus.batch)
+    for gpu in range(idle_count):
+        add(gpus.idle, gpu)
+
+    joined = 0
+    num_batches = 0
+    while joined < n or busy_count > 0 or ready_count > 0 or timer_s < np.inf:
+        now_s = busy_until_s[0]  # infinite where none is busy
+        if idle_count == 0:
+            # Nothing can leave before the next completion, so all arrivals before it join at once.
+            while joined < n and arrival_s[np.uint64(joined)] < now_s:
+                queue = np.int64(queue_of[np.uint64(joined)])
+                waiting[queue] += 1
+                if not is_ready[queue]:
+                    ready_count, timer_s = _refresh(
+                        queue, arrival_s[np.uint64(joined)], flush_s, requests, queues, ready_count, timer_s,
+                        heads_matter, fill_rule, fill, fill_parameters,
+                    )  # fmt: skip
+                joined += 1
+        else:
+            if joined < n:
+                now_s = min(now_s, arrival_s[np.uint64(joined)])
+            now_s = min(now_s, timer_s)
+
+        # 1. Completions, by GPU index.
+        while busy_count > 0 and busy_until_s[0] == now_s:
+            gpu = np.int64(busy_gpu[0])
+            busy_count = pop_busy(busy_until_s, busy_gpu, busy_count)
+            add(gpus.idle, gpu)
+            idle_count += 1
+            if size_rule != FIXED:
+                done = batches[np.uint64(gpus.batch[gpu])]
+                queue = np.int64(np.uint32(done["queue"]))
+                before = limit[queue]
+                size, step_s = np.int64(done["size"]), done["step_s"]
+                tokens, squares_s = gpus.tokens[gpu], gpus.tokens_squared[gpu]
+                if size_rule == DYNAMIC:
+                    limit[queue] = _dynamic(size_parameters, state[queue], size, tokens, squares_s, step_s)
+                else:
+                    limit[queue] = batch_size(size_parameters, state[queue], size, tokens, squares_s, step_s)
+                if limit[queue] < 1:
+                    return num_batches, BAD_LIMIT
+                if limit[queue] != before and waiting[queue] > 0:
+                    ready_count, timer_s = _refresh(
+                        queue, now_s, flush_s, requests, queues, ready_count, timer_s,
+                        heads_matter, fill_rule, fill, fill_parameters,
+                    )  # fmt: skip
+
+        # 2. Arrivals, in trace order.
+        while joined < n and arrival_s[np.uint64(joined)] == now_s:
+            queue = np.int64(queue_of[np.uint64(joined)])
+            waiting[queue] += 1
+            if not is_ready[queue]:
+                ready_count, timer_s = _refresh(
+                    queue, now_s, flush_s, requests, queues, ready_count, timer_s,
+                    heads_matter, fill_rule, fill, fill_parameters,
+                )  # fmt: skip
+            joined += 1
+
+        # The end of the trace changes when any queue is formed; otherwise only those not ready are looked at.
+        flush_now = joined == n and flush_s == np.inf
+        if flush_now or timer_s <= now_s:
+            if flush_now:
+                flush_s = end_s
+            timer_s = np.inf
+            for queue in range(num_queues):
+                if waiting[queue] > 0 and (flush_now or not is_ready[queue]):
+                    ready_count, timer_s = _refresh(
+                        queue, now_s, flush_s, requests, queues, ready_count, timer_s,
+                        heads_matter, fill_rule, fill, fill_parameters,
+                    )  # fmt: skip
+
+        # 3. Dispatch: the lowest idle GPU takes a batch from the queue that the rule names.
+        while idle_count > 0 and ready_count > 0:
+            queue = _named_queue(now_s, queues, ready_count, select_rule, select, memory)
+            if queue < 0 or queue >= num_queues or not is_ready[queue]:
+                return num_batches, BAD_SELECTION
+            first = np.int64(queues.head[queue])
+            size = min(waiting[queue], limit[queue])
+            need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
+                requests, first, size
+            )
+            if need > capacity:
+                size = _fitting(requests, first, size, capacity)
+                need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
+                    requests, first, size
+                )
+            service_s, first_token_s, step_s = law(
+                law_parameters, size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output
+            )
+            if len(noise) > 0:
+                factor = noise[num_batches]
+                service_s, first_token_s, step_s = service_s * factor, first_token_s * factor, step_s * factor
+            finish_s = now_s + service_s
+            if not (
+                service_s >= 0.0 and finish_s < np.inf and 0.0 <= first_token_s < np.inf and 0.0 <= step_s < np.inf
+            ):
+                return num_batches, BAD_TIME
+
+            gpu = take_lowest(gpus.idle)
+            idle_count -= 1
+            busy_count = push_busy(busy_until_s, busy_gpu, busy_count, finish_s, gpu)
+            gpus.batch[np.uint64(gpu)] = num_batches
+            gpus.tokens[np.uint64(gpu)] = float(sum_prompt + sum_output)
+            gpus.tokens_squared[np.uint64(gpu)] = float(squares)
+            batch = batches[np.uint64(num_batches)]
+            batch["start_s"] = now_s
+            batch["finish_s"] = finish_s
+            batch["first_token_s"] = first_token_s
+            batch["step_s"] = step_s
+            batch["b_mem"] = int(state[queue, 0])
+            batch["b_sla"] = int(state[queue, 1])
+            batch["controller_low"] = state[queue, 2]
+            batch["controller_high"] = state[queue, 3]
+            batch["first"] = first
+            batch["size"] = size
+            batch["limit"] = limit[queue]
+            batch["gpu"] = gpu
+            batch["queue"] = queue
+            num_batches += 1
+
+            queues.head[queue] += np.uint32(size)
+            waiting[queue] -= size
+            ready_count, timer_s = _refresh(
+                queue, now_s, flush_s, requests, queues, ready_count, timer_s,
+                heads_matter, fill_rule, fill, fill_parameters,
+            )  # fmt: skip
+    return num_batches, FINISHED

@@ -1,0 +1,104 @@
+"""The event loop and what it leaves behind; it knows arrays, a policy and a law, and nothing of files or configs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.errors import UserError
+from mbexp.hardware.law import LatencyLaw
+from mbexp.policy import Policy
+from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
+from mbexp.simulator.batches.outcome import Records
+from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float64]
+
+
+def run_to_completion(
+    arrival_s: FloatArray,
+    prompt_tokens: IntArray,
+    output_tokens: IntArray,
+    predicted_tokens: IntArray,
+    queue_of: npt.NDArray[np.uint16],
+    num_queues: int,
+    num_gpus: int,
+    kv_capacity_tokens: int,
+    law: LatencyLaw,
+    policy: Policy,
+    noise: FloatArray | None = None,
+) -> Records:
+    """Serve every request that fits, batch by batch; the rules are those of docs/semantics.md.
+
+    Parameters
+    ----------
+    arrival_s : float64 array, shape (n,), non-decreasing
+    prompt_tokens, output_tokens, predicted_tokens : int32 arrays, shape (n,)
+    queue_of : uint16 array, shape (n,)
+        Queue of each request, below `num_queues`.
+    noise : float64 array, shape (>= n,), optional
+        Factor on the time of the j-th batch.
+
+    Raises
+    ------
+    UserError
+        If a policy returns a queue that is not ready or a limit below 1, or a law a time that is not finite.
+    """
+    from mbexp.simulator.batches import loop  # its import compiles, which continuous batching need not wait for
+
+    exact = predicted_tokens is output_tokens
+    arrival_s, queue_of = _plain(arrival_s), _plain(queue_of)
+    prompt_tokens, output_tokens = _plain(prompt_tokens), _plain(output_tokens)
+    predicted_tokens = output_tokens if exact else _plain(predicted_tokens)
+    rejected = rejected_requests(prompt_tokens, output_tokens, predicted_tokens, kv_capacity_tokens)
+    accepted = None
+    if rejected:
+        accepted = all_but(rejected, len(arrival_s))
+        arrival_s, queue_of = arrival_s[accepted], queue_of[accepted]
+        prompt_tokens, output_tokens = prompt_tokens[accepted], output_tokens[accepted]
+        predicted_tokens = output_tokens if exact else predicted_tokens[accepted]
+
+    requests = sorted_by_queue(arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens)
+    batches = np.empty(len(arrival_s), BATCH_DTYPE)
+    count, status = loop.run(
+        requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
+        kv_capacity_tokens, law.function, law.parameters, np.empty(0) if noise is None else noise,
+        loop.code_of(policy.batch_size, loop.SIZES), policy.batch_size,
+        policy.batch_size_parameters, policy.state(num_queues),
+        loop.code_of(policy.select, loop.SELECTIONS), policy.select, policy.memory(num_queues),
+        loop.code_of(policy.fill, loop.FILLS), policy.fill, policy.fill_parameters,
+        batches,
+    )  # fmt: skip
+    _raise_if_bad(status, count)
+    return Records(
+        arrival_s=arrival_s,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        predicted_tokens=predicted_tokens,
+        accepted=accepted,
+        queue_of=queue_of,
+        index=requests.trace_index,
+        batches=batches[:count],
+        num_gpus=num_gpus,
+        kv_capacity_tokens=kv_capacity_tokens,
+        rejected=rejected,
+    )
+
+
+def _plain(array: npt.NDArray[Any]) -> Any:
+    """Return the array itself, or a copy where compiled code could not take it: views with gaps, read-only memory."""
+    return np.require(array, requirements=["C", "W"])
+
+
+def _raise_if_bad(status: int, count: int) -> None:
+    from mbexp.simulator.batches import loop
+
+    if status == loop.BAD_SELECTION:
+        raise UserError(f"scheduler.selection: the rule named a queue that is not ready (batch {count})")
+    if status == loop.BAD_LIMIT:
+        raise UserError(f"scheduler.batch_size: the rule returned a limit below 1 (after batch {count})")
+    if status == loop.BAD_TIME:
+        raise UserError(f"gpu.law: the law gave a negative or infinite time (batch {count})")

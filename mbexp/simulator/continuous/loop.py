@@ -1,0 +1,261 @@
+"""The event loop of continuous batching; its rules are those of docs/continuous.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from mbexp.compiled.decorators import compiled, inlined
+from mbexp.hardware.iteration import ITERATION_TYPE
+from mbexp.policy.continuous_signatures import ASSIGN_TYPE, RUNNING_LIMIT_TYPE
+from mbexp.policy.signatures import SELECT_TYPE
+from mbexp.simulator.continuous.access import called, gap_count, gpu_at, queue_cell, request_at, sample_at
+from mbexp.simulator.continuous.events import first_standing, next_event_s, pop_event, set_event, stand
+from mbexp.simulator.continuous.gpu import end, may_take_own, start
+from mbexp.simulator.continuous.layout import (
+    BAD_ASSIGNMENT,
+    BAD_LIMIT,
+    BAD_SELECTION,
+    COMPUTE,
+    EMPTY,
+    FINISHED,
+    HEAD,
+    NOBODY,
+    NUM_BINS,
+    RUN_TYPE,
+    SAMPLES,
+    SHARE,
+)
+from mbexp.simulator.continuous.memory import held_by
+from mbexp.simulator.continuous.queue import named_queue, push
+from mbexp.simulator.continuous.search import first_to_admit
+from mbexp.simulator.continuous.segment import boundary_s, look_ahead
+
+_f8 = types.Array(types.float64, 1, "C")
+_f8_2d = types.Array(types.float64, 2, "C")
+_i8 = types.Array(types.int64, 1, "C")
+_i4 = types.Array(types.int32, 1, "C")
+
+SIGNATURE = types.int64(
+    RUN_TYPE, _f8, _i4, _i4, _i4, types.Array(types.uint16, 1, "C"),
+    types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECT_TYPE,
+    ITERATION_TYPE, _f8, RUNNING_LIMIT_TYPE, _f8, _f8_2d,
+    types.Array(types.int64, 2, "C"), ASSIGN_TYPE, _f8, _f8_2d, _i8, _i8,
+)  # fmt: skip
+
+
+@called
+def _wake(run, queues, heads_s, memory, gpu_index, now_s, select):
+    """Let a GPU with queues of its own, in the middle of a segment, try to admit at its next boundary."""
+    gpu = gpu_at(run, gpu_index)
+    queue = gpu.taken_bin
+    if queue != NOBODY:
+        if not may_take_own(run, gpu, gpu_index):
+            return
+    else:
+        queue = 0
+        if run.num_bins > 1:
+            queue = named_queue(run, queues, heads_s, memory, gpu_index, now_s, select, False)
+            if queue == NOBODY:
+                run.status = BAD_SELECTION
+                return
+    item = request_at(run, queue_cell(run, gpu_index, HEAD, queue).value)
+    if held_by(run, item, item.emitted + 1) <= gpu.room:
+        look_ahead(gpu, now_s, False)
+        if gpu.boundary_s < gpu.event_s:
+            gpu.planned = int(gpu.boundary)
+            set_event(run, gpu_index, gpu.boundary_s)
+
+
+@called
+def _sample(run, now_s):
+    """Keep every `stride`-th instant; when the samples are full, every other one of them."""
+    if run.until_sample > 0:
+        run.until_sample -= 1
+        return
+    run.until_sample = run.stride - 1
+    if run.samples == SAMPLES:
+        for place in range(SAMPLES // 2):
+            kept, source = sample_at(run, place), sample_at(run, 2 * place)
+            kept.time_s, kept.held = source.time_s, source.held
+            kept.running, kept.waiting = source.running, source.waiting
+        run.samples = SAMPLES // 2
+        run.stride *= 2
+        run.until_sample = run.stride - 1
+    sample = sample_at(run, run.samples)
+    sample.time_s = now_s
+    sample.held = run.held
+    sample.running = run.running
+    sample.waiting = run.waiting
+    run.samples += 1
+
+
+@called
+def _count_from_here(run, now_s):
+    """Forget the gaps counted so far, and note how long each GPU was busy."""
+    run.gaps, run.gaps_above, run.gap_sum_s, run.gap_max_s = 0, 0, 0.0, 0.0
+    for place in range(NUM_BINS):
+        gap_count(run, place).value = 0
+    for gpu_index in range(run.num_gpus):
+        gpu = gpu_at(run, gpu_index)
+        gpu.busy_before_s = gpu.busy_s
+        if gpu.kind != EMPTY:
+            # The segment under way: from the boundary accounted for, or the pause before its first iteration, on.
+            since_s = gpu.start_s - gpu.pause_s if gpu.done == 0 else boundary_s(gpu, gpu.done)
+            gpu.busy_before_s += now_s - since_s
+
+
+@inlined
+def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
+    """Set up the records of the requests."""
+    for request in range(run.num_requests):
+        item = request_at(run, request)
+        item.arrival_s = arrival_s[request]
+        item.last_token_s = 0.0
+        item.joined_step = 0
+        item.prompt = prompt[request]
+        item.output = output[request]
+        item.predicted = predicted[request]
+        item.need_tokens = prompt[request] + predicted[request]
+        item.emitted = 0
+        item.progress = 0
+        item.next = NOBODY
+        item.previous = NOBODY
+        item.bin = queue_of[request]
+        item.needs = COMPUTE
+        item.in_prefill = False
+        item.started = False
+
+
+@compiled(SIGNATURE, _nrt=False)
+def run_until_served(
+    runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select,
+    iteration, iteration_parameters, limit_rule, limit_parameters, limit_state,
+    given, assign, assign_memory, draws, share_first, share_count,
+):  # fmt: skip
+    """Simulate until every request is served.
+
+    Parameters
+    ----------
+    runs, queues, heads_s, memory, given
+        Arrays of the state (`mbexp.simulator.continuous.state.State`), which is filled with the outcome; the others
+        are reached through `runs`.
+    arrival_s, prompt, output, predicted, queue_of
+        The requests, in order of arrival.
+    draws
+        Two uniform numbers for each request, or none.
+    share_first, share_count
+        The GPUs of each share: first and how many.
+
+    Returns
+    -------
+    int
+        `FINISHED`, or what a policy or law did wrong.
+    """
+    run = runs[0]
+    n = run.num_requests
+    _fill_requests(run, arrival_s, prompt, output, predicted, queue_of)
+    for gpu_index in range(run.num_gpus):
+        limit = limit_rule(limit_parameters, limit_state[gpu_index], 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)
+        if limit < 1:
+            return BAD_LIMIT
+        gpu_at(run, gpu_index).limit = limit
+
+    joined = 0
+    now_s = -np.inf
+    last = NOBODY  # the highest GPU that started at this instant: boundaries now of those below are past
+    search = False  # whether a GPU in the middle of a segment may have come to admit the head of a central queue
+    while True:
+        event_s = next_event_s(run)
+        next_arrival_s = arrival_s[joined] if joined < n else np.inf
+        if run.standing_count == 0 and not search:
+            # Nothing is left to do at this instant.
+            if run.status != FINISHED:
+                return run.status
+            if joined > 0:
+                run.instants += 1
+                _sample(run, now_s)
+            then_s = min(event_s, next_arrival_s)
+            if then_s == np.inf:
+                return FINISHED
+            if then_s > now_s:
+                last = NOBODY
+            now_s = then_s
+
+        # 1. Ends, by GPU index.
+        alone = False
+        if event_s == now_s:
+            gpu_index = pop_event(run)
+            if end(run, gpu_index, now_s):
+                search = run.central
+            # Most often nothing else happens at this instant, and it starts again at once.
+            alone = run.standing_count == 0 and next_arrival_s > now_s and not search and next_event_s(run) > now_s
+            if not alone:
+                stand(run, gpu_index)
+                continue
+
+        # 2. Arrivals, in trace order.
+        elif next_arrival_s == now_s:
+            item = request_at(run, joined)
+            group = 0
+            if run.central:
+                search = search or run.num_bins > 1 or run.waiting == 0
+            else:
+                share = np.int64(item.bin) if run.serves == SHARE else 0
+                first, count = share_first[share], share_count[share]
+                one, two = 0.0, 0.0
+                if len(draws) > 0:
+                    one, two = draws[joined, 0], draws[joined, 1]
+                need = np.int64(item.need_tokens)
+                group = assign(first, count, share, given[0], given[1], need, one, two, assign_memory)
+                if group < first or group >= first + count:
+                    return BAD_ASSIGNMENT
+                given[0, group] += 1
+                given[1, group] += need
+            push(run, group, joined, False)
+            if joined == run.count_from:
+                _count_from_here(run, now_s)
+            joined += 1
+            if not run.central and not gpu_at(run, group).at_boundary:
+                if gpu_at(run, group).kind == EMPTY:
+                    stand(run, group)
+                elif gpu_at(run, group).room >= 0:
+                    _wake(run, queues, heads_s, memory, group, now_s, select)
+            continue
+
+        # 3. One start.
+        found = NOBODY
+        if search:
+            if run.waiting > 0:
+                found = first_to_admit(run, queues, heads_s, memory, now_s, last, select)
+            if found == NOBODY:
+                search = False
+            elif gpu_at(run, found).kind != EMPTY:
+                # A GPU in the middle of a segment goes on to its boundary, where it will try.
+                gpu = gpu_at(run, found)
+                gpu.candidate = True
+                if gpu.event_s > gpu.boundary_s:
+                    gpu.planned = int(gpu.boundary)
+                    set_event(run, found, gpu.boundary_s)
+                search = False
+                if gpu.boundary_s == now_s:
+                    continue
+                found = NOBODY
+        if alone:
+            pass
+        elif run.standing_count > 0 and (found == NOBODY or gpu_at(run, 0).standing < found):
+            gpu_index = first_standing(run)
+        elif found != NOBODY:
+            gpu_index = found
+            search = False
+        else:
+            continue
+        if start(
+            run, gpu_index, now_s, queues, heads_s, memory, select, iteration, iteration_parameters, limit_rule,
+            limit_parameters, limit_state,
+        ):  # fmt: skip
+            search = run.central and run.waiting > 0
+        if gpu_at(run, gpu_index).kind != EMPTY:
+            gpu = gpu_at(run, gpu_index)
+            set_event(run, gpu_index, boundary_s(gpu, gpu.planned))
+        last = max(last, gpu_index)

@@ -1,0 +1,127 @@
+"""What a continuous simulation leaves: what happened to each request, each GPU, and the time between tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.simulator.continuous.tokens import bin_edges_s
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TokenGaps:
+    """Time between two tokens of a request, over all tokens but the first of each request.
+
+    Attributes
+    ----------
+    count, above : int
+        Gaps, and those above the token SLA; exact.
+    sum_s, max_s : float
+        Exact, apart from the rounding of sums.
+    counts : int64 array
+        Gaps in each bin of `mbexp.simulator.continuous.tokens.bin_edges_s`.
+    """
+
+    count: int
+    above: int
+    sum_s: float
+    max_s: float
+    counts: npt.NDArray[np.int64]
+
+    @property
+    def mean_s(self) -> float:
+        """Mean gap; NaN of none."""
+        return self.sum_s / self.count if self.count else np.nan
+
+    def quantile_s(self, share: float) -> float:
+        """Return the gap that a share of all does not exceed, at most 0.1 % off (between 1 microsecond and 24 days).
+
+        It is the middle of the bin that holds that gap, but never more than the largest gap.
+        """
+        if not self.count:
+            return np.nan
+        place = int(np.searchsorted(np.cumsum(self.counts), share * self.count))
+        edges = bin_edges_s()
+        return float(min(0.5 * (edges[place] + edges[place + 1]), self.max_s))
+
+
+@dataclass(frozen=True)
+class ContinuousRecords:
+    """Outcome of a continuous simulation.
+
+    Attributes
+    ----------
+    arrival_s, prompt_tokens, output_tokens, predicted_tokens : arrays, shape (accepted,)
+        The accepted requests in trace order.
+    accepted : int32 array, shape (accepted,), or None
+        Place of each accepted request in the trace; None where all were accepted.
+    rejected : dict of str to int32 array
+        Places in the trace of the rejected requests, by reason.
+    queue_of : uint16 array, shape (accepted,)
+        Bin whose queue each request joined.
+    start_s, first_token_s, finish_s : float64 arrays, shape (accepted,)
+        First admission, first token, last token.
+    gpu, preemptions : int32 arrays, shape (accepted,)
+        GPU that finished the request; how often it lost its place before.
+    gaps : TokenGaps
+    gpus : structured array, shape (num_gpus,)
+        Totals of each GPU: time ``busy_s`` (of it ``busy_before_s`` before gaps were counted, ``prefill_s`` and
+        ``copy_s``), its products with the context, the requests and the limit (``kv_token_s running_s limit_s``),
+        tokens (``prefill_tokens copied_tokens decoded_tokens``), decode steps (``step``, of them ``mixed_steps`` and
+        ``outside_steps``), ``prefills``, and the most held and running (``held_max running_max``).
+    samples : structured array
+        ``time_s held running waiting`` over all GPUs, up to 4096 instants evenly thinned; what is held on a GPU is as
+        of its last event, in tokens or blocks.
+    segments : structured array
+        One row a run of like iterations, in order of their beginning, as many as were asked for
+        (`mbexp.simulator.continuous.state.SEGMENT_DTYPE`).
+    num_segments : int
+        How many there were.
+    num_gpus, kv_capacity_tokens : int
+        The hardware that ran.
+    block_tokens : int
+        Tokens in a unit of what is held: 1 where memory is reserved.
+    waiting_max, outgrown, instants : int
+        Most requests that waited at one time; outputs that outgrew their prediction; instants of the event loop.
+    """
+
+    arrival_s: FloatArray
+    prompt_tokens: IntArray
+    output_tokens: IntArray
+    predicted_tokens: IntArray
+    accepted: IntArray | None
+    queue_of: npt.NDArray[np.uint16]
+    start_s: FloatArray
+    first_token_s: FloatArray
+    finish_s: FloatArray
+    gpu: IntArray
+    preemptions: IntArray
+    gaps: TokenGaps
+    gpus: npt.NDArray[Any]
+    samples: npt.NDArray[Any]
+    segments: npt.NDArray[Any]
+    num_segments: int
+    num_gpus: int
+    kv_capacity_tokens: int
+    block_tokens: int
+    waiting_max: int
+    outgrown: int
+    instants: int
+    rejected: dict[str, IntArray] = field(default_factory=dict)
+
+    @property
+    def recomputed_tokens(self) -> int:
+        """Tokens that prefills computed beyond every prompt once."""
+        return int(self.gpus["prefill_tokens"].sum()) - int(self.prompt_tokens.sum(dtype=np.int64))
+
+    @property
+    def mean_decoding(self) -> float:
+        """Mean number of requests in a decode step; NaN where there was none."""
+        steps = int(self.gpus["step"].sum())
+        return int(self.gpus["decoded_tokens"].sum()) / steps if steps else np.nan

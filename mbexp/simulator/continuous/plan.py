@@ -1,0 +1,144 @@
+"""How the continuous event loop plans the iterations of a GPU: as many as are alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mbexp.compiled.decorators import inlined
+from mbexp.hardware.iteration import closed_form
+from mbexp.simulator.continuous.access import called, leave_at, request_at, segment_at
+from mbexp.simulator.continuous.layout import (
+    ANY_BIN,
+    BAD_TIME,
+    CHUNK,
+    DECODE,
+    EMPTY,
+    LAST_CHUNK,
+    NOBODY,
+    PREFILL,
+)
+from mbexp.simulator.continuous.memory import steps_until_full
+
+ENDLESS = 2**62
+
+# The price that nearly all laws have, compiled into the loop.
+_closed_form = inlined(getattr(closed_form, "py_func", closed_form))
+
+
+@inlined
+def plan(run, gpu, gpu_index, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters):
+    """Begin a segment: the longest run of like iterations of what runs on a GPU now.
+
+    `tokens`, `squares` and `prompts` are those of the requests just admitted to a prefill of their own.
+    """
+    kind, iterations, square_growth = DECODE, ENDLESS, 0.0
+    if not run.chunked:
+        if prompts > 0:
+            kind, iterations = PREFILL, 1
+    else:
+        tokens, squares, prompts = 0, 0.0, 0
+        left = run.token_budget - gpu.decoding
+        if gpu.prefilling > 0 and left > 0:
+            kind, iterations, tokens, squares, prompts = _fill(run, gpu, left)
+            if kind == CHUNK:
+                square_growth = 2.0 * float(left) * left
+    decoding, context = gpu.decoding, gpu.context
+    if kind == PREFILL:
+        decoding, context = 0, 0
+    if run.closed_form:
+        first_s, growth_s, alike = _closed_form(
+            iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
+        )
+    else:
+        first_s, growth_s, alike = iteration(
+            iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
+        )
+    if preempted:
+        iterations = 1
+    if alike < iterations:
+        iterations = max(int(alike), 1)
+    if decoding > 0:
+        iterations = min(iterations, leave_at(run, gpu, 0).step - gpu.step)
+        if run.interval_steps > 0:
+            iterations = min(iterations, gpu.next_update - gpu.step)
+        iterations = steps_until_full(run, gpu, iterations)
+    last_s = first_s + growth_s * (iterations - 1)
+    if not (0.0 <= first_s < np.inf and 0.0 <= last_s < np.inf):
+        run.status = BAD_TIME
+    gpu.pause_s = gpu.copy_tokens * run.swap_token_s
+    gpu.copied_tokens += gpu.copy_tokens
+    gpu.copy_tokens = 0
+    gpu.start_s = now_s + gpu.pause_s
+    gpu.first_s = first_s
+    gpu.growth_s = growth_s
+    gpu.done = 0
+    gpu.iterations = iterations
+    gpu.kind = kind
+    gpu.outside = (
+        decoding < run.size_low
+        or decoding > run.size_high
+        or context < decoding * run.length_low
+        or context > decoding * run.length_high
+    )
+    gpu.chunk_tokens = tokens
+    _open_row(run, gpu, gpu_index, now_s, decoding, context)
+
+
+@called
+def _fill(run, gpu, left):
+    """Fill iterations with up to `left` prompt tokens.
+
+    Returns
+    -------
+    (int, int, int, float, int)
+        `CHUNK` or `LAST_CHUNK`, the number of iterations that are filled alike, the tokens of each, the sum of the
+        squares of the first, and how many prompts end.
+    """
+    request = gpu.first_prefill
+    item = request_at(run, request)
+    remaining = item.prompt + item.emitted - item.progress
+    if remaining > left:
+        squares = float(left) * (2.0 * item.progress + left)
+        return CHUNK, (remaining - 1) // left, left, squares, 0
+    tokens, squares, prompts = 0, 0.0, 0
+    while left > 0 and request != NOBODY:
+        item = request_at(run, request)
+        if item.in_prefill:
+            remaining = item.prompt + item.emitted - item.progress
+            chunk = min(left, remaining)
+            left -= chunk
+            tokens += chunk
+            squares += float(chunk) * (2.0 * item.progress + chunk)
+            if chunk == remaining:
+                prompts += 1
+        request = np.int64(item.next)
+    return LAST_CHUNK, 1, tokens, squares, prompts
+
+
+@inlined
+def _open_row(run, gpu, gpu_index, now_s, decoding, context):
+    """Note in the log the segment that begins."""
+    gpu.row = run.segments
+    run.segments += 1
+    if gpu.row < run.log_rows:
+        segment = segment_at(run, gpu.row)
+        segment.start_s = now_s
+        segment.first_s = gpu.first_s
+        segment.growth_s = gpu.growth_s
+        segment.context_tokens = context
+        segment.prompt_tokens = gpu.chunk_tokens
+        segment.gpu = gpu_index
+        segment.decoding = decoding
+        segment.kind = gpu.kind
+        segment.limit = gpu.limit
+        segment.running = gpu.running
+        segment.bin = 0 if run.num_bins == 1 else (NOBODY if run.serves == ANY_BIN else gpu.bin)
+
+
+@inlined
+def close_row(run, gpu, now_s):
+    """Note in the log how far the segment went that ends."""
+    if gpu.kind != EMPTY and gpu.row < run.log_rows:
+        segment = segment_at(run, gpu.row)
+        segment.iterations = gpu.done
+        segment.finish_s = now_s

@@ -1,0 +1,83 @@
+"""Which GPU will be the first to admit the head of a central queue: of those with room, whose iteration ends first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mbexp.compiled.decorators import inlined
+from mbexp.simulator.continuous.access import called, front_cell, gpu_at, queue_cell, request_at
+from mbexp.simulator.continuous.fronts import estimate, first_of, none_until, set_front
+from mbexp.simulator.continuous.gpu import may_take_own
+from mbexp.simulator.continuous.layout import (
+    ANY_BIN,
+    BAD_SELECTION,
+    EARLIEST_S,
+    EMPTY,
+    HEAD,
+    NOBODY,
+    SHARE,
+)
+from mbexp.simulator.continuous.memory import held_by
+from mbexp.simulator.continuous.queue import named_queue
+from mbexp.simulator.continuous.segment import look_ahead
+
+
+@called
+def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
+    """Return the first GPU that will come to admit a request of the central queues, NOBODY where none can yet.
+
+    Its next boundary is left in its record: at or after now, after now for a GPU up to `last`.
+    """
+    named, need = NOBODY, 0
+    if run.serves != SHARE:
+        named = 0
+        if run.num_bins > 1:
+            named = named_queue(run, queues, heads_s, memory, 0, now_s, select, False)
+            if named == NOBODY:
+                run.status = BAD_SELECTION
+                return NOBODY
+        item = request_at(run, queue_cell(run, 0, HEAD, named).value)
+        need = held_by(run, item, item.emitted + 1)
+
+    # Few are looked at one by one; of many the one that could admit first, then any that could before it does.
+    if run.many_gpus:
+        # A GPU that is bound to a bin looks at another head.
+        estimate(run, need if run.serves == ANY_BIN else 0, now_s)
+    best, best_s = NOBODY, np.inf
+    gpu_index, earliest_s = -1, now_s
+    while True:
+        if run.many_gpus:
+            gpu_index, earliest_s = first_of(run)
+            if earliest_s == np.inf or earliest_s > best_s or (earliest_s == best_s and gpu_index > best):
+                return best
+            front_cell(run, EARLIEST_S, gpu_index).value = np.inf
+        else:
+            gpu_index += 1
+            if gpu_index == run.num_gpus:
+                return best
+        gpu = gpu_at(run, gpu_index)
+        if gpu.room < 0 or not _takes_head(run, gpu, need):
+            continue
+        at_s = now_s  # an empty GPU stands at a boundary
+        if gpu.kind != EMPTY:
+            if gpu.boundary_s < now_s or (gpu.boundary_s == now_s and gpu_index <= last):
+                look_ahead(gpu, now_s, gpu_index <= last)
+                if run.many_gpus:
+                    set_front(run, gpu, gpu_index)
+            at_s = gpu.boundary_s
+        if at_s < best_s or (at_s == best_s and gpu_index < best):
+            best, best_s = gpu_index, at_s
+            # It came as early as it could, or no other can as early: one of the two most often holds for the first.
+            if at_s == earliest_s or (run.many_gpus and none_until(run, at_s)):
+                return best
+
+
+@inlined
+def _takes_head(run, gpu, need):
+    """Return whether a GPU may take from its queue, and has room for the head; `need` is that of the named queue."""
+    if gpu.taken_bin == NOBODY:
+        return need <= gpu.room
+    if not may_take_own(run, gpu, 0):
+        return False
+    item = request_at(run, queue_cell(run, 0, HEAD, gpu.taken_bin).value)
+    return held_by(run, item, item.emitted + 1) <= gpu.room

@@ -1,0 +1,134 @@
+"""Segments of the continuous event loop: iterations whose price grows linearly, in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mbexp.compiled.decorators import inlined
+from mbexp.simulator.continuous.access import called, group_at
+from mbexp.simulator.continuous.layout import DECODE, PREFILL
+from mbexp.simulator.continuous.tokens import add_gap, add_gaps
+
+
+@inlined
+def time_of(first_s, growth_s, iterations):
+    """Return how long the first `iterations` of a segment take; whole numbers up to 1e7 are exact in it."""
+    number = float(iterations)
+    return number * first_s + growth_s * (0.5 * number * (number - 1.0))
+
+
+@inlined
+def boundary_s(gpu, boundary):
+    """Return the instant of a boundary of the segment."""
+    return gpu.start_s + time_of(gpu.first_s, gpu.growth_s, boundary)
+
+
+@inlined
+def look_ahead(gpu, time_s, strictly):
+    """Move ``gpu.boundary`` and its instant on to the first boundary at or after an instant (`strictly`: after it).
+
+    It was not after that one. The last boundary of the segment is the furthest.
+    """
+    known = gpu.boundary
+    step_s = gpu.first_s + gpu.growth_s * known
+    if step_s > 0.0 and gpu.growth_s >= 0.0:
+        # As if steps did not grow; right unless the instant lies near a boundary.
+        passed = np.floor((time_s - gpu.boundary_s) / step_s) + 1.0
+        guess = min(known + max(passed, 0.0), float(gpu.iterations))
+        at_s = boundary_s(gpu, guess)
+        if 0.0 < at_s - time_s < 0.99 * step_s:
+            gpu.boundary = guess
+            gpu.boundary_s = at_s
+            return
+    exact = _exact_boundary(gpu, int(known), time_s, strictly)
+    gpu.boundary = float(exact)
+    gpu.boundary_s = boundary_s(gpu, exact)
+
+
+@called
+def _exact_boundary(gpu, known, time_s, strictly):
+    """Solve start + k first + growth k (k - 1) / 2 = time for k, then correct it by the boundaries themselves."""
+    wait_s = time_s - gpu.start_s
+    boundary = known
+    if wait_s > 0.0:
+        slope = gpu.first_s - 0.5 * gpu.growth_s
+        divisor = slope + math.sqrt(max(slope * slope + 2.0 * gpu.growth_s * wait_s, 0.0))
+        last = gpu.iterations
+        guess = 2.0 * wait_s / divisor if divisor > 0.0 else float(last)
+        boundary = min(max(int(min(guess, float(last))), known), last)
+    while boundary > known and _reached(gpu, boundary - 1, time_s, strictly):
+        boundary -= 1
+    while boundary < gpu.iterations and not _reached(gpu, boundary, time_s, strictly):
+        boundary += 1
+    return boundary
+
+
+@inlined
+def _reached(gpu, boundary, time_s, strictly):
+    at_s = boundary_s(gpu, boundary)
+    return at_s > time_s or (at_s == time_s and not strictly)
+
+
+@inlined
+def account(run, gpu, now_s):
+    """Count what happened from the boundary last accounted for to the planned one: time, tokens, gaps, KV use."""
+    before, after = gpu.done, gpu.planned
+    number = after - before
+    seconds = time_of(gpu.first_s, gpu.growth_s, after) - time_of(gpu.first_s, gpu.growth_s, before)
+    pause_s = gpu.pause_s if before == 0 else 0.0
+    context = gpu.context + gpu.computed
+    gpu.busy_s += seconds + pause_s
+    gpu.copy_s += pause_s
+    gpu.running_s += gpu.running * (seconds + pause_s)
+    gpu.limit_s += gpu.limit * (seconds + pause_s)
+    gpu.kv_token_s += context * pause_s
+    context += gpu.chunk_tokens  # a chunk counts from the beginning of its iteration
+    gpu.done = after
+
+    if gpu.kind == PREFILL:
+        # Everyone who was decoding stalls.
+        gpu.prefills += 1
+        gpu.prefill_s += seconds
+        gpu.kv_token_s += context * seconds
+        for group in range(gpu.groups):
+            group_at(run, gpu, group).age_s += seconds + pause_s
+        return
+
+    size = gpu.decoding
+    if gpu.kind != DECODE:
+        gpu.mixed_steps += number
+    # sum over i in [before, after) of (context + more (i - before)) (first + growth i)
+    more = size + gpu.chunk_tokens
+    growth_s = gpu.growth_s
+    ones = float(number)
+    places = 0.5 * ones * (ones - 1.0)
+    squares = places * (2.0 * ones - 1.0) / 3.0
+    first_s = gpu.first_s + growth_s * before
+    gpu.kv_token_s += context * (ones * first_s + growth_s * places) + more * (first_s * places + growth_s * squares)
+    if size == 0:
+        return
+
+    if before == 0:
+        for group in range(gpu.groups):
+            weight = group_at(run, gpu, group).members
+            if weight > 0:
+                gap_s = group_at(run, gpu, group).age_s + pause_s + gpu.first_s
+                add_gap(gap_s, weight, run)
+                gpu.interval_gap_s += weight * gap_s
+        gpu.groups = 1
+        group_at(run, gpu, 0).age_s = 0.0
+        group_at(run, gpu, 0).members = size
+        before = 1
+    if after > before:
+        add_gaps(gpu.first_s, growth_s, before, after, size, run)
+        steps = after - before
+        gpu.interval_gap_s += size * (steps * gpu.first_s + growth_s * (0.5 * (before + after - 1) * steps))
+    gpu.interval_tokens += size * number
+    gpu.decoded_tokens += size * number
+    gpu.context += size * number
+    gpu.step += number
+    if gpu.outside:
+        gpu.outside_steps += number
+    gpu.last_step_s = now_s

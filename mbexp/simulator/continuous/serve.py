@@ -1,0 +1,165 @@
+"""Continuous batching, exact to the iteration: the event loop and what it leaves, from arrays to arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.errors import UserError
+from mbexp.hardware.iteration import closed_form, compiled_iteration
+from mbexp.hardware.law import LatencyLaw
+from mbexp.policy.continuous import ContinuousPolicy
+from mbexp.simulator.batches.outcome import REJECTIONS
+from mbexp.simulator.continuous import loop
+from mbexp.simulator.continuous.layout import (
+    BAD_ASSIGNMENT,
+    BAD_LIMIT,
+    BAD_SELECTION,
+    BAD_TIME,
+    FINISHED,
+    SHARE,
+)
+from mbexp.simulator.continuous.outcome import ContinuousRecords, TokenGaps
+from mbexp.simulator.continuous.setup import (
+    SERVES,
+    ContinuousRules,
+    gpu_shares,
+    refuse_mistakes,
+    refused_requests,
+    state_of,
+)
+
+__all__ = ["ContinuousRules", "continuous"]
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float64]
+
+
+def continuous(
+    arrival_s: FloatArray,
+    prompt_tokens: IntArray,
+    output_tokens: IntArray,
+    predicted_tokens: IntArray,
+    queue_of: npt.NDArray[np.uint16],
+    num_queues: int,
+    num_gpus: int,
+    kv_capacity_tokens: int,
+    law: LatencyLaw,
+    policy: ContinuousPolicy,
+    rules: ContinuousRules,
+    token_sla_s: float = np.inf,
+    draws: FloatArray | None = None,
+    log_segments: int = 0,
+    count_from: int = 0,
+) -> ContinuousRecords:
+    """Serve every request that fits, iteration by iteration; the rules are those of docs/continuous.md.
+
+    Parameters
+    ----------
+    arrival_s : float64 array, shape (n,), non-decreasing
+    prompt_tokens, output_tokens, predicted_tokens : int32 arrays, shape (n,)
+        Each at least 1.
+    queue_of : uint16 array, shape (n,)
+        Bin of each request, below `num_queues`.
+    law : LatencyLaw
+        With a price by iteration.
+    token_sla_s : float
+        Gaps between tokens above it are counted.
+    draws : float64 array, shape (n, 2), optional
+        Uniform numbers in [0, 1), for an assignment rule that draws.
+    log_segments : int
+        How many segments to keep, for a timeline.
+    count_from : int
+        Place in the trace: gaps are counted from its arrival on; what is then under way counts from its last event.
+
+    Raises
+    ------
+    UserError
+        Before the run, if the law has no price for a decode step, a prompt alone exceeds the memory, a token budget is
+        below what may run, or there are fewer GPUs than bins to share them; during it, if a rule or the law returns
+        what it may not.
+    """
+    iteration, iteration_parameters = compiled_iteration(law)
+    refuse_mistakes(prompt_tokens, num_queues, num_gpus, kv_capacity_tokens, policy, rules)
+    refused = refused_requests(prompt_tokens, output_tokens, predicted_tokens, kv_capacity_tokens, rules)
+    accepted = None
+    keep = ~(refused[0] | refused[1])
+    if not keep.all():
+        accepted = np.flatnonzero(keep).astype(np.int32)
+        arrival_s, queue_of = arrival_s[accepted], queue_of[accepted]
+        prompt_tokens, output_tokens = prompt_tokens[accepted], output_tokens[accepted]
+        predicted_tokens = predicted_tokens[accepted]
+        draws = None if draws is None else draws[accepted]
+        count_from = int(np.searchsorted(accepted, count_from))
+
+    state = state_of(
+        arrival_s, prompt_tokens, output_tokens, predicted_tokens, queue_of, num_queues, num_gpus,
+        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law,
+    )  # fmt: skip
+    first, count = gpu_shares(rules.gpu_serves, num_gpus, num_queues, queue_of, predicted_tokens)
+    if SERVES[rules.gpu_serves] == SHARE:
+        bins = np.repeat(np.arange(num_queues), count)
+        state.gpus["bin"] = bins
+        state.gpus["taken_bin"] = bins
+    columns = (
+        arrival_s.astype(np.float64, copy=False),
+        *(column.astype(np.int32, copy=False) for column in (prompt_tokens, output_tokens, predicted_tokens)),
+        queue_of.astype(np.uint16, copy=False),
+    )
+    state.run["closed_form"] = iteration is closed_form
+    status = loop.run_until_served(
+        state.run, *(np.ascontiguousarray(column) for column in columns),
+        state.queues, state.heads_s, state.memory, policy.select,
+        iteration, iteration_parameters, policy.running_limit, policy.running_limit_parameters,
+        policy.limit_state(num_gpus),
+        state.given, policy.assign, policy.assign_memory(len(first)),
+        np.empty((0, 2)) if draws is None else draws, first, count,
+    )  # fmt: skip
+    _raise_if_bad(status)
+    totals = state.run[0]
+    return ContinuousRecords(
+        arrival_s=arrival_s,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        predicted_tokens=predicted_tokens,
+        accepted=accepted,
+        queue_of=queue_of,
+        start_s=state.start_s,
+        first_token_s=state.first_token_s,
+        finish_s=state.finish_s,
+        gpu=state.gpu_of,
+        preemptions=state.preemptions_of,
+        gaps=TokenGaps(
+            count=int(totals["gaps"]),
+            above=int(totals["gaps_above"]),
+            sum_s=float(totals["gap_sum_s"]),
+            max_s=float(totals["gap_max_s"]),
+            counts=state.gap_counts,
+        ),
+        gpus=np.asarray(state.gpus),
+        samples=np.asarray(state.samples[: int(totals["samples"])]),
+        segments=np.asarray(state.segments[: int(totals["segments"])]),
+        num_segments=int(totals["segments"]),
+        num_gpus=num_gpus,
+        kv_capacity_tokens=kv_capacity_tokens,
+        block_tokens=rules.block_tokens if rules.kv == "paged" else 1,
+        waiting_max=int(totals["waiting_max"]),
+        outgrown=int(totals["outgrown"]),
+        instants=int(totals["instants"]),
+        rejected={
+            reason: np.flatnonzero(mask).astype(np.int32)
+            for reason, mask in zip(REJECTIONS, refused, strict=True)
+            if mask.any()
+        },
+    )
+
+
+def _raise_if_bad(status: int) -> None:
+    messages = {
+        BAD_SELECTION: "scheduler.selection: the rule named a queue in which no request waits",
+        BAD_LIMIT: "scheduler.batch_size: the rule returned a limit below 1",
+        BAD_TIME: "gpu.law: the price of an iteration is negative or infinite",
+        BAD_ASSIGNMENT: "execution.assignment: the rule named a GPU that does not serve the request's bin",
+    }
+    if status != FINISHED:
+        raise UserError(messages[status])

@@ -1,0 +1,217 @@
+"""What a continuous run is made of before it begins: its rules, what is refused, shares of GPUs, and its state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.errors import UserError
+from mbexp.hardware.law import LatencyLaw
+from mbexp.policy.continuous import ContinuousPolicy
+from mbexp.simulator.continuous.access import address_of
+from mbexp.simulator.continuous.layout import (
+    ANY_BIN,
+    CELL_DTYPE,
+    EXTEND,
+    FRONT_LANES,
+    ONE_BIN,
+    PREEMPT,
+    QUEUE_ROWS,
+    REQUEUE,
+    RUN_DTYPE,
+    SHARE,
+    SMALL_CELL_DTYPE,
+    TIME_CELL_DTYPE,
+)
+from mbexp.simulator.continuous.state import State, empty_state
+
+IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float64]
+
+SERVES = {"any_bin": ANY_BIN, "one_bin": ONE_BIN, "equal_share": SHARE, "load_share": SHARE}
+UNDERPREDICTION = {"extend": EXTEND, "preempt": PREEMPT, "requeue": REQUEUE}
+STATE_BYTES_MAX = 8e9  # of what GPUs may run at once
+
+
+@dataclass(frozen=True)
+class ContinuousRules:
+    """How GPUs execute; names and defaults are those of `mbexp.config.keys.ExecutionConfig`.
+
+    Attributes
+    ----------
+    swap_token_s : float
+        Time to copy the KV cache of one token between GPU and host.
+    """
+
+    prefill: str = "first"
+    token_budget: int = 512
+    prefill_max_tokens: int | None = None
+    kv: str = "reserve"
+    block_tokens: int = 16
+    preemption: str = "recompute"
+    swap_token_s: float = 0.0
+    underprediction: str = "extend"
+    gpu_serves: str = "any_bin"
+    turn_requests: int = 128
+    oversized_prompt: str = "refuse"
+
+
+def gpu_shares(
+    serves: str,
+    num_gpus: int,
+    num_bins: int,
+    queue_of: npt.NDArray[np.uint16],
+    predicted_tokens: IntArray,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the first GPU and the number of GPUs of each share: one share a bin, or one of all GPUs."""
+    if SERVES[serves] != SHARE:
+        return np.zeros(1, np.int64), np.full(1, num_gpus, np.int64)
+    if serves == "equal_share":
+        count = np.full(num_bins, num_gpus // num_bins, np.int64)
+        count[: num_gpus % num_bins] += 1
+    else:
+        load = np.bincount(queue_of, weights=predicted_tokens, minlength=num_bins).astype(np.float64)
+        if not load.any():
+            load = np.ones(num_bins)
+        exact = (num_gpus - num_bins) * load / float(load.sum())
+        count = np.floor(exact).astype(np.int64)
+        rest = num_gpus - num_bins - int(count.sum())
+        count[np.argsort(count - exact, kind="stable")[:rest]] += 1
+        count += 1
+    return np.concatenate(([0], np.cumsum(count)[:-1])), count
+
+
+def refused_requests(
+    prompt: IntArray, output: IntArray, predicted: IntArray, capacity: int, rules: ContinuousRules
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which requests can never fit, as predicted and in truth."""
+    true_need = prompt.astype(np.int64) + output
+    if rules.kv == "paged":
+        blocks = -(-true_need // rules.block_tokens)
+        return np.zeros(len(prompt), np.bool_), blocks > capacity // rules.block_tokens
+    by_prediction = prompt.astype(np.int64) + predicted > capacity
+    return by_prediction, (true_need > capacity) & ~by_prediction
+
+
+def refuse_mistakes(
+    prompt: IntArray, num_bins: int, num_gpus: int, capacity: int, policy: ContinuousPolicy, rules: ContinuousRules
+) -> None:
+    """Refuse what cannot work before the run."""
+    too_long = np.flatnonzero(prompt > capacity)
+    if len(too_long) and rules.oversized_prompt == "refuse":
+        raise UserError(
+            f"execution=continuous: {len(too_long)} of {len(prompt)} prompts, the longest of {prompt.max()} tokens, "
+            f"exceed the KV memory of {capacity} tokens; give gpu.memory_gb more, or leave them out with "
+            "execution.oversized_prompt=reject"
+        )
+    if rules.prefill == "chunked" and rules.token_budget < policy.limit_max:
+        raise UserError(
+            f"execution.token_budget={rules.token_budget}: must be at least the {policy.limit_max} requests that may "
+            "run at once (scheduler.batch_size_max or fixed_batch_size), for each decodes a token in every iteration"
+        )
+    if SERVES[rules.gpu_serves] == SHARE and num_gpus < num_bins:
+        raise UserError(
+            f"execution.gpu_serves={rules.gpu_serves}: {num_bins} bins cannot share {num_gpus} GPUs; "
+            "give num_gpus more, or use one_bin"
+        )
+    if rules.kv == "paged" and capacity < rules.block_tokens:
+        raise UserError(
+            f"execution.block_tokens={rules.block_tokens}: a block is larger than the KV memory of {capacity} tokens"
+        )
+
+
+def state_of(
+    arrival_s: FloatArray,
+    prompt: IntArray,
+    output: IntArray,
+    predicted: IntArray,
+    queue_of: npt.NDArray[np.uint16],
+    num_bins: int,
+    num_gpus: int,
+    capacity: int,
+    policy: ContinuousPolicy,
+    rules: ContinuousRules,
+    token_sla_s: float,
+    log_segments: int,
+    count_from: int,
+    law: LatencyLaw,
+) -> State:
+    """Return the arrays of the run, with the requests and the settings filled in."""
+    n = len(arrival_s)
+    paged = rules.kv == "paged"
+    units = capacity // rules.block_tokens if paged else capacity
+    # No more can run at once than the smallest requests that fit.
+    least = 1 if paged or not n else int((prompt + np.minimum(predicted, 1)).min())
+    width = max(1, min(policy.limit_max, n, units // least))
+    if num_gpus * (width + 2) * 32 > STATE_BYTES_MAX:
+        raise UserError(
+            f"execution=continuous: {num_gpus} GPUs with up to {width} running requests each need too much memory; "
+            "lower scheduler.batch_size_max"
+        )
+    run = np.zeros(1, RUN_DTYPE)
+    for name, value in {
+        "swap_token_s": rules.swap_token_s,
+        "token_sla_s": token_sla_s,
+        "capacity": units,
+        "memory_tokens": capacity,
+        "block_tokens": rules.block_tokens,
+        "token_budget": rules.token_budget,
+        "prefill_max_tokens": (rules.prefill == "first" and rules.prefill_max_tokens) or 0,
+        "turn_requests": rules.turn_requests,
+        "interval_steps": policy.interval_steps,
+        "limit_max": policy.limit_max,
+        "underprediction": UNDERPREDICTION[rules.underprediction],
+        "serves": SERVES[rules.gpu_serves],
+        "central": policy.central,
+        "many_gpus": policy.central and num_gpus >= FRONT_LANES,
+        "chunked": rules.prefill == "chunked",
+        "paged": paged,
+        "swap": rules.preemption == "swap",
+        "stride": 1,
+        "num_requests": n,
+        "num_gpus": num_gpus,
+        "num_bins": num_bins,
+        "queue_rows": QUEUE_ROWS,
+        "log_rows": log_segments,
+        "count_from": count_from if count_from > 0 else -1,
+        "size_low": law.batch_size_range[0],
+        "size_high": law.batch_size_range[1],
+        "length_low": law.length_range_tokens[0] if law.length == "prompt_plus_output" else 0,
+        "length_high": law.length_range_tokens[1] if law.length == "prompt_plus_output" else 2**31,
+    }.items():
+        run[name] = value
+    state = empty_state(
+        run,
+        n,
+        num_gpus,
+        num_bins,
+        max(width + 2, rules.block_tokens if paged else 1),
+        policy.selection_memory(num_bins),
+        log_segments,
+    )
+    for name, array in {
+        "requests_at": state.requests,
+        "gpus_at": state.gpus,
+        "leaves_at": state.leaves,
+        "groups_at": state.groups,
+        "phases_at": state.phases.view(CELL_DTYPE),
+        "events_at": state.events,
+        "fronts_at": state.fronts.view(TIME_CELL_DTYPE),
+        "sets_at": state.sets,
+        "queues_at": state.queues.view(CELL_DTYPE),
+        "heads_at": state.heads_s.view(TIME_CELL_DTYPE),
+        "given_at": state.given.view(CELL_DTYPE),
+        "gap_counts_at": state.gap_counts.view(CELL_DTYPE),
+        "segments_at": state.segments,
+        "samples_at": state.samples,
+        "start_at": state.start_s.view(TIME_CELL_DTYPE),
+        "first_token_at": state.first_token_s.view(TIME_CELL_DTYPE),
+        "finish_at": state.finish_s.view(TIME_CELL_DTYPE),
+        "gpu_of_at": state.gpu_of.view(SMALL_CELL_DTYPE),
+        "preemptions_of_at": state.preemptions_of.view(SMALL_CELL_DTYPE),
+    }.items():
+        state.run[name] = address_of(array)
+    state.run["front_places"] = state.fronts.shape[1]
+    return state

@@ -1,0 +1,91 @@
+"""Time between tokens, counted without storing tokens: exact sums and violations, and a histogram of fine bins."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.compiled.decorators import inlined
+from mbexp.simulator.continuous.access import called, gap_count
+from mbexp.simulator.continuous.layout import LOWEST_OCTAVE, NUM_BINS, PER_OCTAVE
+
+
+def bin_edges_s() -> npt.NDArray[np.float64]:
+    """Return the lower edge of each bin and the upper one of the last, shape (NUM_BINS + 1,)."""
+    octave, part = np.divmod(np.arange(NUM_BINS + 1), PER_OCTAVE)
+    edges: npt.NDArray[np.float64] = np.ldexp(1.0 + part / PER_OCTAVE, octave + LOWEST_OCTAVE)
+    return edges
+
+
+@inlined
+def bin_of(gap_s):
+    """Return the bin of a gap."""
+    mantissa, exponent = math.frexp(gap_s)
+    place = (exponent - 1 - LOWEST_OCTAVE) * PER_OCTAVE + int((mantissa - 0.5) * (2 * PER_OCTAVE))
+    return min(max(place, 0), NUM_BINS - 1) if gap_s > 0.0 else 0
+
+
+@inlined
+def _edge_s(place):
+    return math.ldexp(1.0 + (place % PER_OCTAVE) / PER_OCTAVE, place // PER_OCTAVE + LOWEST_OCTAVE)
+
+
+@inlined
+def add_gap(gap_s, weight, run):
+    """Count `weight` gaps of one length."""
+    run.gaps += weight
+    run.gap_sum_s += weight * gap_s
+    run.gap_max_s = max(run.gap_max_s, gap_s)
+    if gap_s > run.token_sla_s:
+        run.gaps_above += weight
+    gap_count(run, bin_of(gap_s)).value += weight
+
+
+@inlined
+def add_gaps(first_s, growth_s, begin, end, weight, run):
+    """Count `weight` gaps of each length ``first_s + growth_s i``, i from `begin` to `end` - 1."""
+    number = end - begin
+    run.gaps += weight * number
+    run.gap_sum_s += weight * (number * first_s + growth_s * (0.5 * (begin + end - 1) * number))
+    low_s, high_s = first_s + growth_s * begin, first_s + growth_s * (end - 1)
+    run.gap_max_s = max(run.gap_max_s, low_s, high_s)
+    above = _count_above(first_s, growth_s, begin, end, run.token_sla_s)
+    run.gaps_above += weight * above
+
+    # One bin takes all the gaps up to its edge.
+    place = begin
+    step = bin_of(low_s)
+    last = bin_of(high_s)
+    while step != last:
+        # The first gap beyond the edge that the line crosses next.
+        if growth_s > 0.0:
+            edge_s = _edge_s(step + 1)
+            beyond = begin + int(np.ceil((edge_s - low_s) / growth_s))
+        else:
+            edge_s = _edge_s(step)
+            beyond = begin + int(np.floor((edge_s - low_s) / growth_s)) + 1
+        beyond = min(max(beyond, place + 1), end)
+        gap_count(run, step).value += weight * (beyond - place)
+        place = beyond
+        if place == end:
+            return
+        step = bin_of(first_s + growth_s * place)
+    gap_count(run, last).value += weight * (end - place)
+
+
+@called
+def _count_above(first_s, growth_s, begin, end, limit_s):
+    """Return for how many i in [begin, end) ``first_s + growth_s i`` lies above `limit_s`; one division."""
+    low_above = first_s + growth_s * begin > limit_s
+    high_above = first_s + growth_s * (end - 1) > limit_s
+    if low_above == high_above:
+        return end - begin if low_above else 0
+    cross = min(max(int((limit_s - first_s) / growth_s), begin), end - 1)
+    # Rounding may leave the quotient one off.
+    while cross > begin and (first_s + growth_s * (cross - 1) > limit_s) != low_above:
+        cross -= 1
+    while (first_s + growth_s * cross > limit_s) == low_above:
+        cross += 1
+    return cross - begin if low_above else end - cross

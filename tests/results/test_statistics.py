@@ -1,0 +1,223 @@
+"""Intervals must cover a known truth as often as they say, and verdicts must not claim more than the pairs show."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mbexp.errors import UserError
+from mbexp.results import statistics
+from mbexp.theory import queueing
+
+
+def mm1_waits(load: float, count: int, seed: int) -> np.ndarray:
+    """Waits of M/M/1 with mean service 1 by Lindley's recursion, started empty."""
+    generator = np.random.default_rng(np.random.SeedSequence([seed, 11]))
+    steps = generator.exponential(1, count) - generator.exponential(1 / load, count)
+    walk = np.concatenate([[0.0], np.cumsum(steps)[:-1]])
+    return walk - np.minimum.accumulate(walk)
+
+
+def share_within(covered: list[bool]) -> float:
+    return float(np.mean(covered))
+
+
+def test_the_recursion_of_this_file_is_right() -> None:
+    assert mm1_waits(0.5, 2_000_000, 0).mean() == pytest.approx(queueing.mm1(0.5, 1).wait, rel=0.02)
+
+
+def test_replications_cover_the_true_wait_of_mm1() -> None:
+    truth = queueing.mm1(0.5, 1).wait
+    covered = []
+    for experiment in range(400):
+        means = [mm1_waits(0.5, 4000, 1000 * experiment + run)[400:].mean() for run in range(5)]
+        covered.append(statistics.mean_interval(means).contains(truth))
+    # 400 experiments: two standard errors of a share of 0.95 are 0.022
+    assert 0.92 <= share_within(covered) <= 0.98
+
+
+def test_batch_means_of_one_long_run_cover_the_true_wait_of_mm1() -> None:
+    truth = queueing.mm1(0.5, 1).wait
+    intervals = [statistics.batch_means_interval(mm1_waits(0.5, 40_000, seed)[4000:]) for seed in range(400)]
+    covered = [interval.contains(truth) for interval in intervals]
+    assert 0.92 <= share_within(covered) <= 0.98
+    assert np.mean([bool(interval.warnings) for interval in intervals]) < 0.05
+
+
+def test_a_ninety_per_cent_interval_covers_less() -> None:
+    generator = np.random.default_rng(np.random.SeedSequence([1, 11]))
+    sample = generator.normal(3, 1, (4000, 4))
+    covered = [statistics.mean_interval(row, confidence=0.9).contains(3) for row in sample]
+    assert share_within(covered) == pytest.approx(0.9, abs=0.015)
+
+
+def test_a_run_too_short_for_its_correlation_is_flagged_and_really_covers_too_little() -> None:
+    truth = queueing.mm1(0.95, 1).wait
+    intervals = [statistics.batch_means_interval(mm1_waits(0.95, 3000, seed)) for seed in range(200)]
+    assert share_within([interval.contains(truth) for interval in intervals]) < 0.8
+    assert np.mean([bool(interval.warnings) for interval in intervals]) > 0.9
+
+
+def test_an_overloaded_run_is_flagged() -> None:
+    for seed in range(20):
+        interval = statistics.batch_means_interval(mm1_waits(1.2, 20_000, seed))
+        assert any("overloaded" in warning for warning in interval.warnings)
+
+
+def test_steady_state_warnings_need_something_to_judge() -> None:
+    assert statistics.steady_state_warnings([1.0] * 10) == ()
+    assert statistics.steady_state_warnings(mm1_waits(0.5, 40_000, 3)[4000:]) == ()
+    assert statistics.steady_state_warnings(mm1_waits(1.2, 20_000, 3))
+
+
+def test_a_growing_queue_is_flagged_even_where_the_first_to_come_wait_longest() -> None:
+    generator = np.random.default_rng(np.random.SeedSequence([4, 11]))
+    arrival = np.cumsum(generator.exponential(1, 20_000))
+    for load, growing in ((0.5, False), (1.2, True)):
+        start = arrival + mm1_waits(load, 20_000, 5)
+        assert any("climb" in text for text in statistics.growth_warnings(arrival, start)) is growing
+    # one in ten is served only after the last arrival: latencies fall with time, the queue grows
+    starved = np.where(np.arange(20_000) % 10 == 0, arrival[-1] + 1, arrival)
+    assert statistics.growth_warnings(arrival, starved)
+    assert not any("climb" in text for text in statistics.steady_state_warnings(starved - arrival))
+    with pytest.raises(UserError):
+        statistics.growth_warnings(arrival, arrival[1:])
+
+
+def test_the_half_width_is_students() -> None:
+    interval = statistics.mean_interval([1.0, 2.0, 4.0])
+    assert interval.mean == pytest.approx(7 / 3)
+    assert interval.half_width == pytest.approx(4.302653 * math.sqrt(7 / 3) / math.sqrt(3), rel=1e-6)
+    assert interval.low == pytest.approx(interval.mean - interval.half_width)
+    assert str(interval) == "2.333 +- 3.8"
+
+
+def test_one_run_has_a_mean_and_no_interval() -> None:
+    interval = statistics.mean_interval([4.0])
+    assert interval.mean == 4
+    assert math.isnan(interval.half_width)
+    assert not interval.contains(4)
+    assert str(interval) == "4 (no interval from 1 run)"
+
+
+def test_pairing_finds_what_unpaired_runs_hide() -> None:
+    generator = np.random.default_rng(np.random.SeedSequence([2, 11]))
+    shared = generator.normal(100, 20, 6)  # the seed's requests move both sides together
+    better = 1.113 * shared + generator.normal(0, 0.3, 6)
+    comparison = statistics.paired_comparison(better, shared, higher_is_better=True)
+    assert comparison.winner == 1
+    sentence = comparison.verdict("multi_bin_dynamic", "dynamic_no_bins")
+    assert sentence.startswith("multi_bin_dynamic beats dynamic_no_bins by 11.")
+    assert " % +- 0." in sentence
+    assert statistics.mean_interval(better).contains(shared.mean())
+
+
+def test_the_direction_of_a_metric_decides_who_wins() -> None:
+    low, high = [1.0, 1.1, 0.9], [2.0, 2.2, 2.1]
+    assert statistics.paired_comparison(low, high, higher_is_better=False).winner == 1
+    lost = statistics.paired_comparison(low, high, higher_is_better=True)
+    assert lost.winner == -1
+    assert lost.verdict("a", "b") == "a is beaten by b by 52 % +- 10 %"
+
+
+def test_no_difference_is_said_so() -> None:
+    comparison = statistics.paired_comparison([1.0, 3.0, 2.0], [2.0, 1.0, 3.1], higher_is_better=True)
+    assert comparison.winner == 0
+    assert comparison.verdict("a", "b").startswith("no difference shown between a and b (")
+    same = statistics.paired_comparison([1.0, 3.0], [1.0, 3.0], higher_is_better=True)
+    assert same.winner == 0
+    single = statistics.paired_comparison([1.0], [3.0], higher_is_better=True)
+    assert single.winner == 0
+    assert single.verdict("a", "b") == "a against b: no verdict from 1 paired run; add seeds"
+
+
+def test_a_percentage_is_compared_in_points_and_a_zero_base_has_no_share() -> None:
+    comparison = statistics.paired_comparison([2.0, 2.5, 3.0], [0.0, 0.0, 0.0], higher_is_better=False)
+    assert comparison.relative_pct is None
+    assert comparison.verdict("a", "b", "percentage points") == "a is beaten by b by 2 +- 1 percentage points"
+
+
+def test_false_verdicts_are_as_rare_as_stated_and_relative_intervals_cover() -> None:
+    generator = np.random.default_rng(np.random.SeedSequence([3, 11]))
+    false_verdicts, covered = [], []
+    for _ in range(3000):
+        shared = generator.normal(10, 2, 5)
+        a, b = shared + generator.normal(0, 1, 5), shared + generator.normal(0, 1, 5)
+        false_verdicts.append(statistics.paired_comparison(a, b, True).winner != 0)
+        relative = statistics.paired_comparison(1.2 * a, b, True).relative_pct
+        covered.append(relative is not None and relative.contains(20.0))
+    assert np.mean(false_verdicts) == pytest.approx(0.05, abs=0.015)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+def test_runs_are_paired_by_seed_from_a_table() -> None:
+    table = pd.DataFrame(
+        {
+            "scheduler": ["a", "a", "a", "b", "b", "b"],
+            "seed": [0, 1, 2, 2, 0, 1],
+            "latency_mean_s": [1.0, 2.0, 3.0, 3.5, 1.5, 2.5],
+            "batch_size_mean": [1.0] * 6,
+        }
+    )
+    comparison = statistics.compare_runs(table, "scheduler", "a", "b", "latency_mean_s")
+    assert comparison.difference.mean == pytest.approx(-0.5)
+    assert comparison.difference.half_width == pytest.approx(0)
+    assert comparison.winner == 1
+    for bad in (
+        lambda: statistics.compare_runs(table, "scheduler", "a", "c", "latency_mean_s"),
+        lambda: statistics.compare_runs(table, "schedular", "a", "b", "latency_mean_s"),
+        lambda: statistics.compare_runs(table, "scheduler", "a", "b", "batch_size_mean"),
+        lambda: statistics.compare_runs(table.assign(seed=0), "scheduler", "a", "b", "latency_mean_s"),
+        lambda: statistics.compare_runs(table.assign(seed=range(6)), "scheduler", "a", "b", "latency_mean_s"),
+    ):
+        with pytest.raises(UserError):
+            bad()
+
+
+def test_a_table_of_intervals() -> None:
+    table = pd.DataFrame({"k_bins": [1, 1, 2, 2], "seed": [0, 1, 0, 1], "latency_mean_s": [1.0, 3.0, 5.0, 5.0]})
+    result = statistics.interval_table(table, ["k_bins"], ["latency_mean_s"])
+    assert result["k_bins"].tolist() == [1, 2]
+    assert result["runs"].tolist() == [2, 2]
+    assert result["latency_mean_s"].tolist() == [2, 5]
+    flagged = statistics.interval_table(
+        table.assign(overloaded=[True, True, False, True]), ["k_bins"], ["latency_mean_s"]
+    )
+    assert flagged["overloaded_runs"].tolist() == [2, 1]
+    assert result["latency_mean_s_half_width"].tolist() == pytest.approx([12.7062, 0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: statistics.mean_interval([]),
+        lambda: statistics.mean_interval([1.0, math.nan]),
+        lambda: statistics.mean_interval([1.0, 2.0], confidence=95),
+        lambda: statistics.batch_means_interval([1.0] * 5),
+        lambda: statistics.batch_means_interval([1.0] * 5, batches=1),
+        lambda: statistics.paired_comparison([1.0, 2.0], [1.0], True),
+        lambda: statistics.is_higher_better("batch_size_mean"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(call) -> None:
+    with pytest.raises(UserError) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_constant_batches_give_a_zero_width_without_warning() -> None:
+    interval = statistics.batch_means_interval([2.0] * 100)
+    assert (interval.mean, interval.half_width, interval.warnings) == (2.0, 0.0, ())
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"column=latency: no such choice \(did you mean 'latency_s'\?\)"):
+        statistics.interval_table(pd.DataFrame({"k": [1], "latency_s": [1.0]}), ["k"], ["latency"])
+
+
+def test_few_parts_never_climb() -> None:
+    assert statistics.climbs(range(8))
+    assert not statistics.climbs(range(7))

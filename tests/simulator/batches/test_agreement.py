@@ -1,0 +1,167 @@
+"""The compiled loop equals the textbook simulator, batch for batch and bit for bit."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from mbexp.config.keys import BATCH_SIZES, FILLS, SELECTIONS, GpuConfig, LawConfig
+from mbexp.errors import UserError
+from mbexp.hardware import build_law
+from tests.simulator.batches import agreement
+from tests.simulator.batches.agreement import Case, difference, rows_of_compiled, run_compiled, run_reference
+from tests.simulator.batches.case_strategy import cases
+from tests.simulator.corner_cases import CORNERS
+
+# Thousands of cases in CI; MBEXP_REFERENCE_CASES=100000 for a night.
+EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "1500"))
+POINTS = list(itertools.product(BATCH_SIZES, SELECTIONS, FILLS))
+
+
+def agree(case: Case) -> None:
+    found = difference(case)
+    assert found is None, f"{case}\n{found}"
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners_are_as_worked_out_by_hand(name):
+    case, expected = CORNERS[name]
+    agree(case)
+    rows = rows_of_compiled(run_compiled(case))
+    found = {
+        number: {key: len(rows[number]["members"]) if key == "size" else rows[number][key] for key in columns}
+        for number, columns in expected.items()
+    }
+    assert found == expected
+    if all("members" in columns for columns in expected.values()):
+        assert len(rows) == len(expected)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases())
+def test_small_cases_agree(case):
+    agree(case)
+
+
+def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int = 400) -> Case:
+    """A run long enough for windows to wrap and statistics to settle, drawn from one seed."""
+    random = np.random.default_rng(np.random.SeedSequence([seed, 77]))
+    queues = int(random.integers(1, 6))
+    gpus = int(random.integers(1, 9))
+    gaps = random.exponential(float(random.choice([0.002, 0.01, 0.1])), count)
+    gaps[random.random(count) < random.choice([0.0, 0.3])] = 0.0
+    if random.random() < 0.3:
+        gaps = np.round(gaps * 4) / 4
+    prompt, output, predicted = random.integers(1, 60, (3, count))
+    if random.random() < 0.5:
+        predicted = output
+    bins = random.integers(0, queues, count) if random.random() < 0.5 else (output - 1) * queues // 60
+    columns = (gaps, prompt, output, predicted, bins)
+    return Case(
+        requests=list(zip(*(column.tolist() for column in columns), strict=True)),
+        queues=queues,
+        gpus=gpus,
+        memory=int(random.choice([130, 1000, 4000, 100_000])),
+        scheduler={
+            "batch_size": batch_size,
+            "selection": selection,
+            "fill": fill,
+            "fixed_batch_size": int(random.integers(1, 20)),
+            "timeout_s": float(random.choice([0.1, 1.0, 5.0])),
+            "batch_size_min": int(random.integers(1, 4)),
+            "batch_size_max": int(random.integers(12, 64)),
+            "memory_rule": str(random.choice(["corrected", "original"])),
+        },
+        controller={
+            "alpha_requests": float(random.choice([2.0, 5.0, 16.0])),
+            "delta_requests": float(random.choice([1.0, 4.0])),
+            "tolerance_ms": float(random.choice([0.4, 5.0])),
+            "window_batches": int(random.choice([1, 3, 16])),
+            "interval_batches": int(random.choice([1, 1, 4])),
+        },
+        token_ms=float(random.choice([19.0, 22.0, 27.0])),
+        law=[0.06, *(0.0,) * 3, 0.005 * random.random(), 0.0, 0.0001, 0.06, 0.0, 0.0, 0.015, 0.001, 0.00002, 0.0],
+        noise=random.lognormal(0, 0.05, count).tolist() if random.random() < 0.5 else [],
+    )
+
+
+@pytest.mark.parametrize(("batch_size", "selection", "fill"), POINTS)
+def test_long_runs_agree(batch_size, selection, fill):
+    for seed in range(4):
+        agree(long_case(seed, batch_size, selection, fill))
+
+
+REAL_LAWS = {
+    "affine": LawConfig(),
+    "affine_output": LawConfig(length="output"),
+    "linear": LawConfig(kind="linear"),
+    "roofline": LawConfig(kind="roofline", bandwidth_gb_per_s=3350, dense_tflops=989.4),
+}
+
+
+@pytest.mark.parametrize("name", REAL_LAWS)
+def test_runs_with_the_laws_of_mbexp_agree(name):
+    law = build_law(GpuConfig(law=REAL_LAWS[name]))
+    for seed in range(3):
+        case = long_case(seed, "dynamic", SELECTIONS[seed], "greedy")
+        case.law, case.token_ms = law, 7.0
+        agree(case)
+
+
+def test_the_drawn_cases_reach_every_corner():
+    """What the agreement is worth: the cases overflow, reject, flush, tie and move the controllers."""
+    reached: Counter[str] = Counter()
+
+    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @given(cases())
+    def look(case):
+        outcome = run_reference(case)
+        batches, rules = outcome.batches, case.config
+        reached["rejected"] += bool(outcome.rejected)
+        reached["overflow"] += any(batch.overflow for batch in batches)
+        reached["memory_cut"] += any(
+            len(batch.members) < batch.limit
+            and sum(request.predicted_need for request in batch.members) > 0.7 * case.memory
+            for batch in batches
+        )
+        reached["tie"] += bool({batch.finish for batch in batches} & set(case.arrivals[1:]))
+        reached["zero_service"] += any(batch.start == batch.finish for batch in batches)
+        reached["second_round"] += len({(batch.start, batch.gpu) for batch in batches}) < len(batches)
+        reached["flush"] += rules.fill == "full" and any(len(batch.members) < batch.limit for batch in batches)
+        reached["noise"] += len({1.0, *case.noise}) > 1
+        if rules.batch_size == "dynamic":
+            target, band = case.token_ms, rules.controller.tolerance_ms
+            last = {batch.queue: batch for batch in batches}
+            learnt = [batch for batch in batches if last[batch.queue] is not batch]
+            reached["above_sla"] += any(batch.step * 1000 > target + band for batch in learnt)
+            reached["below_sla"] += any(batch.step * 1000 < target - band for batch in learnt)
+            reached["in_band"] += any(abs(batch.step * 1000 - target) < band for batch in learnt)
+            reached["b_mem"] += any(batch.b_mem < min(batch.b_sla, rules.batch_size_max) for batch in batches)
+
+    look()
+    assert min(reached.values()) >= 3, reached
+
+
+def test_a_difference_is_reported(monkeypatch):
+    """The comparison itself can fail: one changed service time is seen, in words."""
+    case = Case([(0.0, 1, 1, 1, 0), (1.0, 2, 3, 3, 0)])
+    slower = Case(case.requests, law=(1.5, *[0.0] * 13))
+    assert difference(case) is None
+    monkeypatch.setattr(agreement, "run_compiled", lambda _: run_compiled(slower))
+    found = difference(case)
+    assert found is not None
+    assert "finish_s: reference 1.0, loop 1.5" in found
+
+
+@pytest.mark.parametrize("weight", [0, 7, 10], ids=["service", "first token", "step"])
+@pytest.mark.parametrize("time_s", [-1.0, np.inf, np.nan])
+def test_a_law_that_gives_no_time_is_refused(weight, time_s):
+    law = [0.0] * 14
+    law[weight] = time_s
+    with pytest.raises(UserError, match="the law gave a negative or infinite time"):
+        run_compiled(Case([(0.0, 1, 1, 1, 0)], law=law))

@@ -1,0 +1,215 @@
+"""The closed-form loop against the step-by-step simulator: same decisions in the same order, times within 1e-9."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mbexp.config.keys import (
+    ASSIGNMENTS,
+    GPU_SERVES,
+    KV_RULES,
+    MEMORY_RULES,
+    PREEMPTIONS,
+    PREFILLS,
+    SELECTIONS,
+    UNDERPREDICTIONS,
+)
+from mbexp.hardware.law import IterationPrice
+from tests.hardware.test_iteration import TABLE
+from tests.simulator.continuous.agreement import Case, difference
+
+# Multiples of a power of two add up exactly, so that ends, arrivals and turns of GPUs coincide to the last bit.
+TICK_S = 2.0**-8
+TICKS = st.integers(0, 8)
+ROUND_PRICES = st.builds(
+    lambda *ticks: IterationPrice(
+        fixed_s=(1 + ticks[0]) * TICK_S,
+        sequence_s=ticks[1] * TICK_S / 8,
+        floor_s=ticks[2] * TICK_S,
+        compute_s=ticks[3] * TICK_S / 4,
+        context_s=ticks[4] * TICK_S / 64,
+        prefill_token_s=ticks[5] * TICK_S / 8,
+        prefill_sequence_s=ticks[6] * TICK_S / 8,
+        prefill_square_s=ticks[7] * TICK_S / 512,
+        prefill_extra_s=ticks[8] * TICK_S,
+    ),
+    *[TICKS] * 9,
+)
+ROUND_GAPS_S = st.one_of(st.just(0.0), st.integers(0, 64).map(lambda ticks: ticks * TICK_S))
+LENGTHS = st.one_of(st.integers(1, 6), st.integers(1, 30))
+
+
+@st.composite
+def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Case:
+    """Small simulations of every mode; `fixed` pins rules."""
+    bins = draw(st.integers(1, 3))
+    cap = draw(st.integers(1, 6))
+    request = st.tuples(gaps, LENGTHS, LENGTHS, LENGTHS, st.integers(0, bins - 1))
+    requests = draw(st.lists(request, min_size=1, max_size=14))
+    if draw(st.booleans()):  # an oracle's predictions
+        requests = [(gap, prompt, output, output, queue) for gap, prompt, output, _, queue in requests]
+    rules = {
+        "prefill": draw(st.sampled_from(PREFILLS)),
+        "token_budget": cap + draw(st.integers(0, 16)),
+        "prefill_max_tokens": draw(st.one_of(st.none(), st.integers(1, 60))),
+        "kv": draw(st.sampled_from(KV_RULES)),
+        "block_tokens": draw(st.sampled_from([1, 2, 3, 4, 16])),
+        "preemption": draw(st.sampled_from(PREEMPTIONS)),
+        "swap_token_s": draw(st.integers(0, 2)) * TICK_S / 4,
+        "underprediction": draw(st.sampled_from(UNDERPREDICTIONS)),
+        "gpu_serves": draw(st.sampled_from(GPU_SERVES)),
+        "turn_requests": draw(st.integers(1, 5)),
+        **fixed,
+    }
+    shares = rules["gpu_serves"].endswith("share")
+    return Case(
+        requests=requests,
+        price=draw(price),
+        bins=bins,
+        gpus=draw(st.integers(bins if shares else 1, 4)),
+        memory=draw(st.one_of(st.integers(16, 80), st.integers(16, 400))),
+        scheduler={
+            "batch_size": draw(st.sampled_from(["fixed", "dynamic"])),
+            "fixed_batch_size": cap,
+            "batch_size_max": cap,
+            "selection": draw(st.sampled_from(SELECTIONS)),
+            "memory_rule": draw(st.sampled_from(MEMORY_RULES)),
+        },
+        controller={
+            "alpha_requests": draw(st.sampled_from([1.0, 2.0, 5.0])),
+            "delta_requests": draw(st.sampled_from([0.0, 1.0, 2.0])),
+            "tolerance_ms": draw(st.sampled_from([0.0, 1.0, 5.0])),
+            "window_batches": draw(st.integers(1, 4)),
+            "interval_batches": draw(st.integers(1, 2)),
+        },
+        rules=rules,
+        assignment=draw(st.sampled_from(ASSIGNMENTS)),
+        interval_steps=draw(st.integers(1, 9)),
+        token_ms=draw(st.sampled_from([7.3, 20.1, 61.7])),
+        seed=draw(st.integers(0, 3)),
+    )
+
+
+def many(number: int):
+    return settings(max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@many(600)
+@given(cases())
+def test_every_mode_to_the_last_bit_of_its_ties(case):
+    assert difference(case) is None
+
+
+@pytest.mark.parametrize("prefill", PREFILLS)
+@pytest.mark.parametrize("kv", KV_RULES)
+@many(60)
+@given(data=st.data())
+def test_memory_that_fills_up(prefill, kv, data):
+    case = data.draw(cases(prefill=prefill, kv=kv))
+    longest = max(prompt + max(output, predicted) for _, prompt, output, predicted, _ in case.requests)
+    assert difference(dataclasses.replace(case, memory=max(longest + 3, 16))) is None
+
+
+def random_case(seed: int, many_gpus: bool = False) -> Case:
+    """A larger case with prices and times that are round in no base."""
+    rng = np.random.default_rng(seed)
+    bins, cap = int(rng.integers(1, 4)), int(rng.integers(1, 4 if many_gpus else 12))
+    longest = int(rng.choice([20, 80, 200]))
+    requests = []
+    for _ in range(int(rng.integers(40, 160) if many_gpus else rng.integers(5, 40))):
+        output = int(rng.integers(1, longest))
+        predicted = output if rng.random() < 0.5 else int(rng.integers(1, longest))
+        gap = 0.0 if rng.random() < 0.2 else float(rng.exponential(rng.choice([0.01, 0.2, 1.0])))
+        gap /= 10 if many_gpus else 1
+        requests.append((gap, int(rng.integers(1, longest)), output, predicted, int(rng.integers(bins))))
+    serves = str(rng.choice(GPU_SERVES))
+    prices = rng.random(10) * [0.01, 0.001, 0.01, 0.002, 1e-5, 1e-3, 1e-3, 1e-6, 0.01, 0.02]
+    prices[0] += 1e-3
+    return Case(
+        requests=requests,
+        price=TABLE if rng.random() < 0.25 else IterationPrice(*prices.tolist()),
+        bins=bins,
+        gpus=int(rng.integers(8, 30) if many_gpus else rng.integers(bins if serves.endswith("share") else 1, 5)),
+        memory=int(rng.integers(2 * longest, 10 * longest)),
+        scheduler={
+            "batch_size": str(rng.choice(["fixed", "dynamic"])),
+            "fixed_batch_size": cap,
+            "batch_size_max": cap,
+            "selection": str(rng.choice(SELECTIONS)),
+        },
+        controller={"alpha_requests": 2.0, "delta_requests": 1.0, "tolerance_ms": 1.0, "window_batches": 3},
+        rules={
+            "prefill": str(rng.choice(PREFILLS)),
+            "token_budget": cap + int(rng.integers(0, 60)),
+            "prefill_max_tokens": None if rng.random() < 0.5 else int(rng.integers(1, 3 * longest)),
+            "kv": str(rng.choice(KV_RULES)),
+            "preemption": str(rng.choice(PREEMPTIONS)),
+            "swap_token_s": float(rng.random() * 1e-3),
+            "underprediction": str(rng.choice(UNDERPREDICTIONS)),
+            "gpu_serves": serves,
+            "turn_requests": int(rng.integers(1, 9)),
+        },
+        assignment=str(rng.choice(ASSIGNMENTS)),
+        interval_steps=int(rng.integers(1, 20)),
+        token_ms=float(rng.uniform(2, 40)),
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("first", range(0, 400, 100))
+def test_larger_cases_with_any_prices(first):
+    for seed in range(first, first + 100):
+        found = difference(random_case(seed))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def many_gpus_case(seed: int) -> Case:
+    """Return a case of 8 to 29 GPUs with central queues, every other one with ends and arrivals that coincide.
+
+    Of so many the search for the GPU that admits first takes several at a time.
+    """
+    case = dataclasses.replace(random_case(seed, many_gpus=True), assignment="central")
+    if seed % 2 or case.price is TABLE:
+        return case
+    rng = np.random.default_rng(seed)
+    ticks = rng.integers(0, 9, 9)
+    scales = (1, 1 / 8, 1, 1 / 4, 1 / 64, 1 / 8, 1 / 8, 1 / 512, 1)
+    values = [float(tick * scale * TICK_S) for tick, scale in zip(ticks, scales, strict=True)]
+    requests = [(int(rng.integers(0, 6)) * TICK_S, *rest) for _, *rest in case.requests]
+    names = ("fixed_s", "sequence_s", "floor_s", "compute_s", "context_s", "prefill_token_s", "prefill_sequence_s",
+             "prefill_square_s", "prefill_extra_s")  # fmt: skip
+    price = IterationPrice(**dict(zip(names, [values[0] + TICK_S, *values[1:]], strict=True)))
+    rules = {**case.rules, "swap_token_s": int(rng.integers(0, 3)) * TICK_S / 4}
+    return dataclasses.replace(case, requests=requests, price=price, rules=rules)
+
+
+def test_many_gpus_with_central_queues():
+    for seed in range(60):
+        found = difference(many_gpus_case(seed))
+        assert found is None, f"seed {seed}: {found}"
+
+
+@pytest.mark.slow
+def test_many_more_larger_cases():
+    for seed in range(1000, 20_000):
+        found = difference(random_case(seed)) or difference(many_gpus_case(seed))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_the_comparison_would_notice():
+    case = random_case(3)
+    requests = [(gap, prompt, output + 1, predicted, queue) for gap, prompt, output, predicted, queue in case.requests]
+    reference_sees = dataclasses.replace(case, requests=requests)
+    from tests.simulator.continuous import agreement
+
+    run_reference = agreement.run_reference
+    try:
+        agreement.run_reference = lambda _: run_reference(reference_sees)
+        assert difference(case) is not None
+    finally:
+        agreement.run_reference = run_reference

@@ -1,0 +1,93 @@
+"""The best configuration of each load, against a plain reading of the rule and the original's own choices."""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+import pytest
+
+from mbexp.sweep.best import best_configurations, load_keys
+from tests import SHARED
+
+ORIGINAL = SHARED / "reference" / "original_results"
+
+
+def row(gpus: int, k: int, violation: float | None, **more: Any) -> dict[str, Any]:
+    return {"num_gpus": gpus, "k_bins": k, "request_sla_violation_pct": violation, "run": f"{gpus}-{k}", **more}
+
+
+SWEPT = ["num_gpus", "k_bins"]
+
+
+def test_the_fewest_gpus_that_meet_the_target_then_the_lowest_violation() -> None:
+    rows = [row(1, 1, 30.0), row(2, 1, 5.0), row(2, 4, 4.0), row(2, 8, 4.5), row(4, 1, 0.0)]
+
+    (best,) = best_configurations(rows, SWEPT, 5.0)
+
+    assert (best["num_gpus"], best["k_bins"], best["meets_target"]) == (2, 4, True)
+
+
+def test_the_target_itself_meets_it() -> None:
+    (best,) = best_configurations([row(1, 1, 5.0), row(2, 1, 0.0)], SWEPT, 5.0)
+
+    assert best["num_gpus"] == 1
+
+
+def test_a_tie_goes_to_fewer_bins() -> None:
+    (best,) = best_configurations([row(1, 8, 1.0), row(1, 2, 1.0)], SWEPT, 5.0)
+
+    assert best["k_bins"] == 2
+
+
+def test_where_none_meets_the_target_the_lowest_is_given_and_called_so() -> None:
+    rows = [row(1, 1, 50.0), row(8, 1, 20.0), row(4, 2, 20.0), row(16, 1, 21.0)]
+
+    (best,) = best_configurations(rows, SWEPT, 5.0)
+
+    assert (best["num_gpus"], best["k_bins"], best["meets_target"]) == (4, 2, False)
+
+
+def test_each_load_has_its_own_and_seeds_are_averaged() -> None:
+    rows = [
+        row(1, 1, violation, num_requests=n, seed=seed)
+        for n, pair in ((10, (2.0, 4.0)), (20, (4.0, 8.0)))
+        for seed, violation in enumerate(pair)
+    ]
+
+    few, many = best_configurations(rows, [*SWEPT, "num_requests", "seed"], 5.0)
+
+    assert (few["num_requests"], few["request_sla_violation_pct"], few["meets_target"], few["runs"]) == (10, 3, True, 2)
+    assert (many["num_requests"], many["request_sla_violation_pct"], many["meets_target"]) == (20, 6, False)
+
+
+def test_a_scheduler_is_a_load_of_its_own() -> None:
+    assert load_keys(["scheduler", "num_gpus", "seed", "study.label"]) == ["scheduler"]
+
+
+def test_runs_without_a_measured_violation_take_no_part() -> None:
+    assert best_configurations([row(1, 1, None), row(1, 2, float("nan"))], SWEPT, 5.0) == []
+
+
+@pytest.mark.parametrize("scale", ["100x", "10x", "1x"])
+def test_the_rule_chooses_what_the_original_chose(scale: str) -> None:
+    """The original's method_comparison names the configuration that it took from its grid of the same scale."""
+    if not ORIGINAL.is_dir():
+        pytest.skip(f"{ORIGINAL} is not there")
+    with (ORIGINAL / f"grid_search_{scale}.csv").open() as file:
+        rows = [
+            row(int(line["num_gpus"]), int(line["k_bins"]), float(line["request_sla_pct"]),
+                num_requests=int(line["num_requests"]))
+            for line in csv.DictReader(file)
+        ]  # fmt: skip
+    with (ORIGINAL / f"method_comparison_{scale}.csv").open() as file:
+        chosen = {
+            int(line["num_requests"]): (int(line["num_gpus"]), int(line["k_bins"]))
+            for line in csv.DictReader(file)
+            if line["method"].startswith("4.")
+        }
+
+    best = best_configurations(rows, ["num_requests", *SWEPT], 5.0)
+
+    found = {each["num_requests"]: (each["num_gpus"], each["k_bins"]) for each in best}
+    assert found == chosen
