@@ -16,7 +16,7 @@ from benchmarks.report import Table
 from benchmarks.timing import in_turn
 from mbexp import configure, load_trace
 from mbexp.hardware import build_law, kv_capacity_tokens
-from mbexp.policy import build_policy
+from mbexp.policy.build import build_policy
 from mbexp.results.metrics import summarize
 from mbexp.simulator.batches.serve import run_to_completion
 

@@ -59,15 +59,15 @@ def prepare(case: Case, *flags: str) -> Form:
     per_queue = np.zeros(8 * queues, np.int64)
     per_gpu = np.zeros(5 * gpus + 3)
 
-    count = 0
+    numbers, count = case.limit_numbers, 0
 
     def simulate() -> None:
         nonlocal count
-        state = policy.state(queues)
+        state = policy.limit_state(queues)
         idle = np.zeros(words, np.uint64)
         count = function(
             ctypes.byref(columns), ctypes.c_int32(gpus), ctypes.c_int64(case.kv_capacity_tokens),
-            _pointer(case.law.parameters), _pointer(policy.batch_size_parameters), _pointer(state),
+            _pointer(case.law.parameters), _pointer(numbers), _pointer(state),
             ctypes.c_int64(state.shape[1]), ctypes.c_double(case.config.scheduler.timeout_s),
             _pointer(per_queue), _pointer(per_gpu), _pointer(idle), ctypes.c_int64(words), _pointer(batches),
         )  # fmt: skip

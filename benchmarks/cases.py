@@ -14,7 +14,7 @@ from mbexp import configure, load_trace
 from mbexp.config.keys import Config
 from mbexp.hardware import build_law, kv_capacity_tokens
 from mbexp.hardware.law import LatencyLaw
-from mbexp.policy import Policy, build_policy
+from mbexp.policy.build import Policy, build_policy
 from mbexp.prediction import Prediction, predict
 from mbexp.simulator.admission import sorted_by_queue
 from mbexp.simulator.batches.state import Requests
@@ -69,6 +69,16 @@ class Case:
 
     def __len__(self) -> int:
         return len(self.requests.arrival_s)
+
+    @property
+    def limit_numbers(self) -> npt.NDArray[np.float64]:
+        """Everything that the limit rule is told, in one array, for forms of the loop that have no views."""
+        policy = self.policy
+        if policy.is_fixed:
+            return policy.limit.parameters
+        theta, memory_rule, _, tolerance_s, *controller = policy.limit.parameters
+        size_min, size_max, capacity, target_s = policy.bounds
+        return np.array([size_min, size_max, capacity, theta, memory_rule, target_s, tolerance_s, *controller])
 
     @property
     def num_queues(self) -> int:

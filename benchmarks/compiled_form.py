@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks.cases import Case, Form
 from mbexp.simulator.batches import loop
+from mbexp.simulator.batches.serve import loop_rules
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
 
 
@@ -14,12 +15,6 @@ def prepare(case: Case) -> Form:
     policy, law = case.policy, case.law
     batches = np.zeros(len(case), BATCH_DTYPE)
     no_noise = np.empty(0)
-    codes = (
-        loop.code_of(policy.batch_size, loop.SIZES),
-        loop.code_of(policy.select, loop.SELECTIONS),
-        loop.code_of(policy.fill, loop.FILLS),
-    )
-
     count = 0
 
     def simulate() -> None:
@@ -27,9 +22,7 @@ def prepare(case: Case) -> Form:
         count, status = loop.run(
             case.requests, new_queues(case.requests.queue_start, len(case)), new_gpus(case.num_gpus),
             case.kv_capacity_tokens, law.function, law.parameters, no_noise,
-            codes[0], policy.batch_size, policy.batch_size_parameters, policy.state(case.num_queues),
-            codes[1], policy.select, policy.memory(case.num_queues), codes[2], policy.fill, policy.fill_parameters,
-            batches,
+            *loop_rules(policy, case.num_queues), batches,
         )  # fmt: skip
         assert status == loop.FINISHED
 

@@ -17,7 +17,7 @@ from mbexp.hardware import build_law, kv_capacity_tokens
 from mbexp.hardware.iteration import closed_form, iteration_law
 from mbexp.hardware.law import IterationPrice, LatencyLaw
 from mbexp.modes.continuous import execution_rules
-from mbexp.policy.continuous import build_continuous_policy
+from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousRecords
 from mbexp.simulator.continuous.serve import continuous
 from mbexp.simulator.continuous.serve import serve as public
@@ -140,7 +140,9 @@ def forms(
     """Return a function that simulates a case once."""
     config, trace, law = _case(requests, gpus, rate, keys, longer)
     capacity = kv_capacity_tokens(config.gpu)
-    policy = build_continuous_policy(config.scheduler, config.sla, config.execution, capacity)
+    policy = build_policy(
+        config.scheduler, config.sla, capacity, in_batches=False, assignment=config.execution.assignment
+    )
     from mbexp.prediction import predict
 
     prediction = predict(config.predictor, config.bins, trace.prompt_tokens, trace.output_tokens, config.seed)

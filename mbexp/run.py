@@ -16,7 +16,7 @@ from mbexp.config.keys import Config, ExecutionConfig, NoiseConfig
 from mbexp.errors import UserError
 from mbexp.hardware import build_law, check_sla, kv_capacity_tokens
 from mbexp.hardware.law import LatencyLaw
-from mbexp.policy import build_policy
+from mbexp.policy.build import build_policy
 from mbexp.prediction import Prediction, predict
 from mbexp.results.metrics import Summary, summarize
 from mbexp.simulator.batches.outcome import REJECTIONS, Records

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from mbexp.config.keys import all_defaults, load_config
 from mbexp.config.messages import explain
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 
 # Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
-ConfigStore.instance().store(name="all_keys", node=all_defaults())
+_all_keys = OmegaConf.create(all_defaults())
+OmegaConf.set_struct(_all_keys.scheduler.parameters, False)  # its names are those that a user's rules declare
+ConfigStore.instance().store(name="all_keys", node=_all_keys)
 # Hydra copies its store with every question about a group, 85 times for --help; what it takes out is a copy anyway.
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 sweeper.register()
@@ -33,7 +36,6 @@ def job(composed: DictConfig) -> None:
     """Make one run of a composed configuration."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mbexp.config.schema import build, option
+from mbexp.config.schema import Numbers, build, option
 from mbexp.errors import UserError
+from mbexp.policy import rule_names
 from mbexp.workload.kinds import kind_names
 
 QUEUES = ("fifo", "per_bin")
-BATCH_SIZES = ("fixed", "dynamic")
-SELECTIONS = ("round_robin", "longest_queue", "oldest_head", "first_formed", "shortest_bin")
-FILLS = ("greedy", "full", "timeout")
+BATCH_SIZES = rule_names("limit")
+SELECTIONS = rule_names("selection")
+FILLS = rule_names("fill")
 MEMORY_RULES = ("corrected", "original", "printed")
 WORKLOADS = kind_names()
 WINDOWS = ("rows", "time", "busiest", "typical")
@@ -32,7 +33,7 @@ KV_RULES = ("reserve", "paged")
 RESERVATIONS = ("prediction", "longest_of_bin")
 PREEMPTIONS = ("recompute", "swap")
 UNDERPREDICTIONS = ("extend", "preempt", "requeue")
-ASSIGNMENTS = ("central", "join_shortest", "least_kv", "round_robin", "power_of_two")
+ASSIGNMENTS = ("central", *rule_names("assignment"))
 GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
 OVERSIZED = ("refuse", "reject")
 MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
@@ -73,6 +74,7 @@ class SchedulerConfig:
     )
     memory_overflow_probability: float = option(0.05, "eps_M of Algorithm 1", above=0, high=0.5)
     controller: ControllerConfig = option(ControllerConfig(), "Algorithm 2")
+    parameters: Numbers = option({}, "numbers handed to your own rules: by the names they declare, or in their order")
 
     def __post_init__(self) -> None:
         if self.batch_size_min > self.batch_size_max:
@@ -175,7 +177,7 @@ class LawConfig:
     compute_efficiency: float = option(0.60, "'roofline': e_f", above=0, high=1)
     compute_efficiency_attention: float = option(0.40, "'roofline': e_fa", above=0, high=1)
     step_overhead_ms: float = option(0.6, "'roofline': t0", low=0)
-    parameters: list[float] = option([], "numbers handed to your own law, in its order")
+    parameters: Numbers = option([], "numbers handed to your own law, in its order")
     provenance: str | None = option(None, "where the numbers come from; null: what the form of the law implies")
     batch_size_range: list[int] | None = option(None, "supported batch sizes, lowest and highest", low=1)
     length_range_tokens: list[int] | None = option(None, "supported lengths, lowest and highest", low=1)

@@ -23,6 +23,9 @@ def explain(error: BaseException) -> str | None:
             return say(match, text)
     if ambiguous := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{ambiguous.group(1)}: several values need --multirun (-m), a list needs brackets: key=[1,2]"
+    if names := re.search(r"Error merging override (\S*\bparameters)=(\[.*)", text):
+        key, given = names.groups()
+        return f"{key}={given}: a command line sets numbers one by one, {key}.NAME=1.5 or by their place, {key}.0=1.5"
     if missing := re.search(r"Cannot find primary config '([^']+)'", text):
         from mbexp.paths import config_dir
 

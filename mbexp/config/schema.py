@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from mbexp.errors import UserError, nearest, unknown_choice
 
 T = TypeVar("T")
+Numbers = dict[str, float] | list[float]  # by name, or in an order
 
 # What a number may be where its option names no bound: beyond, sums and products leave what 64 bits hold.
 LARGEST, SMALLEST = 10**15, 1e-12
@@ -110,6 +111,10 @@ def _show(value: Any) -> str:
 
 
 def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> Any:
+    if hint == Numbers:
+        if isinstance(value, Mapping):
+            return {str(key): _scalar(float, item, f"{where}.{key}", metadata) for key, item in value.items()}
+        return _convert(list[float], value, where, metadata)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         return None if value is None else _convert(inner[0], value, where, metadata)

@@ -11,7 +11,7 @@ from mbexp.config.keys import Config, ExecutionConfig, GpuConfig
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.modes.continuous_metrics import summarize_continuous
-from mbexp.policy.continuous import build_continuous_policy
+from mbexp.policy.build import build_policy
 from mbexp.prediction import Prediction
 from mbexp.results.metrics import Summary, warm_up_requests
 from mbexp.simulator.continuous import invariants as continuous_invariants
@@ -43,7 +43,9 @@ def run_continuous(
         raise UserError(
             f"gpu.noise.kind={config.gpu.noise.kind}: noise is that of whole batches; execution=continuous has none"
         )
-    policy = build_continuous_policy(config.scheduler, config.sla, config.execution, kv_capacity_tokens)
+    policy = build_policy(
+        config.scheduler, config.sla, kv_capacity_tokens, in_batches=False, assignment=config.execution.assignment
+    )
     one_queue = config.scheduler.queue == "fifo"
     draws = None
     if policy.needs_draws:
@@ -72,7 +74,7 @@ def run_continuous(
         warm_up_requests(config, trace.arrival_s),
     )
     summary = {
-        **continuous_invariants.check(records, len(trace), policy.limit_max, policy.central),
+        **continuous_invariants.check(records, len(trace), policy.limit_max, policy.assignment is None),
         **summarize_continuous(config, records, law),
     }
     return records, summary
@@ -98,6 +100,7 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         underprediction=execution.underprediction,
         gpu_serves=execution.gpu_serves,
         turn_requests=execution.turn_requests,
+        interval_steps=execution.interval_steps,
         oversized_prompt=execution.oversized_prompt,
     )
 

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-from mbexp.policy.continuous_signatures import assignment
+from mbexp.policy.slots import assignment
+
+DETERMINISTIC = ("join_shortest", "least_kv", "round_robin")  # any other rule is given random numbers
 
 
 @assignment
-def join_shortest(first, count, share, requests, kv_tokens, need_tokens, draw_1, draw_2, memory):
+def join_shortest(gpus, request, memory, parameters):
     """Give to the GPU with fewest unfinished requests; ties go to the lowest."""
-    chosen = first
-    for gpu in range(first + 1, first + count):
-        if requests[gpu] < requests[chosen]:
+    chosen = gpus.first
+    for gpu in range(gpus.first + 1, gpus.first + gpus.count):
+        if gpus.requests[gpu] < gpus.requests[chosen]:
             chosen = gpu
     return chosen
 
 
 @assignment
-def least_kv(first, count, share, requests, kv_tokens, need_tokens, draw_1, draw_2, memory):
+def least_kv(gpus, request, memory, parameters):
     """Give to the GPU whose unfinished requests have the least prompt + predicted output; ties go to the lowest."""
-    chosen = first
-    for gpu in range(first + 1, first + count):
-        if kv_tokens[gpu] < kv_tokens[chosen]:
+    chosen = gpus.first
+    for gpu in range(gpus.first + 1, gpus.first + gpus.count):
+        if gpus.kv_tokens[gpu] < gpus.kv_tokens[chosen]:
             chosen = gpu
     return chosen
 
 
 @assignment
-def round_robin(first, count, share, requests, kv_tokens, need_tokens, draw_1, draw_2, memory):
+def round_robin(gpus, request, memory, parameters):
     """Give to the GPUs of the share in turn; `memory[share]` counts the turns."""
-    turn = int(memory[share])
-    memory[share] = (turn + 1) % count
-    return first + turn
+    turn = int(memory[gpus.share])
+    memory[gpus.share] = (turn + 1) % gpus.count
+    return gpus.first + turn
 
 
 @assignment
-def power_of_two(first, count, share, requests, kv_tokens, need_tokens, draw_1, draw_2, memory):
+def power_of_two(gpus, request, memory, parameters):
     """Draw two different GPUs and give to the one with fewer unfinished requests; ties go to the first drawn.
 
     Mitzenmacher, "The power of two choices in randomized load balancing", IEEE TPDS 12 (2001).
     """
-    if count == 1:
-        return first
-    one = int(draw_1 * count)
-    other = int(draw_2 * (count - 1))
+    if gpus.count == 1:
+        return gpus.first
+    one = int(request.draw_1 * gpus.count)
+    other = int(request.draw_2 * (gpus.count - 1))
     if other >= one:
         other += 1
-    return first + other if requests[first + other] < requests[first + one] else first + one
+    fewer = gpus.requests[gpus.first + other] < gpus.requests[gpus.first + one]
+    return gpus.first + other if fewer else gpus.first + one

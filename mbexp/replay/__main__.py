@@ -84,7 +84,7 @@ def replay_one(config: Config, engine: TorchEngine) -> Comparison:
     from mbexp.hardware import kv_capacity_tokens
     from mbexp.measure.plan import Point
     from mbexp.measure.session import OutOfMemory
-    from mbexp.policy import build_policy
+    from mbexp.policy.build import build_policy
     from mbexp.replay.clock import RealClock
     from mbexp.replay.compare import compare
     from mbexp.replay.loop import replay

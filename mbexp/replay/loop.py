@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.policy import Policy
+from mbexp.policy.build import Policy
+from mbexp.policy.views import BEFORE_THE_RUN, Interval, Queue, Queues
 from mbexp.simulator.batches.outcome import Records
 
 
@@ -95,7 +96,8 @@ class _Queues:
     """Queues as windows over the requests sorted by queue, and the policy's view of them."""
 
     def __init__(self, plan: Records, policy: Policy) -> None:
-        self.policy = policy
+        assert policy.fill is not None
+        self.policy, self.fill = policy, policy.fill
         self.capacity = plan.kv_capacity_tokens
         count = int(plan.queue_of.max()) + 1 if len(plan.queue_of) else 1
         self.index = plan.index
@@ -107,14 +109,14 @@ class _Queues:
         sizes = np.bincount(plan.queue_of, minlength=count)
         self.head = np.concatenate(([0], np.cumsum(sizes)))[:-1]
         self.waiting = np.zeros(count, np.int64)
-        self.state = policy.state(count)
-        self.memory = policy.memory(count)
+        self.state = policy.limit_state(count)
+        self.memory = np.zeros(policy.selection.memory + count)
         self.head_arrival_s = np.full(count, np.inf)
         self.head_index = np.full(count, len(self.index))
         self.formed_s = np.full(count, np.inf)
         self.limit = np.empty(count, np.int64)
         for queue in range(count):
-            self._update(queue, 0, 0.0, 0.0, 0.0)
+            self._update(queue, BEFORE_THE_RUN)
 
     def ready(self, now_s: float, flushed: bool) -> npt.NDArray[np.int64]:
         """Return the queues that may send a batch, having worked out when each is formed."""
@@ -124,7 +126,8 @@ class _Queues:
             self.head_arrival_s[queue] = self.arrival_s[head]
             self.head_index[queue] = self.index[head]
             filling_s = self.arrival_s[head + limit - 1] if waiting >= limit else np.inf
-            formed_s = self.policy.fill(self.policy.fill_parameters, waiting, limit, self.arrival_s[head], filling_s)
+            view = Queue(waiting, limit, self.arrival_s[head], filling_s)
+            formed_s = self.fill.function(view, self.fill.parameters)
             self.formed_s[queue] = min(formed_s, self.end_s) if flushed else formed_s
         return np.flatnonzero(self.formed_s <= now_s)
 
@@ -132,12 +135,8 @@ class _Queues:
         """Return the queue that the rule names."""
         padded = np.zeros(len(self.waiting), np.int64)
         padded[: len(ready)] = ready
-        return int(
-            self.policy.select(
-                now_s, padded, len(ready), self.waiting, self.limit, self.head_arrival_s, self.head_index,
-                self.formed_s, self.memory,
-            )
-        )  # fmt: skip
+        view = Queues(padded, len(ready), self.waiting, self.limit, self.head_arrival_s, self.head_index, self.formed_s)
+        return int(self.policy.selection.function(now_s, view, self.memory, self.policy.selection.parameters))
 
     def take(self, queue: int, record: Any) -> tuple[Batch, float]:
         """Form a batch from the head of `queue`, and note in `record` what is known before it runs."""
@@ -164,9 +163,9 @@ class _Queues:
 
     def learn(self, queue: int, batch: Batch, squares: float, step_s: float) -> None:
         """Let the batch-size rule learn from a batch that has ended."""
-        self._update(queue, batch.size, float(batch.sum_prompt + batch.sum_output), squares, step_s)
+        tokens, waiting = float(batch.sum_prompt + batch.sum_output), int(self.waiting[queue])
+        self._update(queue, Interval(False, 0, waiting, batch.size, tokens, squares, step_s, float(batch.size)))
 
-    def _update(self, queue: int, size: int, tokens: float, squares: float, step_s: float) -> None:
-        self.limit[queue] = self.policy.batch_size(
-            self.policy.batch_size_parameters, self.state[queue], size, tokens, squares, step_s
-        )
+    def _update(self, queue: int, interval: Interval) -> None:
+        rule = self.policy.limit
+        self.limit[queue] = rule.function(interval, self.policy.bounds, self.state[queue], rule.parameters)

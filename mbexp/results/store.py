@@ -43,6 +43,8 @@ def run_key(config: Config, trace_hash: str) -> str:
     for key in ("output", "study", "force"):
         values.pop(key)
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
+    if not values["scheduler"]["parameters"]:  # younger than the first stored runs, which had none
+        values["scheduler"].pop("parameters")
     text = json.dumps([RESULTS_VERSION, trace_hash, values, *_named_files(config)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

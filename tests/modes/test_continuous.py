@@ -278,13 +278,13 @@ def test_histogram_edges_and_bins_agree():
 
 
 def test_the_log_of_segments_is_bounded(trace):
-    from mbexp.config.keys import ExecutionConfig, SchedulerConfig, SlaConfig
+    from mbexp.config.keys import SchedulerConfig, SlaConfig
     from mbexp.hardware.law import IterationPrice
-    from mbexp.policy.continuous import build_continuous_policy
+    from mbexp.policy.build import build_policy
     from mbexp.simulator.continuous.serve import ContinuousRules
     from tests.simulator.continuous.agreement import priced
 
-    policy = build_continuous_policy(SchedulerConfig(), SlaConfig(), ExecutionConfig(name="continuous"), 10**6)
+    policy = build_policy(SchedulerConfig(), SlaConfig(), 10**6, in_batches=False)
     ones = np.zeros(2000, np.uint16)
     price = priced(IterationPrice(0.01, *[0.0] * 7))
     lengths = trace.prompt_tokens, trace.output_tokens, trace.output_tokens

@@ -17,7 +17,7 @@ PAGES = ("README.md", "docs/policies.md")
 def rules_of(page: str) -> str:
     """Return the Python blocks of a page that define a rule."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-    return "\n\n".join(block for block in blocks if "mbexp.policy" in block)
+    return "\n\n".join(block for block in blocks if "mbexp.rules" in block)
 
 
 def commands_of(page: str) -> list[str]:
@@ -37,8 +37,8 @@ def test_a_documented_rule_runs(page: str, command: str, tmp_path: Path) -> None
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "200 completed" in done.stdout
+    assert "200 completed" in done.stdout or "3 runs" in done.stdout
 
 
 def test_there_are_such_rules() -> None:
-    assert [len(commands_of(page)) for page in PAGES] == [1, 2]
+    assert [len(commands_of(page)) for page in PAGES] == [1, 3]

@@ -10,7 +10,18 @@ import pytest
 
 from mbexp import UserError, simulate
 from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
-from mbexp.policy import Policy, build_policy
+from mbexp.policy.build import Policy, build_policy
+from mbexp.policy.views import BEFORE_THE_RUN, Interval
+
+
+def first_limit(policy: Policy, state: np.ndarray) -> int:
+    return policy.limit.function(BEFORE_THE_RUN, policy.bounds, state, policy.limit.parameters)
+
+
+def next_limit(policy: Policy, state: np.ndarray, size: int, tokens: float, squares: float, step_s: float) -> int:
+    """Return the limit after a batch of `size` that ran to completion."""
+    interval = Interval(False, 0, 0, size, tokens, squares, step_s, float(size))
+    return policy.limit.function(interval, policy.bounds, state, policy.limit.parameters)
 
 
 @pytest.mark.parametrize(
@@ -27,43 +38,43 @@ from mbexp.policy import Policy, build_policy
 )
 def test_algorithm_1_table(capacity: int, mean: float, deviation: float, chance: float, expected: int) -> None:
     policy = build_policy(SchedulerConfig(memory_overflow_probability=chance), SlaConfig(), capacity)
-    state = policy.state(1)[0]
-    policy.batch_size(policy.batch_size_parameters, state, 0, 0.0, 0.0, 0.0)
+    state = policy.limit_state(1)[0]
+    first_limit(policy, state)
 
     count = 1000
     squares = count * (deviation**2 + mean**2)
-    policy.batch_size(policy.batch_size_parameters, state, count, count * mean, squares, 0.001)
+    next_limit(policy, state, count, count * mean, squares, 0.001)
 
     assert state[0] == expected
 
 
 def test_the_originals_memory_rule_keeps_a_tenth_free() -> None:
     policy = build_policy(SchedulerConfig(memory_rule="original"), SlaConfig(), 62_000)
-    state = policy.state(1)[0]
-    policy.batch_size(policy.batch_size_parameters, state, 0, 0.0, 0.0, 0.0)
+    state = policy.limit_state(1)[0]
+    first_limit(policy, state)
 
-    policy.batch_size(policy.batch_size_parameters, state, 10, 7041.0, 10 * 704.1**2, 0.001)
+    next_limit(policy, state, 10, 7041.0, 10 * 704.1**2, 0.001)
 
     assert state[0] == int(0.9 * 62_000 / 704.1)
 
 
 def test_the_memory_bound_is_b_max_before_anything_completed() -> None:
     policy = build_policy(SchedulerConfig(batch_size_max=50), SlaConfig(), 100)
-    state = policy.state(1)[0]
+    state = policy.limit_state(1)[0]
 
-    assert policy.batch_size(policy.batch_size_parameters, state, 0, 0.0, 0.0, 0.0) == 25
+    assert first_limit(policy, state) == 25
     assert state[:4].tolist() == [50, 25, 1, 50]
 
 
 def _settle(policy: Policy, seed: int, noise: float) -> float:
     """Drive Algorithm 2 with tau = .22 b + 30 ms and return its mean batch after settling."""
-    state = policy.state(1)[0]
+    state = policy.limit_state(1)[0]
     rng = np.random.default_rng(seed)
-    limit = policy.batch_size(policy.batch_size_parameters, state, 0, 0.0, 0.0, 0.0)
+    limit = first_limit(policy, state)
     limits = []
     for _ in range(3000):
         step_s = (0.22 * limit + 30) / 1000 * (1 + noise * rng.standard_normal())
-        limit = policy.batch_size(policy.batch_size_parameters, state, limit, 100.0 * limit, 1e4 * limit, step_s)
+        limit = next_limit(policy, state, limit, 100.0 * limit, 1e4 * limit, step_s)
         limits.append(limit)
     return float(np.mean(limits[1000:]))
 
@@ -81,22 +92,22 @@ def test_a_band_wider_than_the_law_never_moves_the_controller() -> None:
     # The original's 5 ms band around 10 ms: TBT is always inside it, so b_SLA only follows the mean batch.
     controller = ControllerConfig(tolerance_ms=5)
     policy = build_policy(SchedulerConfig(controller=controller), SlaConfig(token_ms=10), 10**9)
-    state = policy.state(1)[0]
-    limit = policy.batch_size(policy.batch_size_parameters, state, 0, 0.0, 0.0, 0.0)
+    state = policy.limit_state(1)[0]
+    limit = first_limit(policy, state)
 
     for _ in range(50):
-        limit = policy.batch_size(policy.batch_size_parameters, state, limit, 100.0 * limit, 1e4 * limit, 0.0075)
+        limit = next_limit(policy, state, limit, 100.0 * limit, 1e4 * limit, 0.0075)
 
     assert limit == 64
 
 
 TEN_LINES = """
-from mbexp.policy.signatures import bin_selection
+from mbexp.rules import bin_selection
 
 
 @bin_selection
-def longest_lengths(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory):
-    return ready[ready_count - 1]
+def longest_lengths(now_s, queues, memory, parameters):
+    return queues.ready[queues.ready_count - 1]
 """
 
 
@@ -134,7 +145,7 @@ def test_a_users_own_rule_runs(module_folder: Path, make_trace) -> None:  # type
         ("import mbexp\ndef (:\n", "rules_eight.rule", "does not import mbexp, so it is not run"),
         (TEN_LINES, "rules_six..rule", "not a dotted path"),
         (
-            TEN_LINES.replace("ready[ready_count - 1]", "99"),
+            TEN_LINES.replace("queues.ready[queues.ready_count - 1]", "99"),
             "rules_seven.longest_lengths",
             "named a queue that is not ready",
         ),
@@ -149,5 +160,5 @@ def test_a_bad_rule_is_refused(source: str | None, path: str, message: str, modu
 
 
 def test_a_rule_of_another_kind_is_refused(make_trace) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UserError, match="not a rule of this kind"):
+    with pytest.raises(UserError, match=r"another slot \(bin_selection\); decorate it with mbexp\.rules\.batch_fill"):
         simulate(make_trace([0.0], [1]), **{"scheduler.fill": "mbexp.policy.selection.round_robin"})

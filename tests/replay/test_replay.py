@@ -14,7 +14,7 @@ from mbexp import configure, load_trace
 from mbexp.errors import UserError
 from mbexp.hardware import MODEL_CARDS, build_law, kv_capacity_tokens
 from mbexp.measure.session import OutOfMemory
-from mbexp.policy import build_policy
+from mbexp.policy.build import build_policy
 from mbexp.replay.__main__ import main
 from mbexp.replay.clock import RealClock, VirtualClock
 from mbexp.replay.compare import compare, rankings, rows, text

@@ -24,7 +24,7 @@ HEAP = "compiled/busy_heap.py"
 ENTRY = "simulator/batches/serve.py"
 ADMISSION = "simulator/admission.py"
 INDEX_SET = "compiled/index_set.py"
-SIZE = "policy/batch_size.py"
+SIZE = "policy/limit.py"
 SELECTION = "policy/selection.py"
 FILL = "policy/fill.py"
 
@@ -74,8 +74,8 @@ PLANTS = (
     Plant(
         "the controller's window misses its oldest batch",
         SIZE,
-        "for step in state[oldest : oldest + recent]",
-        "for step in state[oldest + (recent > 1) : oldest + recent]",
+        "for gap_s in state[oldest : oldest + recent]",
+        "for gap_s in state[oldest + (recent > 1) : oldest + recent]",
         "the window holds the last two batches",
     ),
     Plant(
@@ -95,8 +95,8 @@ PLANTS = (
     Plant(
         "the controller's band is closed at its upper end",
         SIZE,
-        "if step_mean > target + tolerance",
-        "if step_mean >= target + tolerance",
+        "if gap_mean_s > target_s + tolerance_s",
+        "if gap_mean_s >= target_s + tolerance_s",
         "a mean on the edge of the band is inside",
     ),
     Plant(
@@ -123,8 +123,8 @@ PLANTS = (
     Plant(
         "all queues share the statistics and the controller of queue 0",
         LOOP,
-        "_dynamic(size_parameters, state[queue], size",
-        "_dynamic(size_parameters, state[0], size",
+        "interval, bounds, state[queue], limit_parameters)",
+        "interval, bounds, state[0], limit_parameters)",
         "each queue learns from its own batches",
     ),
     Plant(
@@ -221,29 +221,29 @@ PLANTS = (
     Plant(
         "ties of the longest queue go to the longer lengths",
         SELECTION,
-        "if waiting[ready[place]] > waiting[chosen]:",
-        "if waiting[ready[place]] >= waiting[chosen]:",
+        "if queues.waiting[queues.ready[place]] > queues.waiting[chosen]:",
+        "if queues.waiting[queues.ready[place]] >= queues.waiting[chosen]:",
         "equally long queues: the shorter lengths first",
     ),
     Plant(
         "ties of the first formed batch go to the newer head",
         SELECTION,
-        "tied and head_index[queue] < head_index[chosen]",
-        "tied and head_index[queue] > head_index[chosen]",
+        "tied and queues.head_index[queue] < queues.head_index[chosen]",
+        "tied and queues.head_index[queue] > queues.head_index[chosen]",
         "batches formed at once: the older head first",
     ),
     Plant(
         "ties of the oldest head go to the shorter lengths instead of the trace's order",
         SELECTION,
-        "if head_index[ready[place]] < head_index[chosen]:",
-        "if head_arrival_s[ready[place]] < head_arrival_s[chosen]:",
+        "if queues.head_index[queues.ready[place]] < queues.head_index[chosen]:",
+        "if queues.head_arrival_s[queues.ready[place]] < queues.head_arrival_s[chosen]:",
         "heads that arrive at once: the order of the trace",
     ),
     Plant(
         "a timeout counts from the arrival that fills the batch",
         FILL,
-        "return min(filling_arrival_s, head_arrival_s + parameters[0])",
-        "return filling_arrival_s + parameters[0]",
+        "return min(queue.filling_arrival_s, queue.head_arrival_s + parameters[0])",
+        "return queue.filling_arrival_s + parameters[0]",
         "a full batch does not wait for its timeout",
     ),
 )

@@ -1,6 +1,6 @@
 """The event loop of run-to-completion batching; its rules are those of docs/semantics.md.
 
-Rules of mbexp are called by name, so that the compiler can inline them; others through function values. Indices that
+Rules of mbexp are called by number, so that the compiler can inline them; others through function values. Indices that
 come out of an array are unsigned: a negative one would be looked for, at each access, to count from the end.
 """
 
@@ -12,67 +12,44 @@ from numba import types
 from mbexp.compiled.busy_heap import pop_busy, push_busy
 from mbexp.compiled.decorators import compiled, inlined
 from mbexp.compiled.index_set import add, take_lowest
+from mbexp.compiled.switch import number_of, switch
 from mbexp.hardware.law import LAW_TYPE
-from mbexp.policy import batch_size as sizes
 from mbexp.policy import fill as fills
+from mbexp.policy import limit as limits
 from mbexp.policy import selection as selections
-from mbexp.policy.signatures import BATCH_SIZE_TYPE, FILL_TYPE, SELECT_TYPE
+from mbexp.policy.slots import FILL, LIMIT, SELECTION
+from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Interval, Queue, Queues
 from mbexp.simulator.batches.state import BATCHES_TYPE, GPUS_TYPE, QUEUES_TYPE, REQUESTS_TYPE
 
 FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME = 0, 1, 2, 3
 
-# Rules that the loop calls by name, by their place here; OWN stands for any other.
-OWN = -1
-SIZES = (sizes.fixed, sizes.dynamic)
-FIXED, DYNAMIC = range(len(SIZES))
-SELECTIONS = (
-    selections.round_robin,
-    selections.longest_queue,
-    selections.oldest_head,
-    selections.first_formed,
-    selections.shortest_bin,
+# The rules of mbexp, by number.
+LIMITS, SELECTIONS, FILLS = LIMIT.built_ins(), SELECTION.built_ins(), FILL.built_ins()
+FIXED, GREEDY = number_of(limits.fixed, LIMITS), number_of(fills.greedy, FILLS)
+# These do not look at the heads of queues.
+ROUND_ROBIN, LONGEST_QUEUE, SHORTEST_BIN = (
+    number_of(rule, SELECTIONS) for rule in (selections.round_robin, selections.longest_queue, selections.shortest_bin)
 )
-ROUND_ROBIN, LONGEST_QUEUE, OLDEST_HEAD, FIRST_FORMED, SHORTEST_BIN = range(len(SELECTIONS))
-FILLS = (fills.greedy, fills.full, fills.timeout)
-GREEDY, FULL, TIMEOUT = range(len(FILLS))
-
-# The same functions, compiled into the loop.
-_, _dynamic = [inlined(getattr(rule, "py_func", rule)) for rule in SIZES]
-_round_robin, _longest_queue, _oldest_head, _first_formed, _shortest_bin = [
-    inlined(getattr(rule, "py_func", rule)) for rule in SELECTIONS
-]
-_, _full, _timeout = [inlined(getattr(rule, "py_func", rule)) for rule in FILLS]
+_limit, _select, _fill = switch(LIMITS), switch(SELECTIONS), switch(FILLS)
 
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
 
 SIGNATURE = types.UniTuple(types.int64, 2)(
     REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
-    types.int64, BATCH_SIZE_TYPE, _f8, _f8_2d, types.int64, SELECT_TYPE, _f8, types.int64, FILL_TYPE, _f8,
-    BATCHES_TYPE,
+    types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
+    types.int64, FILL.type, _f8, BATCHES_TYPE,
 )  # fmt: skip
 
 
-def code_of(rule: object, known: tuple[object, ...]) -> int:
-    """Return the place of a rule among those called by name, `OWN` for another."""
-    return known.index(rule) if rule in known else OWN
-
-
 @inlined
-def _named_queue(now_s, queues, ready_count, rule, select, memory):
+def _named_queue(now_s, queues, ready_count, rule, select, memory, parameters):
     """Return the queue that the selection rule names."""
-    ready, waiting, limit, head_arrival_s, head_index, formed_s, _, _ = queues
-    if rule == ROUND_ROBIN:
-        return _round_robin(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
-    if rule == LONGEST_QUEUE:
-        return _longest_queue(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
-    if rule == OLDEST_HEAD:
-        return _oldest_head(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
-    if rule == FIRST_FORMED:
-        return _first_formed(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
-    if rule == SHORTEST_BIN:
-        return ready[0]
-    return select(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory)
+    view = Queues(
+        queues.ready, ready_count, queues.waiting, queues.limit, queues.head_arrival_s, queues.head_index,
+        queues.formed_s,
+    )  # fmt: skip
+    return _select(rule, select, now_s, view, memory, parameters)
 
 
 @inlined
@@ -83,11 +60,7 @@ def _formed_s(requests, first, waiting, limit, head_s, rule, fill, fill_paramete
     filling_s = np.inf
     if waiting >= limit:
         filling_s = requests.arrival_s[np.uint64(requests.trace_index[np.uint64(first + limit - 1)])]
-    if rule == FULL:
-        return filling_s
-    if rule == TIMEOUT:
-        return _timeout(fill_parameters, waiting, limit, head_s, filling_s)
-    return fill(fill_parameters, waiting, limit, head_s, filling_s)
+    return _fill(rule, fill, Queue(waiting, limit, head_s, filling_s), fill_parameters)
 
 
 @inlined
@@ -173,8 +146,8 @@ def _measure(requests, first, size):
 @compiled(SIGNATURE, _nrt=False)
 def run(
     requests, queues, gpus, capacity, law, law_parameters, noise,
-    size_rule, batch_size, size_parameters, state, select_rule, select, memory, fill_rule, fill, fill_parameters,
-    batches,
+    limit_rule, limit_function, limit_parameters, bounds, state, select_rule, select, memory, select_parameters,
+    fill_rule, fill, fill_parameters, batches,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -184,8 +157,10 @@ def run(
         See `mbexp.simulator.batches.state`.
     noise
         Factor on each batch's time in order of formation; empty for none.
-    size_rule, select_rule, fill_rule
-        Places of the three rules in `SIZES`, `SELECTIONS` and `FILLS`; `OWN` to call the function value that follows.
+    limit_rule, select_rule, fill_rule
+        Numbers of the three rules in `LIMITS`, `SELECTIONS` and `FILLS`; `OTHER` to call the function that follows.
+    bounds
+        What the limit keeps to.
     batches
         Filled with one record a batch, in order of formation.
 
@@ -206,7 +181,7 @@ def run(
     heads_matter = fill_rule != GREEDY or select_rule not in (ROUND_ROBIN, LONGEST_QUEUE, SHORTEST_BIN)
 
     for queue in range(num_queues):
-        limit[queue] = batch_size(size_parameters, state[queue], 0, 0.0, 0.0, 0.0)
+        limit[queue] = _limit(limit_rule, limit_function, BEFORE_THE_RUN, bounds, state[queue], limit_parameters)
         if limit[queue] < 1:
             return 0, BAD_LIMIT
     busy_until_s, busy_gpu = gpus.busy_until_s, gpus.busy_gpu
@@ -241,16 +216,16 @@ def run(
             busy_count = pop_busy(busy_until_s, busy_gpu, busy_count)
             add(gpus.idle, gpu)
             idle_count += 1
-            if size_rule != FIXED:
+            if limit_rule != FIXED:
                 done = batches[np.uint64(gpus.batch[gpu])]
                 queue = np.int64(np.uint32(done["queue"]))
                 before = limit[queue]
-                size, step_s = np.int64(done["size"]), done["step_s"]
-                tokens, squares_s = gpus.tokens[gpu], gpus.tokens_squared[gpu]
-                if size_rule == DYNAMIC:
-                    limit[queue] = _dynamic(size_parameters, state[queue], size, tokens, squares_s, step_s)
-                else:
-                    limit[queue] = batch_size(size_parameters, state[queue], size, tokens, squares_s, step_s)
+                size = np.int64(done["size"])
+                interval = Interval(
+                    False, 0, waiting[queue], size, gpus.tokens[gpu], gpus.tokens_squared[gpu], done["step_s"],
+                    float(size),
+                )  # fmt: skip
+                limit[queue] = _limit(limit_rule, limit_function, interval, bounds, state[queue], limit_parameters)
                 if limit[queue] < 1:
                     return num_batches, BAD_LIMIT
                 if limit[queue] != before and waiting[queue] > 0:
@@ -285,7 +260,7 @@ def run(
 
         # 3. Dispatch: the lowest idle GPU takes a batch from the queue that the rule names.
         while idle_count > 0 and ready_count > 0:
-            queue = _named_queue(now_s, queues, ready_count, select_rule, select, memory)
+            queue = _named_queue(now_s, queues, ready_count, select_rule, select, memory, select_parameters)
             if queue < 0 or queue >= num_queues or not is_ready[queue]:
                 return num_batches, BAD_SELECTION
             first = np.int64(queues.head[queue])

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.compiled.switch import number_of
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
-from mbexp.policy import Policy
+from mbexp.policy.build import Policy
 from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
 from mbexp.simulator.batches.outcome import Records
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
@@ -66,11 +67,7 @@ def run_to_completion(
     count, status = loop.run(
         requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
         kv_capacity_tokens, law.function, law.parameters, np.empty(0) if noise is None else noise,
-        loop.code_of(policy.batch_size, loop.SIZES), policy.batch_size,
-        policy.batch_size_parameters, policy.state(num_queues),
-        loop.code_of(policy.select, loop.SELECTIONS), policy.select, policy.memory(num_queues),
-        loop.code_of(policy.fill, loop.FILLS), policy.fill, policy.fill_parameters,
-        batches,
+        *loop_rules(policy, num_queues), batches,
     )  # fmt: skip
     _raise_if_bad(status, count)
     return Records(
@@ -86,6 +83,21 @@ def run_to_completion(
         kv_capacity_tokens=kv_capacity_tokens,
         rejected=rejected,
     )
+
+
+def loop_rules(policy: Policy, num_queues: int) -> tuple[Any, ...]:
+    """Return the arguments of the loop that are a policy, with fresh memory."""
+    from mbexp.simulator.batches import loop
+
+    limit, selection, fill = policy.limit, policy.selection, policy.fill
+    assert fill is not None
+    return (
+        number_of(limit.function, loop.LIMITS), limit.function, limit.parameters, policy.bounds,
+        policy.limit_state(num_queues),
+        number_of(selection.function, loop.SELECTIONS), selection.function,
+        np.zeros(selection.memory + num_queues), selection.parameters,
+        number_of(fill.function, loop.FILLS), fill.function, fill.parameters,
+    )  # fmt: skip
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:

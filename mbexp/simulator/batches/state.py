@@ -48,8 +48,8 @@ class Requests(NamedTuple):
     predicted_tokens: npt.NDArray[np.int32]  # may be the very array of the outputs
 
 
-class Queues(NamedTuple):
-    """One entry a queue; the first six are what selection rules see."""
+class QueueState(NamedTuple):
+    """One entry a queue; the first six are what selection rules see (`mbexp.policy.views.Queues`)."""
 
     ready: npt.NDArray[np.int64]
     waiting: npt.NDArray[np.int64]
@@ -72,10 +72,10 @@ class Gpus(NamedTuple):
     tokens_squared: npt.NDArray[np.float64]
 
 
-def new_queues(queue_start: npt.NDArray[np.int64], num_requests: int) -> Queues:
+def new_queues(queue_start: npt.NDArray[np.int64], num_requests: int) -> QueueState:
     """Return queues before the first arrival."""
     count = len(queue_start) - 1
-    return Queues(
+    return QueueState(
         ready=np.zeros(count, np.int64),
         waiting=np.zeros(count, np.int64),
         limit=np.zeros(count, np.int64),
@@ -106,5 +106,5 @@ def _array(dtype: types.Type) -> types.Array:
 _f8, _i8, _i4, _u4 = (_array(dtype) for dtype in (types.float64, types.int64, types.int32, types.uint32))
 BATCHES_TYPE = _array(from_dtype(BATCH_DTYPE))
 REQUESTS_TYPE = types.NamedTuple((_f8, _array(types.uint16), _i8, _i4, _i4, _i4, _i4), Requests)
-QUEUES_TYPE = types.NamedTuple((_i8, _i8, _i8, _f8, _i8, _f8, _u4, _array(types.boolean)), Queues)
+QUEUES_TYPE = types.NamedTuple((_i8, _i8, _i8, _f8, _i8, _f8, _u4, _array(types.boolean)), QueueState)
 GPUS_TYPE = types.NamedTuple((_f8, _u4, _i8, _u4, _f8, _f8), Gpus)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled.decorators import inlined
+from mbexp.policy.views import Interval
 from mbexp.simulator.continuous.access import (
     called,
     first_token_time,
@@ -157,8 +158,8 @@ def may_take_own(run, gpu, group):
 
 @inlined
 def start(
-    run, gpu_index, now_s, queues, heads_s, memory, select, iteration, iteration_parameters, limit_rule,
-    limit_parameters, limit_state,
+    run, gpu_index, now_s, queues, heads_s, memory, select, select_parameters, iteration, iteration_parameters,
+    limit_rule, limit_parameters, bounds, limit_state,
 ):  # fmt: skip
     """Update the limit, make room, admit, and plan the next iterations.
 
@@ -175,11 +176,11 @@ def start(
 
     if run.interval_steps > 0 and gpu.step >= gpu.next_update:
         waiting = queue_cell(run, group, WAITING, gpu.bin).value if bound else set_at(run, group).waiting
-        gpu.limit = limit_rule(
-            limit_parameters, limit_state[gpu_index], gpu.running, waiting + gpu.prefilling, gpu.interval_finished,
-            gpu.interval_sum_tokens, gpu.interval_squares, gpu.interval_tokens, gpu.interval_gap_s,
-            run.interval_steps,
+        interval = Interval(
+            False, gpu.running, waiting + gpu.prefilling, gpu.interval_finished, gpu.interval_sum_tokens,
+            gpu.interval_squares, gpu.interval_gap_s / gpu.interval_tokens, gpu.interval_tokens / run.interval_steps,
         )  # fmt: skip
+        gpu.limit = limit_rule(interval, bounds, limit_state[gpu_index], limit_parameters)
         if gpu.limit < 1:
             run.status = BAD_LIMIT
         gpu.next_update = gpu.step + run.interval_steps
@@ -212,7 +213,7 @@ def start(
                 break
             queue = 0
             if run.num_bins > 1:
-                queue = named_queue(run, queues, heads_s, memory, group, now_s, select, True)
+                queue = named_queue(run, queues, heads_s, memory, group, now_s, select, select_parameters, True)
                 if queue == NOBODY:
                     run.status = BAD_SELECTION
                     break

@@ -7,8 +7,8 @@ from numba import types
 
 from mbexp.compiled.decorators import compiled, inlined
 from mbexp.hardware.iteration import ITERATION_TYPE
-from mbexp.policy.continuous_signatures import ASSIGN_TYPE, RUNNING_LIMIT_TYPE
-from mbexp.policy.signatures import SELECT_TYPE
+from mbexp.policy.slots import ASSIGNMENT, LIMIT, SELECTION
+from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Arrival, Gpus
 from mbexp.simulator.continuous.access import called, gap_count, gpu_at, queue_cell, request_at, sample_at
 from mbexp.simulator.continuous.events import first_standing, next_event_s, pop_event, set_event, stand
 from mbexp.simulator.continuous.gpu import end, may_take_own, start
@@ -38,14 +38,14 @@ _i4 = types.Array(types.int32, 1, "C")
 
 SIGNATURE = types.int64(
     RUN_TYPE, _f8, _i4, _i4, _i4, types.Array(types.uint16, 1, "C"),
-    types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECT_TYPE,
-    ITERATION_TYPE, _f8, RUNNING_LIMIT_TYPE, _f8, _f8_2d,
-    types.Array(types.int64, 2, "C"), ASSIGN_TYPE, _f8, _f8_2d, _i8, _i8,
+    types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECTION.type, _f8,
+    ITERATION_TYPE, _f8, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d,
+    types.Array(types.int64, 2, "C"), ASSIGNMENT.type, _f8, _f8, _f8_2d, _i8, _i8,
 )  # fmt: skip
 
 
 @called
-def _wake(run, queues, heads_s, memory, gpu_index, now_s, select):
+def _wake(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters):
     """Let a GPU with queues of its own, in the middle of a segment, try to admit at its next boundary."""
     gpu = gpu_at(run, gpu_index)
     queue = gpu.taken_bin
@@ -55,7 +55,7 @@ def _wake(run, queues, heads_s, memory, gpu_index, now_s, select):
     else:
         queue = 0
         if run.num_bins > 1:
-            queue = named_queue(run, queues, heads_s, memory, gpu_index, now_s, select, False)
+            queue = named_queue(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters, False)
             if queue == NOBODY:
                 run.status = BAD_SELECTION
                 return
@@ -129,9 +129,9 @@ def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
 
 @compiled(SIGNATURE, _nrt=False)
 def run_until_served(
-    runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select,
-    iteration, iteration_parameters, limit_rule, limit_parameters, limit_state,
-    given, assign, assign_memory, draws, share_first, share_count,
+    runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select, select_parameters,
+    iteration, iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
+    given, assign, assign_parameters, assign_memory, draws, share_first, share_count,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -156,7 +156,7 @@ def run_until_served(
     n = run.num_requests
     _fill_requests(run, arrival_s, prompt, output, predicted, queue_of)
     for gpu_index in range(run.num_gpus):
-        limit = limit_rule(limit_parameters, limit_state[gpu_index], 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)
+        limit = limit_rule(BEFORE_THE_RUN, bounds, limit_state[gpu_index], limit_parameters)
         if limit < 1:
             return BAD_LIMIT
         gpu_at(run, gpu_index).limit = limit
@@ -207,7 +207,8 @@ def run_until_served(
                 if len(draws) > 0:
                     one, two = draws[joined, 0], draws[joined, 1]
                 need = np.int64(item.need_tokens)
-                group = assign(first, count, share, given[0], given[1], need, one, two, assign_memory)
+                view = Gpus(first, count, share, given[0], given[1])
+                group = assign(view, Arrival(need, one, two), assign_memory, assign_parameters)
                 if group < first or group >= first + count:
                     return BAD_ASSIGNMENT
                 given[0, group] += 1
@@ -220,14 +221,14 @@ def run_until_served(
                 if gpu_at(run, group).kind == EMPTY:
                     stand(run, group)
                 elif gpu_at(run, group).room >= 0:
-                    _wake(run, queues, heads_s, memory, group, now_s, select)
+                    _wake(run, queues, heads_s, memory, group, now_s, select, select_parameters)
             continue
 
         # 3. One start.
         found = NOBODY
         if search:
             if run.waiting > 0:
-                found = first_to_admit(run, queues, heads_s, memory, now_s, last, select)
+                found = first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_parameters)
             if found == NOBODY:
                 search = False
             elif gpu_at(run, found).kind != EMPTY:
@@ -251,8 +252,8 @@ def run_until_served(
         else:
             continue
         if start(
-            run, gpu_index, now_s, queues, heads_s, memory, select, iteration, iteration_parameters, limit_rule,
-            limit_parameters, limit_state,
+            run, gpu_index, now_s, queues, heads_s, memory, select, select_parameters, iteration,
+            iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
         ):  # fmt: skip
             search = run.central and run.waiting > 0
         if gpu_at(run, gpu_index).kind != EMPTY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled.decorators import inlined
+from mbexp.policy.views import Queues
 from mbexp.simulator.continuous.access import called, head_time, queue_cell, request_at, set_at
 from mbexp.simulator.continuous.layout import HEAD, LIMIT, NOBODY, READY, TAIL, WAITING
 
@@ -63,7 +64,7 @@ def pop_head(run, group, queue):
 
 
 @called
-def named_queue(run, queues, heads_s, memory, group, now_s, select, keep):
+def named_queue(run, queues, heads_s, memory, group, now_s, select, select_parameters, keep):
     """Return the queue that the selection rule names, NOBODY where it names one that is empty.
 
     With `keep` false the rule's memory is left as it was; with it true, `restore_memory` can still undo the call.
@@ -72,10 +73,11 @@ def named_queue(run, queues, heads_s, memory, group, now_s, select, keep):
     row = memory[group]
     for place in range(len(saved)):
         saved[place] = row[place]
-    queue = select(
-        now_s, queues[group, READY], set_at(run, group).ready_count, queues[group, WAITING], queues[group, LIMIT],
-        heads_s[group], queues[group, HEAD], heads_s[group], row,
+    view = Queues(
+        queues[group, READY], set_at(run, group).ready_count, queues[group, WAITING], queues[group, LIMIT],
+        heads_s[group], queues[group, HEAD], heads_s[group],
     )  # fmt: skip
+    queue = select(now_s, view, row, select_parameters)
     if not keep:
         restore_memory(memory, group)
     if queue < 0 or queue >= run.num_bins or queue_cell(run, group, WAITING, queue).value == 0:

@@ -23,7 +23,7 @@ from mbexp.simulator.continuous.segment import look_ahead
 
 
 @called
-def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
+def first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_parameters):
     """Return the first GPU that will come to admit a request of the central queues, NOBODY where none can yet.
 
     Its next boundary is left in its record: at or after now, after now for a GPU up to `last`.
@@ -32,7 +32,7 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
     if run.serves != SHARE:
         named = 0
         if run.num_bins > 1:
-            named = named_queue(run, queues, heads_s, memory, 0, now_s, select, False)
+            named = named_queue(run, queues, heads_s, memory, 0, now_s, select, select_parameters, False)
             if named == NOBODY:
                 run.status = BAD_SELECTION
                 return NOBODY

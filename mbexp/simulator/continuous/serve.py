@@ -8,7 +8,9 @@ import numpy.typing as npt
 from mbexp.errors import UserError
 from mbexp.hardware.iteration import closed_form, compiled_iteration
 from mbexp.hardware.law import LatencyLaw
-from mbexp.policy.continuous import ContinuousPolicy
+from mbexp.policy.assignment import round_robin
+from mbexp.policy.build import Policy
+from mbexp.policy.slots import Rule
 from mbexp.simulator.batches.outcome import REJECTIONS
 from mbexp.simulator.continuous import loop
 from mbexp.simulator.continuous.layout import (
@@ -45,7 +47,7 @@ def continuous(
     num_gpus: int,
     kv_capacity_tokens: int,
     law: LatencyLaw,
-    policy: ContinuousPolicy,
+    policy: Policy,
     rules: ContinuousRules,
     token_sla_s: float = np.inf,
     draws: FloatArray | None = None,
@@ -106,13 +108,14 @@ def continuous(
         *(column.astype(np.int32, copy=False) for column in (prompt_tokens, output_tokens, predicted_tokens)),
         queue_of.astype(np.uint16, copy=False),
     )
+    assign = policy.assignment or Rule(round_robin, np.zeros(0), 0)  # not called where queues are central
     state.run["closed_form"] = iteration is closed_form
     status = loop.run_until_served(
         state.run, *(np.ascontiguousarray(column) for column in columns),
-        state.queues, state.heads_s, state.memory, policy.select,
-        iteration, iteration_parameters, policy.running_limit, policy.running_limit_parameters,
+        state.queues, state.heads_s, state.memory, policy.selection.function, policy.selection.parameters,
+        iteration, iteration_parameters, policy.limit.function, policy.limit.parameters, policy.bounds,
         policy.limit_state(num_gpus),
-        state.given, policy.assign, policy.assign_memory(len(first)),
+        state.given, assign.function, assign.parameters, np.zeros(assign.memory + len(first)),
         np.empty((0, 2)) if draws is None else draws, first, count,
     )  # fmt: skip
     _raise_if_bad(status)

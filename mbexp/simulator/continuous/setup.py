@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
-from mbexp.policy.continuous import ContinuousPolicy
+from mbexp.policy.build import Policy
 from mbexp.simulator.continuous.access import address_of
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -56,6 +56,7 @@ class ContinuousRules:
     gpu_serves: str = "any_bin"
     turn_requests: int = 128
     oversized_prompt: str = "refuse"
+    interval_steps: int = 32
 
 
 def gpu_shares(
@@ -96,7 +97,7 @@ def refused_requests(
 
 
 def refuse_mistakes(
-    prompt: IntArray, num_bins: int, num_gpus: int, capacity: int, policy: ContinuousPolicy, rules: ContinuousRules
+    prompt: IntArray, num_bins: int, num_gpus: int, capacity: int, policy: Policy, rules: ContinuousRules
 ) -> None:
     """Refuse what cannot work before the run."""
     too_long = np.flatnonzero(prompt > capacity)
@@ -131,7 +132,7 @@ def state_of(
     num_bins: int,
     num_gpus: int,
     capacity: int,
-    policy: ContinuousPolicy,
+    policy: Policy,
     rules: ContinuousRules,
     token_sla_s: float,
     log_segments: int,
@@ -160,12 +161,12 @@ def state_of(
         "token_budget": rules.token_budget,
         "prefill_max_tokens": (rules.prefill == "first" and rules.prefill_max_tokens) or 0,
         "turn_requests": rules.turn_requests,
-        "interval_steps": policy.interval_steps,
+        "interval_steps": 0 if policy.is_fixed else rules.interval_steps,
         "limit_max": policy.limit_max,
         "underprediction": UNDERPREDICTION[rules.underprediction],
         "serves": SERVES[rules.gpu_serves],
-        "central": policy.central,
-        "many_gpus": policy.central and num_gpus >= FRONT_LANES,
+        "central": policy.assignment is None,
+        "many_gpus": policy.assignment is None and num_gpus >= FRONT_LANES,
         "chunked": rules.prefill == "chunked",
         "paged": paged,
         "swap": rules.preemption == "swap",
@@ -188,7 +189,7 @@ def state_of(
         num_gpus,
         num_bins,
         max(width + 2, rules.block_tokens if paged else 1),
-        policy.selection_memory(num_bins),
+        policy.selection.memory + num_bins,
         log_segments,
     )
     for name, array in {

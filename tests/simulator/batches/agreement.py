@@ -11,7 +11,7 @@ import numpy as np
 
 from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
 from mbexp.hardware.law import UNBOUNDED, LatencyLaw, latency_law
-from mbexp.policy import build_policy
+from mbexp.policy.build import build_policy
 from mbexp.simulator.batches.outcome import Records
 from mbexp.simulator.batches.serve import run_to_completion
 from tests.simulator.batches.reference import Outcome, Request, Rules, simulate

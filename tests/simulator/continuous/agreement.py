@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mbexp.config.keys import ControllerConfig, ExecutionConfig, SchedulerConfig, SlaConfig
+from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
 from mbexp.hardware.iteration_table import IterationTable
 from mbexp.hardware.law import UNBOUNDED, IterationPrice, LatencyLaw
-from mbexp.policy.continuous import build_continuous_policy
+from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousRecords
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
@@ -158,7 +158,9 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
 
 def run_closed_form(case: Case) -> ContinuousRecords:
     config = SchedulerConfig(**case.scheduler, controller=ControllerConfig(**case.controller))
-    execution = ExecutionConfig(name="continuous", assignment=case.assignment, interval_steps=case.interval_steps)
+    policy = build_policy(
+        config, SlaConfig(token_ms=case.token_ms), case.memory, in_batches=False, assignment=case.assignment
+    )
     columns = list(zip(*[row[1:] for row in case.requests], strict=True)) or [(), (), (), ()]
     prompt, output, predicted = (np.array(column, np.int32) for column in columns[:3])
     return continuous(
@@ -171,8 +173,8 @@ def run_closed_form(case: Case) -> ContinuousRecords:
         case.gpus,
         case.memory,
         priced(case.price),
-        build_continuous_policy(config, SlaConfig(token_ms=case.token_ms), execution, case.memory),
-        ContinuousRules(**{"oversized_prompt": "reject", **case.rules}),
+        policy,
+        ContinuousRules(**{"oversized_prompt": "reject", "interval_steps": case.interval_steps, **case.rules}),
         case.token_ms / 1000,
         case.draws,
         log_segments=100_000,

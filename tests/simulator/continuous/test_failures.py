@@ -9,45 +9,44 @@ import numpy as np
 import pytest
 
 from mbexp import UserError, simulate
-from mbexp.config.keys import ExecutionConfig, SchedulerConfig, SlaConfig
+from mbexp.config.keys import SchedulerConfig, SlaConfig
 from mbexp.hardware.law import IterationPrice
-from mbexp.policy.continuous import build_continuous_policy
+from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from tests.simulator.continuous.agreement import priced
 
 RULES = """
-from mbexp.policy.continuous_signatures import assignment, running_limit
-from mbexp.policy.signatures import bin_selection
+from mbexp.rules import assignment, batch_limit, bin_selection
 
 
 @bin_selection
-def nobody(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory):
+def nobody(now_s, queues, memory, parameters):
     return 99
 
 
 @bin_selection
-def nobody_later(now_s, ready, ready_count, waiting, limit, head_arrival_s, head_index, formed_s, memory):
-    return ready[0] if now_s < 1.0 else -1
+def nobody_later(now_s, queues, memory, parameters):
+    return queues.ready[0] if now_s < 1.0 else -1
 
 
-@running_limit
-def none(parameters, state, running, waiting, finished, sum_tokens, squares, tokens, gap_sum_s, steps):
+@batch_limit
+def none(interval, bounds, state, parameters):
     return 0
 
 
-@running_limit
-def none_later(parameters, state, running, waiting, finished, sum_tokens, squares, tokens, gap_sum_s, steps):
-    return 4 if steps == 0 else 0
+@batch_limit
+def none_later(interval, bounds, state, parameters):
+    return 4 if interval.is_first else 0
 
 
 @assignment
-def beyond(first, count, share, requests, kv_tokens, need_tokens, draw_1, draw_2, memory):
-    return first + count
+def beyond(gpus, request, memory, parameters):
+    return gpus.first + gpus.count
 
 
 @assignment
-def lowest(first, count, share, requests, kv_tokens, need_tokens, draw_1, draw_2, memory):
-    return first
+def lowest(gpus, request, memory, parameters):
+    return gpus.first
 """
 NOT_WAITING = "scheduler.selection: the rule named a queue in which no request waits"
 BELOW_ONE = "scheduler.batch_size: the rule returned a limit below 1"
@@ -88,7 +87,7 @@ def test_a_rule_that_breaks_its_promise_ends_the_run_in_one_line(rules, make_tra
 
 
 def run(price: IterationPrice, arrival_s: list[float], output: list[int], count_from: int = 0):
-    policy = build_continuous_policy(SchedulerConfig(), SlaConfig(), ExecutionConfig(name="continuous"), 10**6)
+    policy = build_policy(SchedulerConfig(), SlaConfig(), 10**6, in_batches=False)
     lengths = np.ones(len(output), np.int32), np.array(output, np.int32), np.array(output, np.int32)
     queue = np.zeros(len(output), np.uint16)
     times_s = np.array(arrival_s)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mbexp.config.keys import ControllerConfig, ExecutionConfig, SchedulerConfig, SlaConfig
+from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
 from mbexp.errors import UserError
-from mbexp.policy import assignment, build_policy, running_limit
-from mbexp.policy.continuous import build_continuous_policy
+from mbexp.policy import assignment, limit
+from mbexp.policy.build import Policy, build_policy
+from mbexp.policy.views import BEFORE_THE_RUN, Arrival, Gpus, Interval
 from mbexp.simulator.continuous.setup import gpu_shares
 
 NONE = np.zeros(8)
@@ -17,7 +18,8 @@ NONE = np.zeros(8)
 def assign(rule, requests, kv=None, first=0, count=None, share=0, draws=(0.0, 0.0), memory=NONE):
     requests = np.array(requests)
     kv = np.array(requests if kv is None else kv)
-    return rule(first, len(requests) - first if count is None else count, share, requests, kv, 10, *draws, memory)
+    gpus = Gpus(first, len(requests) - first if count is None else count, share, requests, kv)
+    return rule(gpus, Arrival(10, *draws), memory, np.zeros(0))
 
 
 def test_join_shortest_takes_the_fewest_and_the_lowest_of_equals():
@@ -50,23 +52,36 @@ def test_power_of_two_draws_two_different_gpus_evenly():
     assert assign(assignment.power_of_two, [1, 1], draws=(1 - 2**-53, 1 - 2**-53)) == 1
 
 
-def policy(scheduler, **execution):
-    config = ExecutionConfig(name="continuous", **execution)
-    return build_continuous_policy(SchedulerConfig(**scheduler), SlaConfig(token_ms=50), config, 62_000)
+def policy(scheduler: dict, assignment: str = "central") -> Policy:
+    return build_policy(
+        SchedulerConfig(**scheduler), SlaConfig(token_ms=50), 62_000, in_batches=False, assignment=assignment
+    )
+
+
+def next_limit(rules: Policy, state: np.ndarray, call: tuple) -> int:
+    """Return the limit after an interval given as `quick` gives it."""
+    running, waiting, finished, tokens, squares, decoded, gap_sum_s, steps = call
+    interval = Interval(
+        False, running, waiting, finished, tokens, squares, gap_sum_s / max(decoded, 1), decoded / steps
+    )
+    return rules.limit.function(interval, rules.bounds, state, rules.limit.parameters)
+
+
+def first_limit(rules: Policy, state: np.ndarray) -> int:
+    return rules.limit.function(BEFORE_THE_RUN, rules.bounds, state, rules.limit.parameters)
 
 
 def limits_of(scheduler, calls):
     rules = policy(scheduler)
     state = rules.limit_state(1)[0]
-    function, parameters = rules.running_limit, rules.running_limit_parameters
-    found = [function(parameters, state, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)]
-    return found + [function(parameters, state, *call) for call in calls]
+    return [first_limit(rules, state)] + [next_limit(rules, state, call) for call in calls]
 
 
 def test_a_fixed_size_is_a_cap_and_never_asked_again():
     rules = policy({"batch_size": "fixed", "fixed_batch_size": 8})
-    assert rules.running_limit(rules.running_limit_parameters, NONE, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0) == 8
-    assert (rules.limit_max, rules.interval_steps) == (8, 0)
+    assert first_limit(rules, NONE) == 8
+    assert rules.limit_max == 8
+    assert rules.is_fixed
 
 
 # (running, waiting, finished, sum, sum of squares, tokens, sum of gaps, steps)
@@ -90,10 +105,9 @@ def test_memory_bound_waits_for_work_of_both_kinds():
     for waiting in (0, 3):
         rules = policy(scheduler)
         state = rules.limit_state(1)[0]
-        function, parameters = rules.running_limit, rules.running_limit_parameters
-        function(parameters, state, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)
-        function(parameters, state, *quick(10, waiting, finished=1000))
-        state_of_b_mem.append(state[running_limit.B_MEM])
+        first_limit(rules, state)
+        next_limit(rules, state, quick(10, waiting, finished=1000))
+        state_of_b_mem.append(state[limit.B_MEM])
     assert state_of_b_mem == [1000, 80]
 
 
@@ -106,11 +120,11 @@ def test_printed_l0_lets_the_bound_run_away():
     rules = policy({"batch_size_max": 1000, "memory_rule": "printed"})
     state = rules.limit_state(1)[0]
     running = 100
-    rules.running_limit(rules.running_limit_parameters, state, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)
+    first_limit(rules, state)
     for _ in range(80):
-        rules.running_limit(rules.running_limit_parameters, state, *quick(running, 5, finished=1000))
-        assert state[running_limit.B_MEM] > running or running == 1000
-        running = int(state[running_limit.B_MEM])
+        next_limit(rules, state, quick(running, 5, finished=1000))
+        assert state[limit.B_MEM] > running or running == 1000
+        running = int(state[limit.B_MEM])
     assert running == 1000  # far beyond the 80 that memory holds
 
 
@@ -124,14 +138,12 @@ def test_controller_settles_where_p2_says():
     scheduler = {"batch_size_max": 200, "controller": ControllerConfig(tolerance_ms=2.0, window_batches=1)}
     rules = policy(scheduler)
     state = rules.limit_state(1)[0]
-    limit = rules.running_limit(rules.running_limit_parameters, state, 0, 0, 0, 0.0, 0.0, 0, 0.0, 0)
+    most = first_limit(rules, state)
     seen = []
     for _ in range(200):
-        gap_s = (0.22 * limit + 30) / 1000
-        limit = rules.running_limit(
-            rules.running_limit_parameters, state, *quick(limit, 5, gap_s=gap_s)
-        )  # everyone runs who may
-        seen.append(limit)
+        gap_s = (0.22 * most + 30) / 1000
+        most = next_limit(rules, state, quick(most, 5, gap_s=gap_s))  # everyone runs who may
+        seen.append(most)
     assert np.mean(seen[-50:]) == pytest.approx(90.9, abs=12)
 
 
@@ -156,17 +168,17 @@ def test_all_gpus_are_one_share_where_any_serves_any_bin():
         assert (first.tolist(), count.tolist()) == ([0], [5])
 
 
-def test_a_rule_of_the_other_mode_is_refused():
-    with pytest.raises(UserError, match=r"not a rule of this kind under execution=continuous"):
-        policy({"batch_size": "mbexp.policy.batch_size.fixed"})
+def test_a_rule_of_another_slot_is_refused():
+    with pytest.raises(UserError, match=r"scheduler.batch_size=mbexp.policy.fill.full: a rule for another slot"):
+        policy({"batch_size": "mbexp.policy.fill.full"})
     with pytest.raises(UserError, match=r"execution.assignment=mbexp.policy.selection.oldest_head"):
         policy({}, assignment="mbexp.policy.selection.oldest_head")
 
 
-def test_own_rules_are_named_by_their_path():
-    rules = policy({"batch_size": "mbexp.policy.running_limit.cap"}, assignment="mbexp.policy.assignment.join_shortest")
-    assert rules.running_limit is running_limit.cap
-    assert rules.assign is assignment.join_shortest
-    assert not rules.central
-    assert rules.needs_draws  # what an own rule draws is not known
-    assert not policy({}, assignment="least_kv").needs_draws
+def test_rules_of_mbexp_can_be_named_by_their_path():
+    rules = policy({"batch_size": "mbexp.policy.limit.fixed"}, assignment="mbexp.policy.assignment.join_shortest")
+    assert rules.limit.function is limit.fixed
+    assert rules.assignment.function is assignment.join_shortest
+    assert not rules.needs_draws
+    assert policy({}, assignment="power_of_two").needs_draws
+    assert policy({}).assignment is None

@@ -1,0 +1,146 @@
+"""From the configuration to a policy: for each slot that the mode of execution uses, a rule with its numbers."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.config.keys import MEMORY_RULES, SchedulerConfig, SlaConfig
+from mbexp.errors import UserError
+from mbexp.policy.slots import ASSIGNMENT, FILL, LIMIT, SELECTION, Rule, Slot, check_names, find_rule
+from mbexp.policy.views import Bounds
+
+FloatArray = npt.NDArray[np.float64]
+
+CENTRAL = "central"  # in place of an assignment rule: GPUs share the queues
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of a run.
+
+    Attributes
+    ----------
+    limit, selection : Rule
+    fill : Rule or None
+        None where no batch is waited for.
+    assignment : Rule or None
+        None where GPUs share the queues.
+    bounds : Bounds
+        What the limit keeps to.
+    limit_max : int
+        No limit is larger.
+    is_fixed : bool
+        Whether the limit never changes.
+    needs_draws : bool
+        Whether the assignment may use random numbers.
+    """
+
+    limit: Rule
+    selection: Rule
+    fill: Rule | None
+    assignment: Rule | None
+    bounds: Bounds
+    limit_max: int
+    is_fixed: bool
+    needs_draws: bool
+
+    def limit_state(self, owners: int) -> FloatArray:
+        """Return what the limit keeps, fresh, for each queue or GPU; shape (owners, memory)."""
+        return np.zeros((owners, self.limit.memory))
+
+
+def build_policy(
+    scheduler: SchedulerConfig,
+    sla: SlaConfig,
+    kv_capacity_tokens: int,
+    *,
+    in_batches: bool = True,
+    assignment: str = CENTRAL,
+) -> Policy:
+    """Return the policy that the configuration names.
+
+    Parameters
+    ----------
+    kv_capacity_tokens
+        Of one GPU.
+    in_batches
+        Whether batches run to completion, so that a fill rule decides when one leaves.
+    assignment
+        Rule that gives an arrival to a GPU, or `CENTRAL`.
+
+    Raises
+    ------
+    UserError
+        If a rule does not exist, is of another slot, or has no such parameter.
+    """
+    fixed = scheduler.batch_size == "fixed"
+    if in_batches and scheduler.memory_rule == "printed" and not fixed:
+        raise UserError(
+            "scheduler.memory_rule=printed: P2's rule as printed starts from the requests that run; use "
+            "execution=continuous, or corrected or original"
+        )
+    limit = _rule(LIMIT, scheduler.batch_size, _limit_parameters(scheduler, in_batches), scheduler)
+    selection = _rule(SELECTION, scheduler.selection, np.zeros(0), scheduler)
+    fill = _rule(FILL, scheduler.fill, np.array([scheduler.timeout_s]), scheduler) if in_batches else None
+    assign = None if assignment == CENTRAL else _rule(ASSIGNMENT, assignment, np.zeros(0), scheduler)
+    check_names((limit, selection, fill, assign), scheduler.parameters)
+    return Policy(
+        limit=limit,
+        selection=selection,
+        fill=fill,
+        assignment=assign,
+        bounds=Bounds(
+            float(scheduler.batch_size_min),
+            float(scheduler.batch_size_max),
+            float(kv_capacity_tokens),
+            sla.token_ms / 1000,
+        ),
+        limit_max=scheduler.fixed_batch_size if fixed else scheduler.batch_size_max,
+        is_fixed=fixed,
+        needs_draws=assign is not None and not _is_deterministic(assignment),
+    )
+
+
+def _rule(slot: Slot, name: str, parameters: FloatArray, scheduler: SchedulerConfig) -> Rule:
+    """Return a rule of mbexp's with `parameters`, or one of the user's own with its own."""
+    name = name.removeprefix(f"mbexp.policy.{slot.module}.")
+    if "." in name:
+        return find_rule(slot, name, scheduler.parameters)
+    # Importing a module of rules compiles them, which a mode without the slot need not wait for.
+    function = getattr(importlib.import_module(f"mbexp.policy.{slot.module}"), name)
+    memory = slot.memory
+    if slot is LIMIT:
+        from mbexp.policy.limit import WINDOW
+
+        memory = WINDOW + 4 * scheduler.controller.window_batches
+    return Rule(function, parameters, memory)
+
+
+def _limit_parameters(scheduler: SchedulerConfig, in_batches: bool) -> FloatArray:
+    if scheduler.batch_size == "fixed":
+        return np.array([float(scheduler.fixed_batch_size)])
+    controller = scheduler.controller
+    return np.array(
+        [
+            NormalDist().inv_cdf(1 - scheduler.memory_overflow_probability),
+            MEMORY_RULES.index(scheduler.memory_rule),
+            not in_batches,
+            controller.tolerance_ms / 1000,
+            controller.alpha_requests,
+            controller.delta_requests,
+            controller.window_batches,
+            controller.interval_batches,
+        ],
+        dtype=np.float64,
+    )
+
+
+def _is_deterministic(name: str) -> bool:
+    from mbexp.policy.assignment import DETERMINISTIC
+
+    return name.removeprefix("mbexp.policy.assignment.") in DETERMINISTIC

@@ -1,0 +1,163 @@
+"""What a rule sees: named views of the state of the event loop, the same in every mode of execution."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+class Queues(NamedTuple):
+    """The queues, for a bin-selection rule.
+
+    Attributes
+    ----------
+    ready : int64 array
+        ``ready[:ready_count]`` are the queues that may be served now, ascending.
+    ready_count : int
+        At least 1.
+    waiting, limit : int64 arrays, shape (queues,)
+        Requests that wait, and the most that the next batch may hold.
+    head_arrival_s : float64 array, shape (queues,)
+        Arrival of the head.
+    head_index : int64 array, shape (queues,)
+        Place of the head among the accepted requests of the trace.
+    formed_s : float64 array, shape (queues,)
+        Instant at which the next batch was formed; under continuous batching the arrival of the head.
+    """
+
+    ready: IntArray
+    ready_count: int
+    waiting: IntArray
+    limit: IntArray
+    head_arrival_s: FloatArray
+    head_index: IntArray
+    formed_s: FloatArray
+
+
+class Queue(NamedTuple):
+    """One queue in which somebody waits, for a fill rule.
+
+    Attributes
+    ----------
+    waiting, limit : int
+        Requests that wait, and the most that the next batch may hold.
+    head_arrival_s : float
+        Arrival of the head.
+    filling_arrival_s : float
+        Arrival of the request that makes the batch full; infinity while it is not.
+    """
+
+    waiting: int
+    limit: int
+    head_arrival_s: float
+    filling_arrival_s: float
+
+
+class Interval(NamedTuple):
+    """What happened since the limit was last worked out, for a batch-limit rule.
+
+    Where batches run to completion, the owner of the limit is a queue and an interval is one completed batch of it.
+    Under continuous batching, the owner is a GPU and an interval is ``execution.interval_steps`` of its decode steps.
+
+    Attributes
+    ----------
+    is_first : bool
+        The call before the run: nothing was observed, and all else is 0.
+    running : int
+        Requests that the owner runs now, which a limit cannot take back; 0 where batches run to completion.
+    waiting : int
+        Requests that wait for the owner, and those in prefill on it.
+    finished : int
+        Requests that finished.
+    sum_tokens, sum_tokens_squared : float
+        Sum of their prompt + output tokens, and of its square.
+    gap_mean_s : float
+        Mean time between tokens.
+    decoding_mean : float
+        Mean number of requests that decoded together.
+    """
+
+    is_first: bool
+    running: int
+    waiting: int
+    finished: int
+    sum_tokens: float
+    sum_tokens_squared: float
+    gap_mean_s: float
+    decoding_mean: float
+
+
+class Bounds(NamedTuple):
+    """What a batch-limit rule must keep to; the same at every call.
+
+    Attributes
+    ----------
+    size_min, size_max : float
+        ``scheduler.batch_size_min`` and ``scheduler.batch_size_max``, whole.
+    kv_capacity_tokens : float
+        KV memory of a GPU, whole.
+    token_sla_s : float
+        Longest time between tokens.
+    """
+
+    size_min: float
+    size_max: float
+    kv_capacity_tokens: float
+    token_sla_s: float
+
+
+class Gpus(NamedTuple):
+    """The GPUs that an arrival may be given to, for an assignment rule.
+
+    Attributes
+    ----------
+    first, count : int
+        They are the GPUs ``first`` ... ``first + count - 1``.
+    share : int
+        Their number among the shares of GPUs; 0 where all GPUs serve all bins.
+    requests : int64 array, one entry a GPU
+        Requests that were given to it and have not finished.
+    kv_tokens : int64 array, one entry a GPU
+        Sum of the prompt + predicted output of these.
+    """
+
+    first: int
+    count: int
+    share: int
+    requests: IntArray
+    kv_tokens: IntArray
+
+
+class Arrival(NamedTuple):
+    """The request that arrives, for an assignment rule.
+
+    Attributes
+    ----------
+    need_tokens : int
+        Its prompt + predicted output.
+    draw_1, draw_2 : float
+        Uniform random numbers of its own in [0, 1).
+    """
+
+    need_tokens: int
+    draw_1: float
+    draw_2: float
+
+
+_float, _int = types.float64, types.int64
+_floats, _ints = types.Array(_float, 1, "C"), types.Array(_int, 1, "C")
+
+QUEUES_TYPE = types.NamedTuple((_ints, _int, _ints, _ints, _floats, _ints, _floats), Queues)
+QUEUE_TYPE = types.NamedTuple((_int, _int, _float, _float), Queue)
+INTERVAL_TYPE = types.NamedTuple((types.boolean, _int, _int, _int, *[_float] * 4), Interval)
+BOUNDS_TYPE = types.NamedUniTuple(_float, 4, Bounds)
+GPUS_TYPE = types.NamedTuple((_int, _int, _int, _ints, _ints), Gpus)
+ARRIVAL_TYPE = types.NamedTuple((_int, _float, _float), Arrival)
+
+BEFORE_THE_RUN = Interval(True, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
