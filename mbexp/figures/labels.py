@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mbexp.results.catalogue import UNITS, find_column
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMES = {
+NAMES = {  # of keys of the configuration; those of metrics stand in their catalogue
     "num_gpus": "GPUs",
     "gpu.count": "GPUs",
     "k_bins": "Bins K",
@@ -23,40 +25,7 @@ NAMES = {
     "workload.rate_scaling": "Rate scaling",
     "workload.arrivals.rate_per_s": "Arrival rate (requests/s)",
     "predictor.error_probability": "Prediction error p",
-    "arrival_rate_per_s": "Arrival rate (requests/s)",
-    "throughput_requests_per_s": "Throughput (requests/s)",
-    "throughput_tokens_per_s": "Throughput (tokens/s)",
-    "goodput_requests_per_s": "Goodput (requests/s)",
-    "latency_mean_s": "Mean latency (s)",
-    "latency_p50_s": "Median latency (s)",
-    "latency_p90_s": "90th percentile latency (s)",
-    "latency_p95_s": "95th percentile latency (s)",
-    "latency_p99_s": "99th percentile latency (s)",
-    "queue_delay_mean_s": "Mean queueing delay (s)",
-    "service_time_mean_s": "Mean service time (s)",
-    "ttft_mean_s": "Mean time to first token (s)",
-    "ttft_p99_s": "99th percentile time to first token (s)",
-    "tbt_mean_ms": "Mean time between tokens (ms)",
-    "tbt_p99_ms": "99th percentile time between tokens (ms)",
-    "request_sla_violation_pct": "Request-SLA violation (%)",
-    "token_sla_violation_pct": "Token-SLA violation (%)",
-    "padding_waste_pct": "Padding waste (%)",
-    "gpu_utilization_pct": "GPU utilization (%)",
-    "batch_size_mean": "Mean batch size (requests)",
-    "running_mean": "Requests on the GPU, mean",
-    "kv_use_mean_pct": "KV cache in use, mean (%)",
-    "preempted_requests_pct": "Requests ever preempted (%)",
     "execution.token_budget": "Token budget (tokens)",
-}
-UNITS = {
-    "_requests_per_s": "requests/s",
-    "_tokens_per_s": "tokens/s",
-    "_per_s": "1/s",
-    "_tokens": "tokens",
-    "_pct": "%",
-    "_ms": "ms",
-    "_s": "s",
-    "_gb": "GB",
 }
 LINE_SPACING = 1.25
 
@@ -65,6 +34,9 @@ def axis_label(column: str) -> str:
     """Return the words for an axis that shows a column, with the unit that its name carries."""
     if column in NAMES:
         return NAMES[column]
+    metric = find_column(column)
+    if metric is not None:
+        return metric.axis_label
     for suffix, unit in UNITS.items():
         if column.endswith(suffix):
             return f"{_words(column.removesuffix(suffix))} ({unit})"

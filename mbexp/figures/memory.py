@@ -10,6 +10,7 @@ from mbexp.errors import UserError
 from mbexp.figures.aggregate import configuration_keys, swept
 from mbexp.figures.labels import setting_label
 from mbexp.figures.registry import FigureSpec
+from mbexp.results.catalogue import as_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,9 +24,7 @@ def results_table(results: Sequence[Result]) -> pd.DataFrame:
 
     rows = []
     for place, result in enumerate(results):
-        config, summary = result.config, dict(result.summary)
-        summary["num_bins"] = summary.pop("bins")
-        summary.pop("wall_time_s", None)
+        config = result.config
         rows.append(
             {
                 "run": str(place),
@@ -33,7 +32,7 @@ def results_table(results: Sequence[Result]) -> pd.DataFrame:
                 "workload": config.workload.kind,
                 "gpu": config.gpu.name,
                 **{key: value for key, value in flat(config).items() if not isinstance(value, list)},
-                **summary,
+                **as_columns(result.summary),
                 "warnings": "\n".join(result.warnings),
             }
         )

@@ -13,6 +13,7 @@ from mbexp.errors import UserError
 from mbexp.figures.aggregate import configuration_keys, swept
 from mbexp.figures.labels import setting_label
 from mbexp.figures.registry import FigureSpec, figures
+from mbexp.results.catalogue import as_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,9 +204,7 @@ class StoredStudy:
                 f"{self.folder}: neither results.parquet of a study nor summary.json of a run; "
                 f"`python -m mbexp -cn {self.folder.name}` makes a study's"
             )
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["num_bins"] = values.pop("bins", None)
-        values.pop("wall_time_s", None)
+        values = as_columns(json.loads(path.read_text(encoding="utf-8")))
         config = _flat_config(self.folder / "config.yaml")
         head = {"run": self.folder.resolve().name, "scheduler": config["scheduler.name"]}
         head |= {"workload": config["workload.kind"], "gpu": config["gpu.name"]}

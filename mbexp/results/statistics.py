@@ -12,39 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError, unknown_choice
+from mbexp.results.catalogue import catalogue, find_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
-
-HIGHER_IS_BETTER = (
-    "throughput_requests_per_s",
-    "throughput_tokens_per_s",
-    "goodput_requests_per_s",
-    "completed_requests",
-)
-LOWER_IS_BETTER = (
-    "rejected_requests",
-    "latency_mean_s",
-    "latency_p50_s",
-    "latency_p90_s",
-    "latency_p95_s",
-    "latency_p99_s",
-    "queue_delay_mean_s",
-    "service_time_mean_s",
-    "ttft_mean_s",
-    "ttft_p99_s",
-    "tbt_mean_ms",
-    "tbt_p99_ms",
-    "token_sla_violation_pct",
-    "request_sla_violation_pct",
-    "padding_waste_pct",
-    "misbin_pct",
-    "kv_overflow_pct",
-    "makespan_s",
-    "wall_time_s",
-)
 
 
 @dataclass(frozen=True)
@@ -241,11 +214,11 @@ def is_higher_better(metric: str) -> bool:
     UserError
         For a metric without a better direction, such as the mean batch size.
     """
-    if metric in HIGHER_IS_BETTER:
-        return True
-    if metric in LOWER_IS_BETTER:
-        return False
-    raise unknown_choice("metric with a better direction", metric, (*HIGHER_IS_BETTER, *LOWER_IS_BETTER))
+    found = find_column(metric)
+    if found is None or found.better is None:
+        known = [row.column or row.key for row in catalogue().values() if row.better]
+        raise unknown_choice("metric with a better direction", metric, known)
+    return found.better == "higher"
 
 
 def compare_runs(

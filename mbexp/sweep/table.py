@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexp.errors import UserError
 from mbexp.results.arrow import list_column, text_column
+from mbexp.results.catalogue import as_columns
 from mbexp.sweep.plan import stored
 from mbexp.sweep.points import Point
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-NOT_IN_TABLE = ("wall_time_s",)  # differs each time, and two sweeps of the same runs must give the same bytes
-RENAMED = {"bins": "num_bins"}  # the number of bins that were formed; `bins` is the name of the rule
 GROUPS = ("scheduler", "workload", "gpu", "predictor", "bins", "sla", "execution")
 
 
@@ -40,13 +39,13 @@ def rows_of(folder: Path, points: Sequence[Point], key_of: Sequence[str]) -> tup
         head = point.swept | {name: value for name, value in _identity(point, key).items() if name not in point.swept}
         summary = _read(folder / key / "summary.json")
         head |= {name: value for name, value in _origin(folder / key).items() if name not in point.swept}
-        rows.append(head | _metrics(summary))
+        rows.append(head | as_columns(summary))
         if point.config.replications > 1:
             import pyarrow.parquet as parquet
 
             for one in parquet.read_table(folder / key / "replications.parquet").to_pylist():
                 seed = one.pop("seed")
-                by_seed.append(head | {"seed": seed} | _metrics(one | {"warnings": summary.get("warnings")}))
+                by_seed.append(head | {"seed": seed} | as_columns(one | {"warnings": summary.get("warnings")}))
         else:
             by_seed.append(rows[-1])
     return rows, by_seed
@@ -125,10 +124,6 @@ def _identity(point: Point, key: str) -> Row:
 def _origin(folder: Path) -> Row:
     known = _read(folder / "provenance.json")
     return {name: known.get(name) for name in ("trace_source", "trace_sha256", "law")}
-
-
-def _metrics(summary: Mapping[str, Any]) -> Row:
-    return {RENAMED.get(name, name): value for name, value in summary.items() if name not in NOT_IN_TABLE}
 
 
 def _read(path: Path) -> dict[str, Any]:

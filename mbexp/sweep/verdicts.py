@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mbexp.results.catalogue import catalogue
 from mbexp.sweep.best import NOT_A_LOAD
 
 Row = dict[str, Any]
 
 COMPARED = ("study.label", "scheduler")  # the first of these that is swept names the sides
-METRICS = {"throughput_requests_per_s": "", "latency_p95_s": "", "request_sla_violation_pct": "percentage points"}
+METRICS = ("throughput_requests_per_s", "latency_p95_s", "request_sla_violation_pct")
 
 
 def sides_key(swept: Sequence[str]) -> str | None:
@@ -44,7 +45,7 @@ def verdicts(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
         settings.setdefault(where, {}).setdefault(row[key], {})[row["seed"]] = row
     found: list[Row] = []
     for where, sides in settings.items():
-        for metric, unit in METRICS.items():
+        for metric in METRICS:
             for second, first in itertools.combinations(sides, 2):
                 seeds = [seed for seed in sides[first] if seed in sides[second]]
                 both = [(sides[first][seed].get(metric), sides[second][seed].get(metric)) for seed in seeds]
@@ -66,10 +67,15 @@ def verdicts(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
                         "difference_half_width": comparison.difference.half_width,
                         "relative_pct": relative.mean if relative else None,
                         "relative_half_width_pct": relative.half_width if relative else None,
-                        "verdict": comparison.verdict(str(first), str(second), unit),
+                        "verdict": comparison.verdict(str(first), str(second), _unit(metric)),
                     }
                 )
     return found
+
+
+def _unit(metric: str) -> str:
+    """Return the unit of a difference of a share; other metrics are compared in per cent of each other."""
+    return "percentage points" if catalogue()[metric].unit == "%" else ""
 
 
 def _known(value: float | None) -> bool:

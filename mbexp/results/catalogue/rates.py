@@ -1,0 +1,76 @@
+"""Metrics of rates and of the load."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mbexp.results.catalogue.metric import Metric
+
+row = partial(Metric, section="Rates and load")
+
+ROWS = (
+    row(
+        "makespan_s",
+        "s",
+        "Makespan",
+        "The time from the arrival of the first measured request to the last completion of a measured request.",
+        better="lower",
+    ),
+    row(
+        "throughput_requests_per_s",
+        "requests/s",
+        "Throughput",
+        "The number of measured requests divided by the makespan.",
+        better="higher",
+    ),
+    row(
+        "throughput_tokens_per_s",
+        "tokens/s",
+        "Throughput",
+        "The number of output tokens of the measured requests divided by the makespan.",
+        better="higher",
+    ),
+    row(
+        "goodput_requests_per_s",
+        "requests/s",
+        "Goodput",
+        "The number of measured requests that meet both SLAs, divided by the makespan. A request meets them if its "
+        "latency is at most `sla.request_s` and its time between tokens is at most `sla.token_ms`. The time between "
+        "tokens is here the mean step time of the request's batch. Under `execution=continuous`: it is the mean gap "
+        "between the request's own tokens.",
+        better="higher",
+    ),
+    row(
+        "arrival_rate_per_s",
+        "requests/s",
+        "Arrival rate",
+        "The number of accepted requests minus 1, divided by the time from the first arrival to the last.",
+    ),
+    row(
+        "offered_load",
+        "",
+        "Offered load",
+        "The GPU time that the accepted requests need if every batch leaves full, divided by the GPU time of the "
+        "arrival period. The arrival period is the number of requests divided by their arrival rate. A full batch of "
+        "a queue has the mean limit that was in force in that queue, unless memory holds fewer requests. Requests are "
+        "grouped in order of arrival. For batches of one request, the value is lambda E[S] / c of queueing theory. "
+        "Under `execution=continuous`: every GPU always runs as many requests as it may. That is the mean limit in "
+        "force, or what memory holds if that is less, with each request weighted by how long it stays. Prefills are "
+        "priced one at a time; chunks of prefills are priced in mixed steps that fill the token budget.",
+    ),
+    row(
+        "overloaded",
+        "",
+        "Overloaded",
+        "True if the offered load is 1 or more, or if several requests all arrive at one instant. Queues then grow for "
+        "as long as requests arrive, and latencies measure the length of the run.",
+    ),
+    row(
+        "queue_climbing",
+        "",
+        "Queue climbs",
+        "True if the number of waiting requests, as each request finds it on arrival, climbs throughout the run. The "
+        "test is Kendall's tau between time and the means of 40 parts of the run, at the 0.1 % level. It also finds a "
+        "policy that does not carry a load that full batches would carry. With fewer than 320 requests, it is false.",
+    ),
+)
