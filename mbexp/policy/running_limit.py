@@ -25,7 +25,7 @@ def cap(parameters, state, running, waiting, finished, sum_tokens, sum_tokens_sq
 
 @running_limit
 def dynamic(parameters, state, running, waiting, finished, sum_tokens, sum_tokens_squared, tokens, gap_sum_s, steps):
-    """min(b_mem, b_SLA) of P2, Algorithms 1 and 2; see docs/continuous.md, Limit."""
+    """min(b_mem, b_SLA) of P2, Algorithms 1 and 2; see docs/semantics/limit.md."""
     size_min, size_max = parameters[SIZE_MIN], parameters[SIZE_MAX]
     if steps == 0:
         state[B_MEM] = size_max
