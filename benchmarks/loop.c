@@ -1,4 +1,4 @@
-/* The event loop of docs/semantics.md in C, with the built-in policies and the affine law written out: the floor that
+/* The event loop of docs/semantics/run_to_completion.md in C, with the built-in policies and the affine law written out: the floor that
    the compiled Python loop is held against. No allocation, no indirect call; one specialised copy a scheduler. */
 #include <math.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-"""The rules of docs/semantics.md for one GPU, on whatever clock and server they are given."""
+"""The rules of docs/semantics/run_to_completion.md for one GPU, on whatever clock and server they are given."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def full_batches(result: Result) -> Quantities:
     """Return the mean parts of the latency of requests served in full batches, warm-up left out.
 
     So is the batch that the last arrival fills: at that instant the end of the trace also flushes the partial batches,
-    and one of them with an older head goes first (docs/semantics.md), which no steady state has.
+    and one of them with an older head goes first (docs/semantics/selection.md), which no steady state has.
     """
     rows = result.records.batches
     served_by = result.records.batch_of

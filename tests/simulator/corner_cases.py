@@ -1,4 +1,4 @@
-"""Corners of docs/semantics.md, each as one small simulation whose outcome is worked out by hand."""
+"""Corners of docs/semantics, each as one small simulation whose outcome is worked out by hand."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ _batches = types.Array(from_dtype(BATCH_DTYPE), 1, "C")
 
 
 def check(records: Records, arrived: int | None = None) -> dict[str, int]:
-    """Check what must hold of every run-to-completion simulation; see docs/semantics.md, Invariants.
+    """Check what must hold of every run-to-completion simulation; see docs/semantics/invariants.md.
 
     Parameters
     ----------

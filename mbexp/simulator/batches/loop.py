@@ -1,4 +1,4 @@
-"""The event loop of run-to-completion batching; its rules are those of docs/semantics.md.
+"""The event loop of run-to-completion batching; its rules are those of docs/semantics/run_to_completion.md.
 
 Rules of mbexp are called by number, so that the compiler can inline them; others through function values. Indices that
 come out of an array are unsigned: a negative one would be looked for, at each access, to count from the end.

@@ -32,7 +32,7 @@ def run_to_completion(
     policy: Policy,
     noise: FloatArray | None = None,
 ) -> Records:
-    """Serve every request that fits, batch by batch; the rules are those of docs/semantics.md.
+    """Serve every request that fits, batch by batch; the rules are those of docs/semantics.
 
     Parameters
     ----------

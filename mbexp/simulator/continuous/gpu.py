@@ -1,4 +1,4 @@
-"""What a GPU does at the end of an iteration, and before the next one (docs/continuous.md, Instants)."""
+"""What a GPU does at the end of an iteration, and before the next one (docs/semantics/iterations.md)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ ALL = (ARRIVED, ONCE, ARRIVALS, ORDER, GPU, FIFO, LEFT, GAPS, PROMPTS, MEMORY, L
 
 
 def check(records: ContinuousRecords, arrived: int, limit_max: int, central: bool) -> dict[str, int]:
-    """Check what must hold of every continuous simulation; see docs/continuous.md.
+    """Check what must hold of every continuous simulation; see docs/semantics/invariants.md.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The event loop of continuous batching; its rules are those of docs/continuous.md."""
+"""The event loop of continuous batching; its rules are those of docs/semantics/iterations.md."""
 
 from __future__ import annotations
 

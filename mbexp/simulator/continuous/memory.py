@@ -1,4 +1,4 @@
-"""KV memory of the continuous event loop: what requests hold, and when it is full (docs/continuous.md)."""
+"""KV memory of the continuous event loop: what requests hold, and when it is full (docs/semantics/memory.md)."""
 
 from __future__ import annotations
 

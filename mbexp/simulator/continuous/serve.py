@@ -54,7 +54,7 @@ def continuous(
     log_segments: int = 0,
     count_from: int = 0,
 ) -> ContinuousRecords:
-    """Serve every request that fits, iteration by iteration; the rules are those of docs/continuous.md.
+    """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The textbook simulator: an event heap, deques and plain objects, written from docs/semantics.md alone."""
+"""The textbook simulator: an event heap, deques and plain objects, written from docs/semantics alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass
 class Rules:
-    """A scheduler, in the words of docs/semantics.md."""
+    """A scheduler, in the words of docs/semantics."""
 
     batch_size: str
     selection: str

@@ -1,4 +1,4 @@
-"""Continuous batching as one would write it first: every iteration an event, plain objects, from docs/continuous.md."""
+"""Continuous batching as one would write it first: every iteration an event, plain objects, from docs/semantics."""
 
 from __future__ import annotations
 
