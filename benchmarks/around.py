@@ -15,10 +15,9 @@ from benchmarks.cases import CALM, RUSH, bursty_trace, foreseen
 from benchmarks.report import Table
 from benchmarks.timing import in_turn
 from mbexp import configure, load_trace
-from mbexp.hardware import build_law, kv_capacity_tokens
-from mbexp.policy.build import build_policy
-from mbexp.results.metrics import summarize
-from mbexp.simulator.batches.serve import run_to_completion
+from mbexp.modes import run_to_completion
+from mbexp.modes.problem import make_problem
+from mbexp.run import summarize
 
 ROWS = 1_430_000  # as many as BurstGPT_1.csv has
 SWEEP_RUNS = 200
@@ -85,15 +84,13 @@ def reading_s(path: Path, cache: str, rounds: int) -> float:
 def _metrics(found: Table, requests: int, gpus: int, rate_scaling: float, load: str, rounds: int) -> None:
     config = configure(num_requests=requests, num_gpus=gpus, k_bins=8, **{"workload.rate_scaling": rate_scaling})
     trace = bursty_trace(requests, rate_scaling)
-    prediction = foreseen(config, trace)
-    law, capacity = build_law(config.gpu), kv_capacity_tokens(config.gpu)
-    arguments = (
-        trace.arrival_s, trace.prompt_tokens, trace.output_tokens, prediction.tokens, prediction.bin_of,
-        prediction.bins.k, gpus, capacity, law, build_policy(config.scheduler, config.sla, capacity),
-    )  # fmt: skip
-    records = run_to_completion(*arguments)
+    problem = make_problem(config, trace, foreseen(config, trace))
+    outcome = run_to_completion.simulate(problem)
     times = in_turn(
-        {"metrics": lambda: summarize(config, records, law), "simulation": lambda: run_to_completion(*arguments)},
+        {
+            "metrics": lambda: summarize(problem, outcome),
+            "simulation": lambda: run_to_completion.simulate(problem),
+        },
         {"metrics": rounds, "simulation": rounds},
     )
     metrics, simulation = (float(np.median(times[name])) for name in ("metrics", "simulation"))

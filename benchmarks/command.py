@@ -93,8 +93,8 @@ def read_and_write_s(folder: Path) -> float:
 
     def once() -> None:
         bursty_trace.__wrapped__(1_000_000, 200.0)
-        write_batches(result.records, folder / "batches.parquet")
-        write_requests(result.records, result.trace, folder / "requests.parquet")
+        write_batches(result.outcome, folder / "batches.parquet")
+        write_requests(result.outcome, result.trace, folder / "requests.parquet")
 
     once()
     return float(np.median([seconds(once) for _ in range(3)]))

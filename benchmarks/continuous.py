@@ -18,7 +18,7 @@ from mbexp.hardware.iteration import closed_form, iteration_law
 from mbexp.hardware.law import IterationPrice, LatencyLaw
 from mbexp.modes.continuous import execution_rules
 from mbexp.policy.build import build_policy
-from mbexp.simulator.continuous.outcome import ContinuousRecords
+from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import continuous
 from mbexp.simulator.continuous.serve import serve as public
 from mbexp.workload.trace import Trace
@@ -42,7 +42,7 @@ CASES: Sequence[tuple[str, int, float, dict[str, Any]]] = (
 GROWTH = (1, 4, 16, 64)  # times as long outputs
 REFERENCE_REQUESTS = 1500
 
-Run = Callable[[], ContinuousRecords]
+Run = Callable[[], ContinuousOutcome]
 
 
 @iteration_law
@@ -157,7 +157,7 @@ def forms(
     if not every_step:
         return functools.partial(continuous, *arguments)
 
-    def run() -> ContinuousRecords:
+    def run() -> ContinuousOutcome:
         before = public.compiled_iteration
         public.compiled_iteration = lambda law: (one_step, before(law)[1])
         try:
@@ -185,7 +185,7 @@ def _case(requests: int, gpus: int, rate: float, keys: dict[str, Any], longer: i
     return config, trace, law
 
 
-def best_of(run: Run, rounds: int) -> tuple[float, ContinuousRecords]:
+def best_of(run: Run, rounds: int) -> tuple[float, ContinuousOutcome]:
     """Return the shortest processor time of several rounds, and what the last one left."""
     seconds = []
     for _ in range(max(rounds, 1)):
@@ -195,7 +195,7 @@ def best_of(run: Run, rounds: int) -> tuple[float, ContinuousRecords]:
     return min(seconds), records
 
 
-def check_equal(one: ContinuousRecords, other: ContinuousRecords) -> None:
+def check_equal(one: ContinuousOutcome, other: ContinuousOutcome) -> None:
     """Stop if two forms of one case differ by more than rounding."""
     assert np.array_equal(one.gpu, other.gpu)
     for name in ("start_s", "first_token_s", "finish_s"):

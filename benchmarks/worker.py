@@ -17,24 +17,23 @@ from typing import Any
 
 import numpy as np
 
-PHASES = {"run_to_completion": "simulate", "summarize": "metrics"}
-
 
 def main() -> None:
     """Prepare the cases named on the command line, then time them, a round a line."""
     import mbexp
     import mbexp.run as run_module
+    from mbexp.workload import load_trace
 
     spent: dict[str, float] = {}
-    for name, phase in PHASES.items():
-        setattr(run_module, name, _timed(getattr(run_module, name), phase, spent))
+    for place, name, phase in _phases(run_module):
+        setattr(place, name, _timed(getattr(place, name), phase, spent))
     cases: dict[str, Callable[[], Any]] = {}
     hashes: dict[str, str] = {}
     for name, values in json.loads(sys.argv[1]).items():
         config = mbexp.configure(**values)
-        trace = run_module.load_trace(config.workload, config.num_requests, config.seed)
+        trace = load_trace(config.workload, config.num_requests, config.seed)
         cases[name] = functools.partial(run_module.run, config, trace)
-        hashes[name] = _hash(cases[name]().records.batches)
+        hashes[name] = _hash(cases[name]())
     print(json.dumps({"version": mbexp.__version__, "path": mbexp.__file__, "batches": hashes}), flush=True)
     for line in sys.stdin:
         times: dict[str, dict[str, float]] = {}
@@ -57,10 +56,20 @@ def _timed(function: Callable[..., Any], phase: str, spent: dict[str, float]) ->
     return timed
 
 
-def _hash(batches: np.ndarray) -> str:
+def _phases(run_module: Any) -> list[tuple[Any, str, str]]:
+    """Return what is timed apart: where it stands, its name, what it is called in the table."""
+    if hasattr(run_module, "run_to_completion"):  # before modes of execution had a frame in common
+        return [(run_module, "run_to_completion", "simulate"), (run_module, "summarize", "metrics")]
+    from mbexp.modes import find_mode, mode_names
+
+    return [(run_module, "summarize", "metrics"), *((find_mode(name), "simulate", "simulate") for name in mode_names())]
+
+
+def _hash(result: Any) -> str:
     digest = hashlib.sha256()
-    for field in ("start_s", "finish_s", "first_token_s", "step_s", "size", "limit", "gpu"):
-        digest.update(np.ascontiguousarray(batches[field]).tobytes())
+    table = result.requests
+    for field in ("start_s", "first_token_s", "finish_s", "gpu"):
+        digest.update(np.ascontiguousarray(table[field].to_numpy()).tobytes())
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ from mbexp.version import __version__
 if TYPE_CHECKING:
     from mbexp.api import load_trace, simulate
     from mbexp.config.compose import configure
-    from mbexp.run import Result
+    from mbexp.results.result import Result
     from mbexp.workload.trace import Trace
 
 __all__ = ["Result", "Trace", "UserError", "__version__", "configure", "load_trace", "simulate"]
@@ -19,7 +19,7 @@ _HOMES = {
     "load_trace": "mbexp.api",
     "simulate": "mbexp.api",
     "configure": "mbexp.config.compose",
-    "Result": "mbexp.run",
+    "Result": "mbexp.results.result",
     "Trace": "mbexp.workload.trace",
 }
 

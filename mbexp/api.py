@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mbexp.config.compose import configure
-from mbexp.run import Result, run
+from mbexp.results.result import Result
+from mbexp.run import run
 from mbexp.workload import load_trace as load_configured
 from mbexp.workload.trace import Trace
 

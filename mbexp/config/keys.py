@@ -9,6 +9,7 @@ from typing import Any
 
 from mbexp.config.schema import Numbers, build, option
 from mbexp.errors import UserError
+from mbexp.modes import mode_names
 from mbexp.policy import rule_names
 from mbexp.workload.kinds import kind_names
 
@@ -27,7 +28,7 @@ NOISES = ("none", "lognormal", "exponential")
 BINS = ("equal_mass", "explicit", "exponential", "none")
 PREDICTORS = ("oracle", "noisy", "prompt_power_law", "confusion", "constant")
 CONFUSIONS = ("neighbour", "bert_k2", "bert_k4", "explicit")
-EXECUTIONS = ("run_to_completion", "continuous")
+EXECUTIONS = mode_names()
 PREFILLS = ("first", "chunked")
 KV_RULES = ("reserve", "paged")
 RESERVATIONS = ("prediction", "longest_of_bin")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from mbexp.run import Result
+    from mbexp.results.result import Result
 
 __all__ = ["draw", "figure_names"]
 

@@ -15,7 +15,7 @@ from mbexp.results.catalogue import as_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mbexp.run import Result
+    from mbexp.results.result import Result
 
 
 def results_table(results: Sequence[Result]) -> pd.DataFrame:

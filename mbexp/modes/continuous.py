@@ -1,83 +1,64 @@
-"""A continuous run, from a checked configuration, a trace and its predictions to records, summary and warnings."""
+"""Continuous batching: requests join and leave between two iterations (docs/semantics/iterations.md)."""
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from mbexp.config.keys import Config, ExecutionConfig, GpuConfig
 from mbexp.errors import UserError
-from mbexp.hardware.law import LatencyLaw
-from mbexp.modes.continuous_metrics import summarize_continuous
-from mbexp.policy.build import build_policy
-from mbexp.prediction import Prediction
-from mbexp.results.metrics import Summary, warm_up_requests
-from mbexp.simulator.continuous import invariants as continuous_invariants
-from mbexp.simulator.continuous.outcome import ContinuousRecords
-from mbexp.simulator.continuous.serve import ContinuousRules, continuous
-from mbexp.workload.trace import Trace
+from mbexp.modes import Summary
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mbexp.modes.problem import Problem
+    from mbexp.simulator.continuous.outcome import ContinuousOutcome, MeasuredOneByOne
+    from mbexp.simulator.continuous.setup import ContinuousRules
+
+LOOP = "mbexp.simulator.continuous.loop:run_until_served"
 ASSIGNMENT_STREAM = 4  # random stream of the assignment rules
 LOGGED_SEGMENTS = 500_000  # rows of batches.parquet at most
+KINDS = ("empty", "decode", "prefill", "mixed", "mixed")  # by mbexp.simulator.continuous.layout
 
 
-def run_continuous(
-    config: Config, trace: Trace, prediction: Prediction, law: LatencyLaw, kv_capacity_tokens: int
-) -> tuple[ContinuousRecords, Summary]:
-    """Run one configuration with ``execution=continuous``.
+def simulate(problem: Problem) -> ContinuousOutcome:
+    """Serve the requests iteration by iteration."""
+    from mbexp.policy.build import build_policy
+    from mbexp.results.metrics import warm_up_requests
+    from mbexp.simulator.continuous.serve import continuous
 
-    Returns
-    -------
-    records : ContinuousRecords
-    summary : dict
-        Counts of requests aside, every metric of docs/metrics.md.
-
-    Raises
-    ------
-    UserError
-        Before the run, on a configuration that cannot work.
-    """
+    config, trace, fleet = problem.config, problem.trace, problem.fleet
     if config.gpu.noise.kind != "none":
         raise UserError(
             f"gpu.noise.kind={config.gpu.noise.kind}: noise is that of whole batches; execution=continuous has none"
         )
+    execution = config.execution
     policy = build_policy(
-        config.scheduler, config.sla, kv_capacity_tokens, in_batches=False, assignment=config.execution.assignment
+        config.scheduler, config.sla, fleet.kv_capacity_tokens, in_batches=False, assignment=execution.assignment
     )
-    one_queue = config.scheduler.queue == "fifo"
-    draws = None
-    if policy.needs_draws:
-        rng = np.random.default_rng(np.random.SeedSequence([config.seed, ASSIGNMENT_STREAM]))
-        draws = rng.random((len(trace), 2))
-    queue_of = np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of
-    predicted = prediction.tokens
-    if config.execution.kv == "reserve" and config.execution.reserve_for == "longest_of_bin":
-        predicted = longest_of_bin(predicted, queue_of)
-    log = min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0
-    records = continuous(
+    predicted = problem.prediction.tokens
+    if execution.kv == "reserve" and execution.reserve_for == "longest_of_bin":
+        predicted = longest_of_bin(predicted, problem.queue_of)
+    return continuous(
         trace.arrival_s,
         trace.prompt_tokens,
         trace.output_tokens,
         predicted,
-        queue_of,
-        1 if one_queue else prediction.bins.k,
-        config.gpu.count,
-        kv_capacity_tokens,
-        law,
+        problem.queue_of,
+        problem.num_queues,
+        fleet.count,
+        fleet.kv_capacity_tokens,
+        fleet.law,
         policy,
-        execution_rules(config.execution, config.gpu),
+        execution_rules(execution, config.gpu),
         config.sla.token_ms / 1000,
-        draws,
-        log,
+        problem.random(ASSIGNMENT_STREAM).random((len(trace), 2)) if policy.needs_draws else None,
+        min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0,
         warm_up_requests(config, trace.arrival_s),
     )
-    summary = {
-        **continuous_invariants.check(records, len(trace), policy.limit_max, policy.assignment is None),
-        **summarize_continuous(config, records, law),
-    }
-    return records, summary
 
 
 def longest_of_bin(predicted: npt.NDArray[np.int32], queue_of: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
@@ -89,6 +70,8 @@ def longest_of_bin(predicted: npt.NDArray[np.int32], queue_of: npt.NDArray[np.ui
 
 def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRules:
     """Return the rules of the loop that the configuration names."""
+    from mbexp.simulator.continuous.setup import ContinuousRules
+
     return ContinuousRules(
         prefill=execution.prefill,
         token_budget=execution.token_budget,
@@ -105,8 +88,83 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
     )
 
 
-def continuous_warnings(config: Config, records: ContinuousRecords, law: LatencyLaw, summary: Summary) -> list[str]:
-    """Return what a reader of a continuous run must know, besides what holds of any run."""
+def check(problem: Problem, outcome: ContinuousOutcome) -> Summary:
+    """Check the invariants of iterations."""
+    from mbexp.policy.build import CENTRAL, limit_max
+    from mbexp.simulator.continuous import invariants
+
+    config = problem.config
+    central = config.execution.assignment == CENTRAL
+    return invariants.check(outcome, len(problem.trace), limit_max(config.scheduler), central)
+
+
+def meets_token_sla(problem: Problem, outcome: ContinuousOutcome, first: int) -> npt.NDArray[np.bool_]:
+    """Return for each request whether its mean time between tokens meets the target."""
+    decode_s = outcome.finish_s[first:] - outcome.first_token_s[first:]
+    met: npt.NDArray[np.bool_] = decode_s * 1000 <= problem.config.sla.token_ms * (outcome.output_tokens[first:] - 1)
+    return met
+
+
+def metrics(problem: Problem, outcome: ContinuousOutcome, first: int) -> Summary:
+    """Return the metrics of tokens, iterations, GPUs and load."""
+    from mbexp.results.metrics import load_metrics
+    from mbexp.simulator.continuous.full_occupancy import work_at_full_occupancy_s
+
+    rules = execution_rules(problem.config.execution, problem.config.gpu)
+    return {
+        **_token_metrics(outcome),
+        **_gpu_metrics(outcome, outcome.measured(first)),
+        **load_metrics(outcome, lambda: work_at_full_occupancy_s(outcome, problem.fleet.law, rules)),
+    }
+
+
+def _token_metrics(outcome: ContinuousOutcome) -> Summary:
+    gaps = outcome.gaps
+    return {
+        "tbt_mean_ms": gaps.mean_s * 1000,
+        "tbt_p99_ms": gaps.quantile_s(0.99) * 1000,
+        "token_sla_violation_pct": 100.0 * gaps.above / gaps.count if gaps.count else np.nan,
+        "tbt_max_ms": gaps.max_s * 1000 if gaps.count else np.nan,
+    }
+
+
+def _gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summary:
+    gpus = outcome.gpus
+    count = len(outcome.arrival_s)
+    busy_s, steps = float(gpus["busy_s"].sum()), int(gpus["step"].sum())
+    mixed = int(gpus["mixed_steps"].sum())
+    span_s = measured.end_s - float(measured.arrival_s[0]) if len(measured.arrival_s) else 0.0
+    lasts_s = float(outcome.finish_s.max() - outcome.arrival_s[0]) if count else 0.0
+    memory_s = outcome.num_gpus * outcome.kv_capacity_tokens * lasts_s
+    measured_busy_s = busy_s - float(gpus["busy_before_s"].sum())
+    return {
+        "num_batches": steps + int(gpus["prefills"].sum()),
+        "batch_size_mean": outcome.mean_decoding,
+        "batch_size_max": int(gpus["running_max"].max()) if count else np.nan,
+        "padding_waste_pct": 0.0 if count else np.nan,
+        "kv_overflow_pct": 0.0 if count else np.nan,
+        "gpu_utilization_pct": 100.0 * measured_busy_s / (outcome.num_gpus * span_s) if span_s else np.nan,
+        "extrapolated_batches_pct": 100.0 * int(gpus["outside_steps"].sum()) / steps if steps else 0.0,
+        "running_mean": float(gpus["running_s"].sum()) / busy_s if busy_s else np.nan,
+        "limit_mean": float(gpus["limit_s"].sum()) / busy_s if busy_s else np.nan,
+        "preemptions": int(outcome.preemptions.sum(dtype=np.int64)),
+        "preempted_requests_pct": 100.0 * float(np.mean(outcome.preemptions > 0)) if count else np.nan,
+        "outgrown_predictions": outcome.outgrown,
+        "recomputed_tokens": outcome.recomputed_tokens,
+        "copied_tokens": int(gpus["copied_tokens"].sum()),
+        "kv_use_mean_pct": 100.0 * float(gpus["kv_token_s"].sum()) / memory_s if memory_s else np.nan,
+        "kv_held_max_pct": 100.0 * int(gpus["held_max"].max()) * outcome.block_tokens / outcome.kv_capacity_tokens,
+        "prefill_time_pct": 100.0 * float(gpus["prefill_s"].sum()) / busy_s if busy_s else np.nan,
+        "copy_time_pct": 100.0 * float(gpus["copy_s"].sum()) / busy_s if busy_s else np.nan,
+        "mixed_steps_pct": 100.0 * mixed / steps if steps else np.nan,
+    }
+
+
+def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> list[str]:
+    """Return what a reader of a continuous run must know."""
+    from mbexp.results.notes import extrapolation
+
+    config, law = problem.config, problem.fleet.law
     found = []
     price = law.iteration
     token_s = config.sla.token_ms / 1000
@@ -133,25 +191,56 @@ def continuous_warnings(config: Config, records: ContinuousRecords, law: Latency
             "a grid of whole batches, taken iteration by iteration: a step takes what the grid rises by at its length"
             f"{', and a prompt token as much' if config.gpu.law.length == 'prompt_plus_output' else ''}"
         )
-    if records.num_segments > len(records.segments) > 0:
+    if outcome.num_segments > len(outcome.segments) > 0:
         found.append(
-            f"batches.parquet holds the first {len(records.segments):,} of {records.num_segments:,} runs of iterations"
+            f"batches.parquet holds the first {len(outcome.segments):,} of {outcome.num_segments:,} runs of iterations"
         )
     if summary["preemptions"]:
         found.append(
             f"preemption: {summary['preempted_requests_pct']:.1f} % of requests lost their place, "
             f"{summary['preemptions']:,} times in all; {summary['recomputed_tokens']:,} tokens were computed again"
         )
-    if not math.isnan(summary["extrapolated_batches_pct"]) and summary["extrapolated_batches_pct"] > 0:
-        sizes, lengths = law.batch_size_range, law.length_range_tokens
-        found.append(
-            f"extrapolation: {summary['extrapolated_batches_pct']:.1f} % of decode steps lie outside the range of the "
-            f"latency law (batch size {sizes[0]}-{sizes[1]}, length {lengths[0]}-{lengths[1]} tokens)"
-        )
-    return found
+    return found + extrapolation(summary, law, "decode steps")
 
 
 def _prompt_price(config: Config) -> str:
     if config.gpu.law.length == "prompt_plus_output":
         return ", and a prompt token costs as much as a decode step of one request"
     return ", and prompts are free"
+
+
+def rows(outcome: ContinuousOutcome) -> int:
+    """Return the number of stored segments: runs of like iterations of a GPU."""
+    return len(outcome.segments)
+
+
+def table(outcome: ContinuousOutcome, first: int = 0, last: int | None = None) -> pa.Table:
+    """Return one row for each run of like iterations of a GPU, in order of their beginning, or a part of the rows.
+
+    Columns: ``batch gpu bin start_s finish_s size kind iterations decoding context_tokens prompt_tokens limit step_ms
+    step_growth_ms``. ``size``: requests on the GPU, ``decoding`` of them emit a token in each iteration; ``bin`` is -1
+    where the GPU serves any; ``context_tokens`` are those of the first iteration, ``prompt_tokens`` those of each;
+    iteration i (from 0) takes ``step_ms + i step_growth_ms``.
+    """
+    import pyarrow as pa
+
+    from mbexp.results.arrow import column, text_column
+
+    segments = outcome.segments[first:last]
+    columns = {
+        "batch": np.arange(first, first + len(segments), dtype=np.int32),
+        "gpu": segments["gpu"],
+        "bin": segments["bin"],
+        "start_s": segments["start_s"],
+        "finish_s": segments["finish_s"],
+        "size": segments["running"],
+        "iterations": segments["iterations"],
+        "decoding": segments["decoding"],
+        "context_tokens": segments["context_tokens"],
+        "prompt_tokens": segments["prompt_tokens"],
+        "limit": segments["limit"],
+        "step_ms": segments["first_s"] * 1000,
+        "step_growth_ms": segments["growth_s"] * 1000,
+    }
+    table = pa.table({name: column(values) for name, values in columns.items()})
+    return table.add_column(6, "kind", text_column([KINDS[kind] for kind in segments["kind"].tolist()]))

@@ -100,10 +100,15 @@ def build_policy(
             float(kv_capacity_tokens),
             sla.token_ms / 1000,
         ),
-        limit_max=scheduler.fixed_batch_size if fixed else scheduler.batch_size_max,
+        limit_max=limit_max(scheduler),
         is_fixed=fixed,
         needs_draws=assign is not None and not _is_deterministic(assignment),
     )
+
+
+def limit_max(scheduler: SchedulerConfig) -> int:
+    """Return the most requests that a limit may name."""
+    return scheduler.fixed_batch_size if scheduler.batch_size == "fixed" else scheduler.batch_size_max
 
 
 def _rule(slot: Slot, name: str, parameters: FloatArray, scheduler: SchedulerConfig) -> Rule:

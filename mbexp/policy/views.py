@@ -117,8 +117,8 @@ class Gpus(NamedTuple):
 
     Attributes
     ----------
-    first, count : int
-        They are the GPUs ``first`` ... ``first + count - 1``.
+    first, end : int
+        They are ``range(first, end)``.
     share : int
         Their number among the shares of GPUs; 0 where all GPUs serve all bins.
     requests : int64 array, one entry a GPU
@@ -128,7 +128,7 @@ class Gpus(NamedTuple):
     """
 
     first: int
-    count: int
+    end: int
     share: int
     requests: IntArray
     kv_tokens: IntArray

@@ -96,7 +96,7 @@ def replay_one(config: Config, engine: TorchEngine) -> Comparison:
     if config.execution.name != "run_to_completion":
         raise UserError(f"execution.name={config.execution.name}: a replay runs batches to completion")
     simulation = run(config)
-    records = simulation.records
+    records = simulation.outcome
     longest = int((records.prompt_tokens.astype("int64") + records.output_tokens).max())
     if longest > engine.card.longest_context_tokens:
         raise UserError(f"a request of {longest} tokens exceeds the {engine.card.longest_context_tokens} of the model")

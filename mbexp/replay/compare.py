@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from mbexp.config.keys import Config
 from mbexp.hardware.law import LatencyLaw
-from mbexp.results.metrics import summarize
-from mbexp.run import Result
-from mbexp.simulator.batches.outcome import Records
+from mbexp.modes.problem import make_problem
+from mbexp.results.result import Result
+from mbexp.run import summarize
+from mbexp.simulator.batches.outcome import BatchesOutcome
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,7 +40,7 @@ class Comparison:
     Attributes
     ----------
     scheduler : str
-    simulated, replayed : Records
+    simulated, replayed : BatchesOutcome
     predicted_s, measured_s : float64 arrays, shape (batches of the replay,)
         Time of each replayed batch by the law, and on the GPU.
     metrics : dict of str to (float, float)
@@ -49,8 +50,8 @@ class Comparison:
     """
 
     scheduler: str
-    simulated: Records
-    replayed: Records
+    simulated: BatchesOutcome
+    replayed: BatchesOutcome
     predicted_s: FloatArray
     measured_s: FloatArray
     metrics: dict[str, tuple[float, float]]
@@ -62,13 +63,13 @@ class Comparison:
         return 100 * (self.predicted_s / self.measured_s - 1)
 
 
-def compare(simulation: Result, replayed: Records, paused_s: float = 0.0) -> Comparison:
+def compare(simulation: Result, replayed: BatchesOutcome, paused_s: float = 0.0) -> Comparison:
     """Compare a simulation with the replay of the same requests under the same scheduler."""
     config: Config = simulation.config
-    summary = summarize(config, replayed, simulation.law)
+    summary = summarize(make_problem(config, simulation.trace, simulation.prediction), replayed)
     return Comparison(
         scheduler=config.scheduler.name,
-        simulated=simulation.records,
+        simulated=simulation.outcome,
         replayed=replayed,
         predicted_s=_law_times(simulation.law, replayed),
         measured_s=replayed.batches["finish_s"] - replayed.batches["start_s"],
@@ -77,7 +78,7 @@ def compare(simulation: Result, replayed: Records, paused_s: float = 0.0) -> Com
     )
 
 
-def latencies_s(records: Records) -> FloatArray:
+def latencies_s(records: BatchesOutcome) -> FloatArray:
     """Return the latency of each accepted request."""
     finish_s: FloatArray = records.batches["finish_s"][records.batch_of]
     return finish_s - records.arrival_s
@@ -133,7 +134,7 @@ def text(comparisons: list[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def _law_times(law: LatencyLaw, records: Records) -> FloatArray:
+def _law_times(law: LatencyLaw, records: BatchesOutcome) -> FloatArray:
     def longest(values: npt.NDArray[Any]) -> list[int]:
         result: list[int] = records.per_batch(values, np.maximum, np.int64).tolist()
         return result

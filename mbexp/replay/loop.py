@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mbexp.policy.build import Policy
 from mbexp.policy.views import BEFORE_THE_RUN, Interval, Queue, Queues
-from mbexp.simulator.batches.outcome import Records
+from mbexp.simulator.batches.outcome import BatchesOutcome
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Clock(Protocol):
 Server = Callable[[Batch], tuple[float, float | None]]
 
 
-def replay(plan: Records, policy: Policy, clock: Clock, serve: Server) -> Records:
+def replay(plan: BatchesOutcome, policy: Policy, clock: Clock, serve: Server) -> BatchesOutcome:
     """Serve the accepted requests of `plan` on one GPU, forming batches as time goes by.
 
     Parameters
@@ -57,7 +57,7 @@ def replay(plan: Records, policy: Policy, clock: Clock, serve: Server) -> Record
 
     Returns
     -------
-    Records
+    BatchesOutcome
         With the batches that were formed, and the times they took.
     """
     n = len(plan.arrival_s)
@@ -95,7 +95,7 @@ def replay(plan: Records, policy: Policy, clock: Clock, serve: Server) -> Record
 class _Queues:
     """Queues as windows over the requests sorted by queue, and the policy's view of them."""
 
-    def __init__(self, plan: Records, policy: Policy) -> None:
+    def __init__(self, plan: BatchesOutcome, policy: Policy) -> None:
         assert policy.fill is not None
         self.policy, self.fill = policy, policy.fill
         self.capacity = plan.kv_capacity_tokens

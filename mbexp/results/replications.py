@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mbexp.config.keys import Config
+from mbexp.results.result import Result
 from mbexp.results.statistics import mean_interval
-from mbexp.run import Result
 
 Summary = dict[str, Any]
 NO_INTERVAL = ("wall_time_s",)

@@ -27,7 +27,7 @@ from mbexp.errors import UserError
 from mbexp.version import RESULTS_VERSION, __version__
 
 if TYPE_CHECKING:
-    from mbexp.run import Result
+    from mbexp.results.result import Result
 
 REQUESTS_BY_DEFAULT = 1_000_000  # up to this many, requests.parquet is stored unless the config says otherwise
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "scipy")
@@ -112,9 +112,9 @@ def save(
     with complete_folder(folder, replace) as aside:
         write_json(aside / "summary.json", {**result.summary, "warnings": "\n".join(result.warnings)})
         if output.batches:
-            write_batches(result.records, aside / "batches.parquet")
+            write_batches(result.mode, result.outcome, aside / "batches.parquet")
         if keep_requests:
-            write_requests(result.records, result.trace, aside / "requests.parquet")
+            write_requests(result.outcome, result.trace, aside / "requests.parquet")
         if len(replications) > 1:
             import pyarrow.parquet as parquet
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mbexp.results.catalogue import Metric, catalogue
 
 if TYPE_CHECKING:
-    from mbexp.run import Result
+    from mbexp.results.result import Result
 
 WIDTH = 100
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from numba import types
 
 from mbexp.compiled.decorators import compiled
-from mbexp.simulator.batches.outcome import REJECTIONS
 from mbexp.simulator.batches.state import Requests
+from mbexp.simulator.outcome import REJECTIONS
 
 IntArray = npt.NDArray[np.int32]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mbexp.results.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
-    from mbexp.run import Result
+    from mbexp.results.result import Result
 
 VERDICT_CONFIDENCE = 0.999  # some hundred comparisons are made: at 95 % several would be off by chance
 SHOWN_CONFIDENCE = 0.95

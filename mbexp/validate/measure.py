@@ -13,7 +13,7 @@ from mbexp.theory import sample_path
 from mbexp.validate.case import Quantities
 
 if TYPE_CHECKING:
-    from mbexp.run import Result
+    from mbexp.results.result import Result
 
 WARM_UP = 0.05  # share of the first requests that steady-state means leave out
 FloatArray = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ def from_summary(**keys: str) -> Callable[[Result], Quantities]:
 
 def saturated(result: Result) -> Quantities:
     """Return the throughput of the full batches over their busy time; the flushed partial batches are left out."""
-    rows = result.records.batches
+    rows = result.outcome.batches
     full = rows["size"] == result.config.scheduler.fixed_batch_size
     busy_s = rows["finish_s"][full] - rows["start_s"][full]
     return {"throughput, 1/s": result.config.gpu.count * float(rows["size"][full].sum() / busy_s.sum())}
@@ -38,21 +38,21 @@ def full_batches(result: Result) -> Quantities:
     So is the batch that the last arrival fills: at that instant the end of the trace also flushes the partial batches,
     and one of them with an older head goes first (docs/semantics/selection.md), which no steady state has.
     """
-    rows = result.records.batches
-    served_by = result.records.batch_of
-    full_at = result.records.per_batch(result.records.arrival_s, np.maximum)
-    full = (rows["size"] == result.config.scheduler.fixed_batch_size) & (full_at < result.records.arrival_s[-1])
+    rows = result.outcome.batches
+    served_by = result.outcome.batch_of
+    full_at = result.outcome.per_batch(result.outcome.arrival_s, np.maximum)
+    full = (rows["size"] == result.config.scheduler.fixed_batch_size) & (full_at < result.outcome.arrival_s[-1])
     kept = np.flatnonzero(full[served_by])
     kept = kept[kept >= WARM_UP * len(served_by)]
     batch = served_by[kept]
-    arrival, start, finish = result.records.arrival_s[kept], rows["start_s"][batch], rows["finish_s"][batch]
+    arrival, start, finish = result.outcome.arrival_s[kept], rows["start_s"][batch], rows["finish_s"][batch]
     return _parts(full_at[batch] - arrival, start - full_at[batch], finish - start)
 
 
 def grows(result: Result) -> bool:
     """Whether the number waiting climbs throughout the run."""
-    start_s = result.records.batches["start_s"][result.records.batch_of]
-    return any("climb" in warning for warning in growth_warnings(result.records.arrival_s, start_s))
+    start_s = result.outcome.batches["start_s"][result.outcome.batch_of]
+    return any("climb" in warning for warning in growth_warnings(result.outcome.arrival_s, start_s))
 
 
 def full_batch_recursion(seconds_per_token: float) -> Callable[[Result], Quantities]:

@@ -75,7 +75,7 @@ def test_summary_is_what_the_tables_say(result):
 )
 def test_modes_laws_and_schedulers_run_and_repeat(trace, keys):
     one, other = (simulate(trace, **{**CONTINUOUS, **keys}) for _ in range(2))
-    assert one.records.finish_s.tobytes() == other.records.finish_s.tobytes()
+    assert one.outcome.finish_s.tobytes() == other.outcome.finish_s.tobytes()
     assert one.summary["completed_requests"] == 2000
     assert one.summary["invariants_checked"] == len(continuous_invariants.ALL)
 
@@ -86,7 +86,7 @@ def test_warm_up_leaves_out_the_first_requests_and_gaps(trace, result):
     late = result.requests.iloc[1000:]
     assert warm.summary["latency_mean_s"] == pytest.approx((late.finish_s - late.arrival_s).mean())
     gaps = (late.output_tokens - 1).sum()
-    assert gaps <= warm.records.gaps.count < 1.1 * gaps  # and the rest of those under way
+    assert gaps <= warm.outcome.gaps.count < 1.1 * gaps  # and the rest of those under way
     assert 0 < warm.summary["gpu_utilization_pct"] <= 100
 
 
@@ -189,7 +189,7 @@ def test_keys_of_the_mode_without_the_mode_are_told(trace):
 
 def test_a_server_that_knows_only_the_bin_reserves_its_longest(trace):
     keys = {**CONTINUOUS, "scheduler": "multi_bin_dynamic", "execution.reserve_for": "longest_of_bin", "k_bins": 4}
-    records = simulate(trace, **keys).records
+    records = simulate(trace, **keys).outcome
     for queue in range(4):
         assert set(records.predicted_tokens[records.queue_of == queue]) == {
             records.output_tokens[records.queue_of == queue].max()
@@ -225,7 +225,7 @@ def with_gpus(records, name, change):
 
 
 def test_invariants_hold(result):
-    assert check(result.records)["invariants_checked"] == 13
+    assert check(result.outcome)["invariants_checked"] == 13
 
 
 @pytest.mark.parametrize(
@@ -252,13 +252,13 @@ def test_invariants_hold(result):
 )  # fmt: skip
 def test_a_broken_invariant_is_an_error(result, invariant, change):
     with pytest.raises(InvariantError) as error:
-        check(result.records, **change(result.records))
+        check(result.outcome, **change(result.outcome))
     assert f"invariant: {invariant}" in str(error.value)
 
 
 def test_a_request_must_be_accepted_or_rejected_once(trace):
     keys = {**CONTINUOUS, "gpu.kv_capacity_tokens": 3000, "execution.oversized_prompt": "reject"}
-    records = simulate(trace, **keys).records
+    records = simulate(trace, **keys).outcome
     twice = dataclasses.replace(records, accepted=np.concatenate([records.accepted[1:], records.accepted[-1:]]))
     with pytest.raises(InvariantError, match=continuous_invariants.ONCE):
         continuous_invariants.check(twice, 2000, 128, True)

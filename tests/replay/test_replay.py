@@ -46,7 +46,7 @@ def configured(values):
 def virtual(config, simulation, law=None):
     clock = VirtualClock()
     policy = build_policy(config.scheduler, config.sla, kv_capacity_tokens(config.gpu))
-    return replay(simulation.records, policy, clock, law_server(law or simulation.law, clock))
+    return replay(simulation.outcome, policy, clock, law_server(law or simulation.law, clock))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -55,8 +55,8 @@ def test_served_by_the_law_a_replay_is_the_simulation(case):
     simulation = run(config)
     replayed = virtual(config, simulation)
     assert len(replayed.batches) > 5
-    for name in simulation.records.batches.dtype.names:
-        assert np.array_equal(replayed.batches[name], simulation.records.batches[name]), name
+    for name in simulation.outcome.batches.dtype.names:
+        assert np.array_equal(replayed.batches[name], simulation.outcome.batches[name]), name
 
 
 def test_comparison_of_a_law_that_is_a_tenth_slow():
@@ -123,7 +123,7 @@ def test_on_the_real_clock_no_batch_starts_before_its_requests_arrive():
         return 0.001, 0.0015
 
     policy = build_policy(config.scheduler, config.sla, kv_capacity_tokens(config.gpu))
-    replayed = replay(simulation.records, policy, clock, serve)
+    replayed = replay(simulation.outcome, policy, clock, serve)
     start_s = replayed.batches["start_s"][replayed.batch_of]
     assert np.all(start_s >= replayed.arrival_s)
     assert replayed.batches["size"].sum() == 60

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import mbexp
-from mbexp.simulator.batches.outcome import Records
-from mbexp.simulator.continuous.outcome import ContinuousRecords
+from mbexp.simulator.batches.outcome import BatchesOutcome
+from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.version import RESULTS_VERSION
 from tests import ROOT
 
@@ -127,7 +127,7 @@ COLUMNS = (
 TIMED = ("wall_time_s",)  # what differs between two runs of the same
 
 
-def hash_of(records: Records) -> str:
+def hash_of(records: BatchesOutcome) -> str:
     """Return a hash of every bit of every batch and of its members."""
     digest = hashlib.sha256()
     for column in COLUMNS:
@@ -139,7 +139,7 @@ def hash_of(records: Records) -> str:
     return digest.hexdigest()
 
 
-def hash_of_continuous(records: ContinuousRecords) -> str:
+def hash_of_continuous(records: ContinuousOutcome) -> str:
     """Return a hash of every bit of what happened to each request, and of the time between tokens.
 
     Left out is the sum of the latter: its last bits are those of the order in which it is added up.
@@ -164,8 +164,8 @@ def result_of(name: str, **changes: Any) -> dict[str, Any]:
     """Run a case, with some keys changed, and return what is stored of it."""
     settings = WORKLOAD | CASES[name] | changes
     result = mbexp.simulate(**settings)
-    records = result.records
-    if isinstance(records, ContinuousRecords):
+    records = result.outcome
+    if isinstance(records, ContinuousOutcome):
         found = {"requests_sha256": hash_of_continuous(records)}
     else:
         found = {"batches_sha256": hash_of(records)}

@@ -15,7 +15,7 @@ import mbexp
 from mbexp.config.keys import Config, all_defaults
 from mbexp.config.schema import known_keys
 from mbexp.results.store import run_key
-from mbexp.results.tables import batches_table, requests_table
+from mbexp.results.tables import requests_table
 from tests import ROOT
 
 FILE = ROOT / "tests" / "golden" / "shapes" / "shapes.json"
@@ -51,8 +51,8 @@ def shapes() -> dict[str, Any]:
     for mode in MODES:
         result = mbexp.simulate(workload="synthetic", num_requests=50, execution=mode)
         found["summary"][mode] = sorted(result.summary)
-        found["batches"][mode] = _columns(batches_table(result.records))
-        found["requests"][mode] = _columns(requests_table(result.records, result.trace))
+        found["batches"][mode] = _columns(result.mode.table(result.outcome))
+        found["requests"][mode] = _columns(requests_table(result.outcome, result.trace))
     found["config"] = {key: _default(key) for key in known_keys(Config)}
     found["run_keys"] = {name: run_key(mbexp.configure(**keys), TRACE_HASH) for name, keys in CONFIGURATIONS.items()}
     return found

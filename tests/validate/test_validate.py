@@ -99,7 +99,7 @@ def test_setups_are_what_they_say() -> None:
     from mbexp import simulate
 
     result = simulate(num_requests=500, **{**poisson(4.0), **one_queue(8), **linear_time(1, 0.1)})
-    rows = result.records.batches
+    rows = result.outcome.batches
     assert (rows["finish_s"] - rows["start_s"]) == pytest.approx(1 + 0.1 * rows["size"])
     assert result.summary["arrival_rate_per_s"] == pytest.approx(4.0, rel=0.2)
 

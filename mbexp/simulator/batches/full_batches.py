@@ -9,10 +9,10 @@ from numba import types
 from mbexp.compiled.decorators import compiled
 from mbexp.hardware.law import LAW_TYPE, LatencyLaw
 from mbexp.simulator.admission import queue_starts
-from mbexp.simulator.batches.outcome import Records
+from mbexp.simulator.batches.outcome import BatchesOutcome
 
 
-def work_at_full_batches_s(records: Records, law: LatencyLaw, limits: npt.NDArray[np.int64]) -> float:
+def work_at_full_batches_s(records: BatchesOutcome, law: LatencyLaw, limits: npt.NDArray[np.int64]) -> float:
     """Return the GPU-seconds that all accepted requests need in full batches, taken in order of arrival in their queue.
 
     Parameters

@@ -7,7 +7,7 @@ from numba import from_dtype, types
 
 from mbexp.compiled.decorators import compiled
 from mbexp.errors import InvariantError
-from mbexp.simulator.batches.outcome import Records
+from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE
 
 ARRIVED = "arrived = completed + rejected"
@@ -45,12 +45,12 @@ _u2 = types.Array(types.uint16, 1, "C")
 _batches = types.Array(from_dtype(BATCH_DTYPE), 1, "C")
 
 
-def check(records: Records, arrived: int | None = None) -> dict[str, int]:
+def check(records: BatchesOutcome, arrived: int | None = None) -> dict[str, int]:
     """Check what must hold of every run-to-completion simulation; see docs/semantics/invariants.md.
 
     Parameters
     ----------
-    records : Records
+    records : BatchesOutcome
     arrived : int, optional
         Requests of the trace; None takes those that `records` accounts for.
 
@@ -85,7 +85,7 @@ def check(records: Records, arrived: int | None = None) -> dict[str, int]:
     }
 
 
-def _check_counts(records: Records, arrived: int | None) -> None:
+def _check_counts(records: BatchesOutcome, arrived: int | None) -> None:
     accepted = len(records.arrival_s)
     rejected = sum(len(places) for places in records.rejected.values())
     completed = int(records.batches["size"].sum(dtype=np.int64))

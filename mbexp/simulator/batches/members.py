@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import types
 
 from mbexp.compiled.decorators import compiled
-from mbexp.simulator.batches.outcome import Records
+from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCHES_TYPE
 
 
@@ -49,7 +49,7 @@ class Totals(NamedTuple):
     limits: npt.NDArray[np.int64]
 
 
-def lengths(records: Records, first_batch: int = 0, last_batch: int | None = None) -> Lengths:
+def lengths(records: BatchesOutcome, first_batch: int = 0, last_batch: int | None = None) -> Lengths:
     """Return the lengths of the batches from `first_batch` up to, without, `last_batch`."""
     batches = records.batches[first_batch:last_batch]
     count = len(batches)
@@ -65,7 +65,7 @@ def lengths(records: Records, first_batch: int = 0, last_batch: int | None = Non
 
 
 def totals(
-    records: Records,
+    records: BatchesOutcome,
     first_request: int,
     counts_prompt: bool,
     size_range: tuple[int, int],
@@ -97,32 +97,7 @@ def totals(
     return Totals(tokens, padded_tokens, overflowing, outside, largest, formed, limits), gaps
 
 
-def since_arrival(
-    instants: npt.NDArray[np.float64],
-    batch_of: npt.NDArray[np.int32],
-    arrival_s: npt.NDArray[np.float64],
-    out: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Write to `out`, and return, how long after its arrival the instant of each request's batch comes."""
-    _since(instants, batch_of, arrival_s, out)
-    return out
-
-
-def of_requests(
-    of_batches: npt.NDArray[Any], batch_of: npt.NDArray[np.int32], out: npt.NDArray[Any] | None = None
-) -> npt.NDArray[Any]:
-    """Return what holds of each batch, numbers or flags, for each of its requests.
-
-    NumPy would first make eight bytes of each number of a batch.
-    """
-    found = np.empty(len(batch_of), of_batches.dtype) if out is None else out
-    (_flags if of_batches.dtype == np.bool_ else _numbers)(of_batches, batch_of, found)
-    return found
-
-
-_i4, _i8, _f8, _bool = (
-    types.Array(dtype, 1, "C") for dtype in (types.int32, types.int64, types.float64, types.boolean)
-)
+_i4, _i8, _f8 = (types.Array(dtype, 1, "C") for dtype in (types.int32, types.int64, types.float64))
 
 
 @compiled(types.void(BATCHES_TYPE, _i4, _i4, _i4, _i4, _i4, _i4, _i8, _i8), _nrt=False)
@@ -190,21 +165,3 @@ def _totals(  # type: ignore[no-untyped-def]
         formed[batches[number]["queue"]] += 1
         limits[batches[number]["queue"]] += batches[number]["limit"]
     return tokens, padded, overflowing, outside, largest_size
-
-
-@compiled(types.void(_f8, _i4, _f8, _f8), _nrt=False)
-def _since(instants, batch_of, arrival_s, out):  # type: ignore[no-untyped-def]
-    for request in range(len(batch_of)):
-        out[request] = instants[np.uint64(batch_of[request])] - arrival_s[request]
-
-
-@compiled(types.void(_f8, _i4, _f8), _nrt=False)
-def _numbers(of_batches, batch_of, out):  # type: ignore[no-untyped-def]
-    for request in range(len(batch_of)):
-        out[request] = of_batches[np.uint64(batch_of[request])]
-
-
-@compiled(types.void(_bool, _i4, _bool), _nrt=False)
-def _flags(of_batches, batch_of, out):  # type: ignore[no-untyped-def]
-    for request in range(len(batch_of)):
-        out[request] = of_batches[np.uint64(batch_of[request])]

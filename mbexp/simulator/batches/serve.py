@@ -12,7 +12,7 @@ from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.build import Policy
 from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
-from mbexp.simulator.batches.outcome import Records
+from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
 
 IntArray = npt.NDArray[np.int32]
@@ -31,7 +31,7 @@ def run_to_completion(
     law: LatencyLaw,
     policy: Policy,
     noise: FloatArray | None = None,
-) -> Records:
+) -> BatchesOutcome:
     """Serve every request that fits, batch by batch; the rules are those of docs/semantics.
 
     Parameters
@@ -70,7 +70,7 @@ def run_to_completion(
         *loop_rules(policy, num_queues), batches,
     )  # fmt: skip
     _raise_if_bad(status, count)
-    return Records(
+    return BatchesOutcome(
         arrival_s=arrival_s,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.errors import InvariantError
-from mbexp.simulator.continuous.outcome import ContinuousRecords
+from mbexp.simulator.continuous.outcome import ContinuousOutcome
 
 ROUNDING = 1e-9  # relative: two orders of summing millions of doubles differ by far less
 
@@ -25,7 +25,7 @@ LITTLE = "the time that requests run is the same, request by request and GPU by 
 ALL = (ARRIVED, ONCE, ARRIVALS, ORDER, GPU, FIFO, LEFT, GAPS, PROMPTS, MEMORY, LIMIT, BUSY, LITTLE)
 
 
-def check(records: ContinuousRecords, arrived: int, limit_max: int, central: bool) -> dict[str, int]:
+def check(records: ContinuousOutcome, arrived: int, limit_max: int, central: bool) -> dict[str, int]:
     """Check what must hold of every continuous simulation; see docs/semantics/invariants.md.
 
     Parameters
@@ -73,7 +73,7 @@ def check(records: ContinuousRecords, arrived: int, limit_max: int, central: boo
     return {"invariants_checked": len(ALL), "requests_waiting_max": records.waiting_max}
 
 
-def _check_requests(records: ContinuousRecords, arrived: int) -> None:
+def _check_requests(records: ContinuousOutcome, arrived: int) -> None:
     accepted = len(records.arrival_s)
     rejected = sum(len(places) for places in records.rejected.values())
     completed = int(np.count_nonzero(np.isfinite(records.finish_s)))
@@ -96,7 +96,7 @@ def _check_requests(records: ContinuousRecords, arrived: int) -> None:
     _require(GPU, bool(np.all((records.gpu >= 0) & (records.gpu < records.num_gpus))), "")
 
 
-def _check_queues(records: ContinuousRecords, central: bool) -> None:
+def _check_queues(records: ContinuousOutcome, central: bool) -> None:
     """First admissions of the requests of one queue come in order of arrival."""
     queue = records.queue_of.astype(np.int64)
     if not central:

@@ -207,7 +207,7 @@ def run_until_served(
                 if len(draws) > 0:
                     one, two = draws[joined, 0], draws[joined, 1]
                 need = np.int64(item.need_tokens)
-                view = Gpus(first, count, share, given[0], given[1])
+                view = Gpus(first, first + count, share, given[0], given[1])
                 group = assign(view, Arrival(need, one, two), assign_memory, assign_parameters)
                 if group < first or group >= first + count:
                     return BAD_ASSIGNMENT

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mbexp.simulator.continuous.tokens import bin_edges_s
+from mbexp.simulator.outcome import Outcome
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -51,20 +52,12 @@ class TokenGaps:
         return float(min(0.5 * (edges[place] + edges[place + 1]), self.max_s))
 
 
-@dataclass(frozen=True)
-class ContinuousRecords:
+@dataclass(frozen=True, kw_only=True)
+class ContinuousOutcome(Outcome):
     """Outcome of a continuous simulation.
 
     Attributes
     ----------
-    arrival_s, prompt_tokens, output_tokens, predicted_tokens : arrays, shape (accepted,)
-        The accepted requests in trace order.
-    accepted : int32 array, shape (accepted,), or None
-        Place of each accepted request in the trace; None where all were accepted.
-    rejected : dict of str to int32 array
-        Places in the trace of the rejected requests, by reason.
-    queue_of : uint16 array, shape (accepted,)
-        Bin whose queue each request joined.
     start_s, first_token_s, finish_s : float64 arrays, shape (accepted,)
         First admission, first token, last token.
     gpu, preemptions : int32 arrays, shape (accepted,)
@@ -83,20 +76,14 @@ class ContinuousRecords:
         (`mbexp.simulator.continuous.state.SEGMENT_DTYPE`).
     num_segments : int
         How many there were.
-    num_gpus, kv_capacity_tokens : int
-        The hardware that ran.
     block_tokens : int
         Tokens in a unit of what is held: 1 where memory is reserved.
     waiting_max, outgrown, instants : int
         Most requests that waited at one time; outputs that outgrew their prediction; instants of the event loop.
     """
 
-    arrival_s: FloatArray
-    prompt_tokens: IntArray
-    output_tokens: IntArray
-    predicted_tokens: IntArray
-    accepted: IntArray | None
-    queue_of: npt.NDArray[np.uint16]
+    REQUEST_COLUMNS: ClassVar[tuple[str, ...]] = ("preemptions", *Outcome.REQUEST_COLUMNS)
+
     start_s: FloatArray
     first_token_s: FloatArray
     finish_s: FloatArray
@@ -107,13 +94,24 @@ class ContinuousRecords:
     samples: npt.NDArray[Any]
     segments: npt.NDArray[Any]
     num_segments: int
-    num_gpus: int
-    kv_capacity_tokens: int
     block_tokens: int
     waiting_max: int
     outgrown: int
     instants: int
-    rejected: dict[str, IntArray] = field(default_factory=dict)
+
+    def column(self, name: str, chosen: slice) -> npt.NDArray[Any]:
+        """Return a column of `REQUEST_COLUMNS` for some of the accepted requests."""
+        values: npt.NDArray[Any] = getattr(self, name)[chosen]
+        return values
+
+    def started_before(self, instants_s: FloatArray) -> npt.NDArray[np.int64]:
+        """Return how many requests had started before each instant."""
+        return np.searchsorted(np.sort(self.start_s), instants_s)
+
+    def measured(self, first: int) -> MeasuredOneByOne:
+        """Return the instants of the accepted requests from `first` on."""
+        columns = (self.arrival_s, self.start_s, self.first_token_s, self.finish_s)
+        return MeasuredOneByOne(first, *(column[first:] for column in columns))
 
     @property
     def recomputed_tokens(self) -> int:
@@ -125,3 +123,43 @@ class ContinuousRecords:
         """Mean number of requests in a decode step; NaN where there was none."""
         steps = int(self.gpus["step"].sum())
         return int(self.gpus["decoded_tokens"].sum()) / steps if steps else np.nan
+
+
+@dataclass(frozen=True)
+class MeasuredOneByOne:
+    """Requests whose instants are kept one by one.
+
+    Attributes
+    ----------
+    first : int
+        Place of the first of them among the accepted requests.
+    arrival_s, start_s, first_token_s, finish_s : float64 arrays, shape (measured,)
+        Instants of each.
+    """
+
+    first: int
+    arrival_s: FloatArray
+    start_s: FloatArray
+    first_token_s: FloatArray
+    finish_s: FloatArray
+
+    def latency_s(self) -> FloatArray:
+        """Completion - arrival."""
+        return self.finish_s - self.arrival_s
+
+    def ttft_s(self) -> FloatArray:
+        """First token - arrival."""
+        return self.first_token_s - self.arrival_s
+
+    def queue_delay_s(self) -> FloatArray:
+        """Start - arrival."""
+        return self.start_s - self.arrival_s
+
+    def service_s(self) -> FloatArray:
+        """Completion - start."""
+        return self.finish_s - self.start_s
+
+    @property
+    def end_s(self) -> float:
+        """Last completion."""
+        return float(self.finish_s.max())

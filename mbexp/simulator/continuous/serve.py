@@ -11,7 +11,6 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import round_robin
 from mbexp.policy.build import Policy
 from mbexp.policy.slots import Rule
-from mbexp.simulator.batches.outcome import REJECTIONS
 from mbexp.simulator.continuous import loop
 from mbexp.simulator.continuous.layout import (
     BAD_ASSIGNMENT,
@@ -21,7 +20,7 @@ from mbexp.simulator.continuous.layout import (
     FINISHED,
     SHARE,
 )
-from mbexp.simulator.continuous.outcome import ContinuousRecords, TokenGaps
+from mbexp.simulator.continuous.outcome import ContinuousOutcome, TokenGaps
 from mbexp.simulator.continuous.setup import (
     SERVES,
     ContinuousRules,
@@ -30,6 +29,7 @@ from mbexp.simulator.continuous.setup import (
     refused_requests,
     state_of,
 )
+from mbexp.simulator.outcome import REJECTIONS
 
 __all__ = ["ContinuousRules", "continuous"]
 
@@ -53,7 +53,7 @@ def continuous(
     draws: FloatArray | None = None,
     log_segments: int = 0,
     count_from: int = 0,
-) -> ContinuousRecords:
+) -> ContinuousOutcome:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
     Parameters
@@ -120,7 +120,7 @@ def continuous(
     )  # fmt: skip
     _raise_if_bad(status)
     totals = state.run[0]
-    return ContinuousRecords(
+    return ContinuousOutcome(
         arrival_s=arrival_s,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,

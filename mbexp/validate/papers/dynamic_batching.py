@@ -53,7 +53,7 @@ def algorithm_1(effort: Effort) -> str:
             exact = dynamic_batching.memory_bound(capacity, mean, sd, overflow)
             requests = effort.requests(20_000)
             runs = seeds(_memory_run(capacity, mean, sd, overflow), requests, effort.replications)
-            finals = [float(run.records.batches["b_mem"][-1]) for run in runs]
+            finals = [float(run.outcome.batches["b_mem"][-1]) for run in runs]
             inside = all(abs(final - math.floor(exact)) <= 1 for final in finals)
             rows.append(
                 Row(
@@ -83,7 +83,7 @@ def algorithm_2(effort: Effort) -> str:
     }  # fmt: skip
     means = []
     for run in seeds(values, effort.requests(200_000), effort.replications):
-        limits = run.records.batches["b_sla"]
+        limits = run.outcome.batches["b_sla"]
         means.append(float(np.mean(limits[len(limits) // 4 :])))
     settled = mean_interval(means)
     target = STEP.batch_within(50)

@@ -12,7 +12,7 @@ import numpy as np
 from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
 from mbexp.hardware.law import UNBOUNDED, LatencyLaw, latency_law
 from mbexp.policy.build import build_policy
-from mbexp.simulator.batches.outcome import Records
+from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.serve import run_to_completion
 from tests.simulator.batches.reference import Outcome, Request, Rules, simulate
 
@@ -85,7 +85,7 @@ def run_reference(case: Case) -> Outcome:
     return simulate(requests, case.queues, case.gpus, law, rules, case.noise)
 
 
-def run_compiled(case: Case) -> Records:
+def run_compiled(case: Case) -> BatchesOutcome:
     law = case.law
     if not isinstance(law, LatencyLaw):
         law = LatencyLaw(
@@ -128,7 +128,7 @@ def rows_of_reference(outcome: Outcome) -> list[dict[str, Any]]:
     ]
 
 
-def rows_of_compiled(records: Records) -> list[dict[str, Any]]:
+def rows_of_compiled(records: BatchesOutcome) -> list[dict[str, Any]]:
     places = np.arange(len(records.arrival_s)) if records.accepted is None else records.accepted
     rows = []
     for batch in records.batches:

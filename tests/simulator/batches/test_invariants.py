@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from mbexp.errors import InvariantError, UserError
 from mbexp.simulator.batches import invariants
 from mbexp.simulator.batches.invariants import check
-from mbexp.simulator.batches.outcome import Records
+from mbexp.simulator.batches.outcome import BatchesOutcome
 from tests.simulator.batches.agreement import Case, run_compiled, run_reference
 from tests.simulator.batches.case_strategy import cases
 
@@ -36,7 +36,7 @@ def most_waiting(case: Case) -> int:
 
 
 @pytest.fixture
-def records() -> Records:
+def records() -> BatchesOutcome:
     """Two queues, two GPUs, memory pressure, a rejected request (place 5), batches of several sizes."""
     rows = [(0.3, 2 + place % 4, 1 + place % 5, 1 + place % 5, place % 2) for place in range(24)]
     rows[5] = (0.3, 100, 1, 1, 0)
@@ -54,24 +54,24 @@ def records() -> Records:
     return dataclasses.replace(found, batches=found.batches.copy(), index=found.index.copy())
 
 
-def batch_with(records: Records, size: int) -> int:
+def batch_with(records: BatchesOutcome, size: int) -> int:
     return int(np.flatnonzero(records.batches["size"] >= size)[0])
 
 
-def change(records: Records, column: str, batch: int, value: object) -> Records:
+def change(records: BatchesOutcome, column: str, batch: int, value: object) -> BatchesOutcome:
     records.batches[column][batch] = value
     return records
 
 
-def lost_request(records: Records) -> Records:
+def lost_request(records: BatchesOutcome) -> BatchesOutcome:
     return change(records, "size", batch_with(records, 2), 1)
 
 
-def lost_batch(records: Records) -> Records:
+def lost_batch(records: BatchesOutcome) -> BatchesOutcome:
     return dataclasses.replace(records, batches=records.batches[:-1])
 
 
-def served_twice(records: Records) -> Records:
+def served_twice(records: BatchesOutcome) -> BatchesOutcome:
     """One request is served again in place of another."""
     batch = batch_with(records, 2)
     first = records.batches["first"][batch]
@@ -79,32 +79,32 @@ def served_twice(records: Records) -> Records:
     return records
 
 
-def swapped(records: Records) -> Records:
+def swapped(records: BatchesOutcome) -> BatchesOutcome:
     first = records.batches["first"][batch_with(records, 2)]
     records.index[[first, first + 1]] = records.index[[first + 1, first]]
     return records
 
 
-def unknown_request(records: Records) -> Records:
+def unknown_request(records: BatchesOutcome) -> BatchesOutcome:
     records.index[records.batches["first"][0]] = -1
     return records
 
 
-def beyond_the_last(records: Records) -> Records:
+def beyond_the_last(records: BatchesOutcome) -> BatchesOutcome:
     last = records.batches["first"] + records.batches["size"] == len(records.index)
     records.index[-1] = len(records.index)
     assert last.any()
     return records
 
 
-def taken_from_the_other_queue(records: Records) -> Records:
+def taken_from_the_other_queue(records: BatchesOutcome) -> BatchesOutcome:
     queue_of = records.queue_of.copy()
     one, other = np.flatnonzero(queue_of == 0)[-1], np.flatnonzero(queue_of == 1)[-1]
     queue_of[[one, other]] = queue_of[[other, one]]
     return dataclasses.replace(records, queue_of=queue_of)
 
 
-def windows_swapped(records: Records) -> Records:
+def windows_swapped(records: BatchesOutcome) -> BatchesOutcome:
     """A queue's second batch before its first."""
     one, other = np.flatnonzero(records.batches["queue"] == 0)[:2]
     for column in ("first", "size"):
@@ -112,11 +112,11 @@ def windows_swapped(records: Records) -> Records:
     return records
 
 
-def labelled_with_the_other_queue(records: Records) -> Records:
+def labelled_with_the_other_queue(records: BatchesOutcome) -> BatchesOutcome:
     return change(records, "queue", 0, 1 - records.batches["queue"][0])
 
 
-def starts_early(records: Records) -> Records:
+def starts_early(records: BatchesOutcome) -> BatchesOutcome:
     arrival_s = records.arrival_s.copy()
     batch = batch_with(records, 2)
     place = records.batches["first"][batch] + records.batches["size"][batch] - 1
@@ -124,42 +124,42 @@ def starts_early(records: Records) -> Records:
     return dataclasses.replace(records, arrival_s=arrival_s)
 
 
-def unsorted_arrivals(records: Records) -> Records:
+def unsorted_arrivals(records: BatchesOutcome) -> BatchesOutcome:
     arrival_s = records.arrival_s.copy()
     arrival_s[3] = 0.0
     return dataclasses.replace(records, arrival_s=arrival_s)
 
 
-def less_memory(records: Records) -> Records:
+def less_memory(records: BatchesOutcome) -> BatchesOutcome:
     return dataclasses.replace(records, kv_capacity_tokens=10)
 
 
-def longer_output(records: Records) -> Records:
+def longer_output(records: BatchesOutcome) -> BatchesOutcome:
     output_tokens = records.output_tokens.copy()
     output_tokens[0] = 18
     return dataclasses.replace(records, output_tokens=output_tokens)
 
 
-def longer_prediction(records: Records) -> Records:
+def longer_prediction(records: BatchesOutcome) -> BatchesOutcome:
     predicted_tokens = records.predicted_tokens.copy()
     predicted_tokens[-1] = 2_000_000_000  # + prompt does not fit into 32 bits twice
     return dataclasses.replace(records, predicted_tokens=predicted_tokens)
 
 
-def two_at_once(records: Records) -> Records:
+def two_at_once(records: BatchesOutcome) -> BatchesOutcome:
     return change(records, "gpu", 1, records.batches["gpu"][0])
 
 
-def not_rejected(records: Records) -> Records:
+def not_rejected(records: BatchesOutcome) -> BatchesOutcome:
     return dataclasses.replace(records, rejected={})
 
 
-def rejected_and_served(records: Records) -> Records:
+def rejected_and_served(records: BatchesOutcome) -> BatchesOutcome:
     rejected = {reason: places - 1 for reason, places in records.rejected.items()}
     return dataclasses.replace(records, rejected=rejected)
 
 
-def stale_places(records: Records) -> Records:
+def stale_places(records: BatchesOutcome) -> BatchesOutcome:
     """The places of batches that the metrics use are not those of the records."""
     moved = (records.batch_of + 1) % len(records.batches)
     records.__dict__["batch_of"] = moved.astype(np.int32)

@@ -15,7 +15,7 @@ from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
 from mbexp.hardware.iteration_table import IterationTable
 from mbexp.hardware.law import UNBOUNDED, IterationPrice, LatencyLaw
 from mbexp.policy.build import build_policy
-from mbexp.simulator.continuous.outcome import ContinuousRecords
+from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
 
@@ -156,7 +156,7 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
     return simulation, rejected
 
 
-def run_closed_form(case: Case) -> ContinuousRecords:
+def run_closed_form(case: Case) -> ContinuousOutcome:
     config = SchedulerConfig(**case.scheduler, controller=ControllerConfig(**case.controller))
     policy = build_policy(
         config, SlaConfig(token_ms=case.token_ms), case.memory, in_batches=False, assignment=case.assignment
@@ -181,7 +181,7 @@ def run_closed_form(case: Case) -> ContinuousRecords:
     )
 
 
-def iterations_of(records: ContinuousRecords) -> list[tuple[float, int, int, int, int]]:
+def iterations_of(records: ContinuousOutcome) -> list[tuple[float, int, int, int, int]]:
     """Every iteration: (start, GPU, decoding, context, prompt tokens)."""
     rows = []
     for segment in records.segments:
@@ -249,7 +249,7 @@ def difference(case: Case) -> str | None:
     return _difference_of_totals(case, simulation, records)
 
 
-def _difference_of_totals(case: Case, simulation: Simulation, records: ContinuousRecords) -> str | None:
+def _difference_of_totals(case: Case, simulation: Simulation, records: ContinuousOutcome) -> str | None:
     gaps = np.sort(simulation.gaps)
     sla = case.token_ms / 1000
     if np.any(np.abs(gaps - sla) <= RELATIVE * sla) and not np.any(gaps == sla):

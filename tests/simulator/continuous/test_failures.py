@@ -41,7 +41,7 @@ def none_later(interval, bounds, state, parameters):
 
 @assignment
 def beyond(gpus, request, memory, parameters):
-    return gpus.first + gpus.count
+    return gpus.end
 
 
 @assignment

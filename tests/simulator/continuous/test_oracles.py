@@ -30,7 +30,7 @@ def queue_delay(outputs, rate, slots, gpus, seed=3):
     arrival_s = np.cumsum(np.random.default_rng(seed).exponential(1 / rate, n))
     trace = Trace(arrival_s - arrival_s[0], np.ones(n, np.int32), np.maximum(outputs, 1).astype(np.int32), "test")
     keys = {**CONSTANT_STEP, "scheduler.fixed_batch_size": slots, "num_gpus": gpus, "output.requests": False}
-    records = simulate(trace, **keys).records
+    records = simulate(trace, **keys).outcome
     return batch_means_interval((records.start_s - records.arrival_s)[n // 10 :])
 
 
@@ -78,7 +78,7 @@ def test_a_slot_holds_length_biased_requests():
     prompt = (20 + 2 * output).astype(np.int32)
     trace = Trace(np.zeros(n), prompt, output, "test")
     keys = {**CONSTANT_STEP, "scheduler.fixed_batch_size": 64, "num_gpus": 1}
-    records = simulate(trace, **keys).records
+    records = simulate(trace, **keys).outcome
     occupancy = float(records.gpus["kv_token_s"].sum() / records.gpus["running_s"].sum())
     exact = slot_tokens(prompt, output)
     assert occupancy == pytest.approx(exact, rel=0.01)
@@ -115,7 +115,7 @@ def test_an_arrival_waits_for_the_boundary_and_stalls_the_others(make_trace):
     assert result.requests["first_token_s"].tolist() == [1.5, 4.5]
     assert result.requests["finish_s"].tolist() == [6.5, 6.5]
     assert result.summary["tbt_max_ms"] == 3500
-    assert result.records.gaps.above == 1
+    assert result.outcome.gaps.above == 1
 
 
 def test_an_arrival_at_a_boundary_is_seen_there(make_trace):
@@ -130,9 +130,9 @@ def test_chunks_go_beside_decoding(make_trace):
     # A's prompt: 1.5 s. Then A alone decodes with chunks of B: 1.5, 1.5 and, ending a prompt, 2.0 s; then both: 2.0 s.
     assert result.requests["first_token_s"].tolist() == [1.5, 6.5]
     assert result.requests["finish_s"].tolist() == [10.0, 8.5]
-    assert result.records.gaps.max_s == 2.0
-    assert result.records.segments["prompt_tokens"].tolist() == [4, 7, 6, 0, 0]
-    assert result.records.segments["iterations"].tolist() == [1, 2, 1, 1, 1]
+    assert result.outcome.gaps.max_s == 2.0
+    assert result.outcome.segments["prompt_tokens"].tolist() == [4, 7, 6, 0, 0]
+    assert result.outcome.segments["iterations"].tolist() == [1, 2, 1, 1, 1]
 
 
 def test_the_youngest_gives_way_when_blocks_run_out(make_trace):
@@ -154,7 +154,7 @@ def test_the_youngest_gives_way_when_blocks_run_out(make_trace):
     assert result.requests["preemptions"].tolist() == [0, 1]
     assert result.summary["recomputed_tokens"] == 12
     assert result.summary["kv_held_max_pct"] == 100
-    assert result.records.gaps.max_s == 7.5
+    assert result.outcome.gaps.max_s == 7.5
 
 
 def test_the_same_swapped(make_trace):

@@ -104,7 +104,7 @@ def test_a_bin_s_longest_prediction_also_rejects(make_trace):
     assert simulate(trace, **keys).summary["rejected_requests"] == 0
     reserved = simulate(trace, **keys, **{"execution.reserve_for": "longest_of_bin"})
     assert reserved.summary["rejected_predicted_need_exceeds_memory"] == 1
-    assert reserved.records.accepted.tolist() == [1]
+    assert reserved.outcome.accepted.tolist() == [1]
 
 
 @pytest.mark.parametrize(("assignment", "first"), [("central", [0, 2]), ("round_robin", [0, 1])])
@@ -119,7 +119,7 @@ def test_power_of_two_draws_from_a_stream_of_its_own_with_a_row_for_every_reques
     """Far apart, requests find all GPUs empty and go to the first drawn; the request at place 0 is rejected."""
     trace = make_trace([1000.0 * place for place in range(40)], [500] + [5] * 39)
     keys = {"num_gpus": 7, "seed": 3, "gpu.kv_capacity_tokens": 100, "execution.assignment": "power_of_two"}
-    records = simulate(trace, **CONTINUOUS, **keys).records
+    records = simulate(trace, **CONTINUOUS, **keys).outcome
     draws = np.random.default_rng(np.random.SeedSequence([3, 4])).random((40, 2))
     assert records.accepted.tolist() == list(range(1, 40))
     assert records.gpu.tolist() == np.floor(7 * draws[1:, 0]).astype(int).tolist()
@@ -136,6 +136,6 @@ def test_a_token_budget_is_at_least_the_largest_limit(make_trace):
 def test_the_log_holds_so_many_segments_for_each_request(make_trace):
     """Updates of the limit after every step make a segment of each: more than 8 n + 1000."""
     keys = {**CONTINUOUS, "scheduler": "dynamic_no_bins", "execution.interval_steps": 1, "num_gpus": 1}
-    records = simulate(make_trace([0.0], [2000]), **keys).records
+    records = simulate(make_trace([0.0], [2000]), **keys).outcome
     assert records.num_segments == 2000
     assert len(records.segments) == 8 * 1 + 1000

@@ -18,7 +18,7 @@ NONE = np.zeros(8)
 def assign(rule, requests, kv=None, first=0, count=None, share=0, draws=(0.0, 0.0), memory=NONE):
     requests = np.array(requests)
     kv = np.array(requests if kv is None else kv)
-    gpus = Gpus(first, len(requests) - first if count is None else count, share, requests, kv)
+    gpus = Gpus(first, len(requests) if count is None else first + count, share, requests, kv)
     return rule(gpus, Arrival(10, *draws), memory, np.zeros(0))
 
 

@@ -1,0 +1,84 @@
+"""What a mode of execution is given: requests, predictions, queues and GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.config.keys import Config
+from mbexp.errors import UserError
+from mbexp.hardware import build_law, kv_capacity_tokens
+from mbexp.hardware.law import LatencyLaw
+from mbexp.prediction import Prediction, predict
+from mbexp.workload import load_trace
+from mbexp.workload.trace import Trace
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The GPUs: how many, and what each is.
+
+    Attributes
+    ----------
+    count : int
+    law : LatencyLaw
+    kv_capacity_tokens : int
+    """
+
+    count: int
+    law: LatencyLaw
+    kv_capacity_tokens: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A checked configuration with everything that it names.
+
+    Attributes
+    ----------
+    config : Config
+    trace : Trace
+    prediction : Prediction
+    queue_of : uint16 array, shape (n,)
+        Queue of each request, below `num_queues`.
+    num_queues : int
+    fleet : Fleet
+    """
+
+    config: Config
+    trace: Trace
+    prediction: Prediction
+    queue_of: npt.NDArray[np.uint16]
+    num_queues: int
+    fleet: Fleet
+
+    def random(self, stream: int) -> np.random.Generator:
+        """Return a generator of random numbers of its own for one purpose; workload and predictor have theirs."""
+        return np.random.default_rng(np.random.SeedSequence([self.config.seed, stream]))
+
+
+def make_problem(config: Config, trace: Trace | None = None, prediction: Prediction | None = None) -> Problem:
+    """Load or generate the requests, predict their lengths and build the GPUs; see `mbexp.run.run`.
+
+    Raises
+    ------
+    UserError
+        On a mistake in the configuration or the trace.
+    """
+    if trace is None:
+        trace = load_trace(config.workload, config.num_requests, config.seed)
+    if not len(trace):
+        raise UserError(f"workload={config.workload.kind}: no usable request")
+    if prediction is None:
+        prediction = predict(config.predictor, config.bins, trace.prompt_tokens, trace.output_tokens, config.seed)
+    one_queue = config.scheduler.queue == "fifo"
+    return Problem(
+        config=config,
+        trace=trace,
+        prediction=prediction,
+        queue_of=np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of,
+        num_queues=1 if one_queue else prediction.bins.k,
+        fleet=Fleet(config.gpu.count, build_law(config.gpu), kv_capacity_tokens(config.gpu)),
+    )
