@@ -60,7 +60,8 @@ def _phases(run_module: Any) -> list[tuple[Any, str, str]]:
     """Return what is timed apart: where it stands, its name, what it is called in the table."""
     if hasattr(run_module, "run_to_completion"):  # before modes of execution had a frame in common
         return [(run_module, "run_to_completion", "simulate"), (run_module, "summarize", "metrics")]
-    from mbexp.modes import find_mode, mode_names
+    from mbexp.config.choices import mode_names
+    from mbexp.modes import find_mode
 
     return [(run_module, "summarize", "metrics"), *((find_mode(name), "simulate", "simulate") for name in mode_names())]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from mbexp.config.keys import Config
-from mbexp.modes import Summary, mode_of
-from mbexp.modes.problem import Problem, make_problem
+from mbexp.modes import mode_of
+from mbexp.modes.problem import Problem, Summary, make_problem
 from mbexp.prediction import Prediction
 from mbexp.results.metrics import request_metrics, warm_up_requests
 from mbexp.results.notes import notes

@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mbexp.config.choices import mode_names, module_names, rule_names
 from mbexp.config.schema import Numbers, build, option
 from mbexp.errors import UserError
-from mbexp.modes import mode_names
-from mbexp.policy import rule_names
-from mbexp.workload.kinds import kind_names
 
 QUEUES = ("fifo", "per_bin")
 BATCH_SIZES = rule_names("limit")
 SELECTIONS = rule_names("selection")
 FILLS = rule_names("fill")
 MEMORY_RULES = ("corrected", "original", "printed")
-WORKLOADS = kind_names()
+WORKLOADS = module_names("workload/kinds")
 WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")

@@ -157,7 +157,7 @@ def panels(
         (width * 4 / 3 if count == 1 else width * columns) + extra_width,
         height * 1.2 if count == 1 else height * rows,
     )
-    figure = ShownFigure(figsize=size, layout="constrained")
+    figure = ShownFigure(functools.partial(to_bytes, suffix="png"), figsize=size, layout="constrained")
     layout: Any = figure.get_layout_engine()
     layout.set(h_pad=0.06, w_pad=0.06, hspace=0.03, wspace=0.03)
     axes = list(figure.subplots(rows, columns, squeeze=False, **subplots).flat)

@@ -9,12 +9,11 @@ import numpy.typing as npt
 
 from mbexp.config.keys import Config, ExecutionConfig, GpuConfig
 from mbexp.errors import UserError
-from mbexp.modes import Summary
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mbexp.modes.problem import Problem
+    from mbexp.modes.problem import Problem, Summary
     from mbexp.simulator.continuous.outcome import ContinuousOutcome, MeasuredOneByOne
     from mbexp.simulator.continuous.setup import ContinuousRules
 

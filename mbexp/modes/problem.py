@@ -1,8 +1,9 @@
-"""What a mode of execution is given: requests, predictions, queues and GPUs."""
+"""What a mode of execution is given (requests, predictions, queues and GPUs), and what it is asked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,13 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.prediction import Prediction, predict
 from mbexp.workload import load_trace
 from mbexp.workload.trace import Trace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mbexp.simulator.outcome import Outcome
+
+Summary = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,3 +90,40 @@ def make_problem(config: Config, trace: Trace | None = None, prediction: Predict
         num_queues=1 if one_queue else prediction.bins.k,
         fleet=Fleet(config.gpu.count, build_law(config.gpu), kv_capacity_tokens(config.gpu)),
     )
+
+
+class Mode(Protocol):
+    """What a module of this package defines: a mode of execution."""
+
+    @property
+    def LOOP(self) -> str:
+        """Module and name of the event loop, ``package.module:function``: what takes seconds to compile."""
+        ...
+
+    def simulate(self, problem: Problem) -> Outcome:
+        """Serve the requests; a mistake in the configuration is a `UserError`."""
+        ...
+
+    def check(self, problem: Problem, outcome: Any) -> Summary:
+        """Check the invariants; return ``invariants_checked`` and ``requests_waiting_max``."""
+        ...
+
+    def meets_token_sla(self, problem: Problem, outcome: Any, first: int) -> Any:
+        """Return for each accepted request from `first` on whether its time between tokens meets the target."""
+        ...
+
+    def metrics(self, problem: Problem, outcome: Any, first: int) -> Summary:
+        """Return the metrics of tokens, batches, GPUs and load; those of requests are the same for every mode."""
+        ...
+
+    def notes(self, problem: Problem, outcome: Any, summary: Summary) -> list[str]:
+        """Return the sentences that a reader of such a run must see, besides those of any run."""
+        ...
+
+    def rows(self, outcome: Any) -> int:
+        """Return how many rows `table` has."""
+        ...
+
+    def table(self, outcome: Any, first: int = 0, last: int | None = None) -> pa.Table:
+        """Return the rows of batches.parquet from `first` up to, without, `last`."""
+        ...

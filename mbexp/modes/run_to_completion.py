@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.config.keys import Config, ExecutionConfig, NoiseConfig
-from mbexp.modes import Summary
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mbexp.modes.problem import Problem
+    from mbexp.modes.problem import Problem, Summary
     from mbexp.simulator.batches.members import Totals
     from mbexp.simulator.batches.outcome import BatchesOutcome
 

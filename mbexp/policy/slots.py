@@ -17,9 +17,9 @@ import numpy.typing as npt
 from numba import types
 
 from mbexp.compiled.decorators import compiled
+from mbexp.config.choices import rule_names
 from mbexp.config.plugins import load_object
 from mbexp.errors import UserError, nearest
-from mbexp.policy import rule_names
 from mbexp.policy.parameters import with_named_parameters
 from mbexp.policy.views import ARRIVAL_TYPE, BOUNDS_TYPE, GPUS_TYPE, INTERVAL_TYPE, QUEUE_TYPE, QUEUES_TYPE
 
@@ -65,7 +65,7 @@ class Slot:
         return types.FunctionType(self.signature)
 
     def built_ins(self) -> tuple[RuleFunction, ...]:
-        """Return the rules that mbexp has, in the order of `mbexp.policy.rule_names`."""
+        """Return the rules that mbexp has, in the order of `mbexp.config.choices.rule_names`."""
         module = importlib.import_module(f"mbexp.policy.{self.module}")
         return tuple(getattr(module, name) for name in rule_names(self.module))
 

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mbexp.config.keys import Config
 from mbexp.hardware.law import LatencyLaw
 from mbexp.prediction import Prediction
+from mbexp.results.tables import BatchTable, requests_table
 from mbexp.workload.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
-
-
-class BatchTable(Protocol):
-    """What a result asks of its mode of execution."""
-
-    def rows(self, outcome: Any) -> int:
-        """Return how many rows `table` has."""
-        ...
-
-    def table(self, outcome: Any, first: int = 0, last: int | None = None) -> pa.Table:
-        """Return the rows of batches.parquet from `first` up to, without, `last`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +54,5 @@ class Result:
     @cached_property
     def requests(self) -> pd.DataFrame:
         """One row a request, in trace order."""
-        from mbexp.results.tables import requests_table
-
         frame: pd.DataFrame = requests_table(self.outcome, self.trace).to_pandas()
         return frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from mbexp.simulator.outcome import Outcome
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mbexp.results.result import BatchTable
     from mbexp.workload.trace import Trace
 
 
@@ -23,6 +22,18 @@ ROWS_AT_ONCE = 1 << 17  # of a table that are made and written together
 # Rising or all different: a dictionary would only be built to be thrown away.
 _RISING = ("request", "batch")
 _INSTANTS = ("arrival_s", "start_s", "finish_s")
+
+
+class BatchTable(Protocol):
+    """What a result asks of its mode of execution."""
+
+    def rows(self, outcome: Any) -> int:
+        """Return how many rows `table` has."""
+        ...
+
+    def table(self, outcome: Any, first: int = 0, last: int | None = None) -> pa.Table:
+        """Return the rows of batches.parquet from `first` up to, without, `last`."""
+        ...
 
 
 def requests_table(outcome: Outcome, trace: Trace, first: int = 0, last: int | None = None) -> pa.Table:

@@ -11,7 +11,7 @@ import pytest
 
 import mbexp.rules
 from mbexp import UserError, simulate
-from mbexp.policy import rule_names
+from mbexp.config.choices import rule_names
 from mbexp.policy.slots import SLOTS
 
 RULES = """

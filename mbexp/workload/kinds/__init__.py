@@ -13,23 +13,15 @@ A kind that makes its own requests defines ``CLOCK_RESOLUTION_S`` and
 
 from __future__ import annotations
 
-import functools
 import importlib
-import pkgutil
 from types import ModuleType
 
+from mbexp.config.choices import module_names
 from mbexp.errors import unknown_choice
-
-
-@functools.cache
-def kind_names() -> tuple[str, ...]:
-    """Return the names of all kinds, without importing any."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def find_kind(name: str) -> ModuleType:
     """Return the module of a kind."""
-    if name not in kind_names():
-        raise unknown_choice("workload.kind", name, kind_names())
+    if name not in module_names("workload/kinds"):
+        raise unknown_choice("workload.kind", name, module_names("workload/kinds"))
     return importlib.import_module(f"{__name__}.{name}")
