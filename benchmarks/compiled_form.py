@@ -11,7 +11,7 @@ from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
 
 def prepare(case: Case) -> Form:
     """Return the compiled loop; everything that is not the loop is done beforehand."""
-    policy, law = case.policy, case.law
+    policy, price = case.policy, case.law.require_batch()
     batches = np.zeros(len(case), BATCH_DTYPE)
     no_noise = np.empty(0)
     codes = (
@@ -26,7 +26,7 @@ def prepare(case: Case) -> Form:
         nonlocal count
         count, status = loop.run(
             case.requests, new_queues(case.requests.queue_start, len(case)), new_gpus(case.num_gpus),
-            case.kv_capacity_tokens, law.function, law.parameters, no_noise,
+            case.kv_capacity_tokens, price.function, price.parameters, no_noise,
             codes[0], policy.batch_size, policy.batch_size_parameters, policy.state(case.num_queues),
             codes[1], policy.select, policy.memory(case.num_queues), codes[2], policy.fill, policy.fill_parameters,
             batches,

@@ -197,7 +197,7 @@ def _warnings(
 
 def _batch_warnings(config: Config, law: LatencyLaw, summary: Summary) -> list[str]:
     """Collect what is said of batches that run to completion."""
-    found = check_sla(law, config.sla, config.scheduler)
+    found = [*check_sla(law, config.sla, config.scheduler), *law.require_batch().notes]
     if summary["extrapolated_batches_pct"] > 0:
         sizes, lengths = law.batch_size_range, law.length_range_tokens
         found.append(

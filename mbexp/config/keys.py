@@ -9,6 +9,7 @@ from typing import Any
 
 from mbexp.config.schema import build, option
 from mbexp.errors import UserError
+from mbexp.hardware.laws import law_names
 from mbexp.workload.kinds import kind_names
 
 QUEUES = ("fifo", "per_bin")
@@ -20,7 +21,7 @@ WORKLOADS = kind_names()
 WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
-LAWS = ("affine", "linear", "roofline", "grid_fit", "grid_interpolation")
+LAWS = law_names()
 LENGTH_MEANINGS = ("output", "prompt_plus_output")
 NOISES = ("none", "lognormal", "exponential")
 BINS = ("equal_mass", "explicit", "exponential", "none")

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mbexp.errors import unknown_choice
+
+if TYPE_CHECKING:
+    from mbexp.config.keys import LawConfig
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,21 @@ MODEL_CARDS: dict[str, ModelCard] = {
         longest_context_tokens=4096,
     ),
 }
+
+
+def find_gpu_card(law: LawConfig) -> GpuCard | None:
+    """Return the card that ``gpu.law.card`` names, None where it is null."""
+    if law.card is not None and law.card not in GPU_CARDS:
+        raise unknown_choice("gpu.law.card", law.card, GPU_CARDS)
+    return None if law.card is None else GPU_CARDS[law.card]
+
+
+def find_model_card(law: LawConfig) -> ModelCard:
+    """Return the model that ``gpu.law.model`` names."""
+    if law.model not in MODEL_CARDS:
+        raise unknown_choice("gpu.law.model", law.model, MODEL_CARDS)
+    return MODEL_CARDS[law.model]
+
 
 # What a driver's name of a GPU holds; the first that matches. Variants with other numbers (H100 PCIe) match none.
 _DRIVER_NAMES = {

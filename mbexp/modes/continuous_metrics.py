@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.config.keys import Config
-from mbexp.hardware.iteration import compiled_iteration
 from mbexp.hardware.law import LatencyLaw
 from mbexp.results.metrics import Measured, Summary, load_metrics, request_metrics, warm_up_requests
 from mbexp.simulator.continuous.outcome import ContinuousRecords
@@ -86,7 +85,6 @@ def work_at_full_occupancy_s(config: Config, records: ContinuousRecords, law: La
     long one is met longer. Prefills are priced one at a time, or, in chunks, in mixed steps filled to the budget; of
     that budget, decoding takes no more than its share of the tokens, since no request decodes before its prefill.
     """
-    function, parameters = compiled_iteration(law)
     prompt = records.prompt_tokens.astype(np.float64)
     output = records.output_tokens.astype(np.float64)
     predicted = records.predicted_tokens.astype(np.float64)
@@ -107,8 +105,7 @@ def work_at_full_occupancy_s(config: Config, records: ContinuousRecords, law: La
     steps = float((output - 1).sum()) / size
 
     def price(decoding: int, tokens: float, squares: float, prompts: int) -> float:
-        seconds = function(parameters, decoding, int(decoding * context), int(tokens), squares, 0.0, prompts)[0]
-        return float(seconds)
+        return law.iteration_s(decoding, int(decoding * context), int(tokens), squares, prompts)
 
     step_s = price(size, 0, 0.0, 0)
     if config.execution.prefill == "first":

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from mbexp.compiled.decorators import compiled, inlined
-from mbexp.hardware.iteration import ITERATION_TYPE
+from mbexp.hardware.law import ITERATION_TYPE
 from mbexp.policy.continuous_signatures import ASSIGN_TYPE, RUNNING_LIMIT_TYPE
 from mbexp.policy.signatures import SELECT_TYPE
 from mbexp.simulator.continuous.access import called, gap_count, gpu_at, queue_cell, request_at, sample_at

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
-from mbexp.hardware.iteration import closed_form, compiled_iteration
+from mbexp.hardware.iteration import closed_form
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.continuous import ContinuousPolicy
 from mbexp.simulator.batches.outcome import REJECTIONS
@@ -75,11 +75,13 @@ def continuous(
     Raises
     ------
     UserError
-        Before the run, if the law has no price for a decode step, a prompt alone exceeds the memory, a token budget is
-        below what may run, or there are fewer GPUs than bins to share them; during it, if a rule or the law returns
-        what it may not.
+        Before the run, if the law has no price of iterations, a decode step takes no time, a prompt alone exceeds the
+        memory, a token budget is below what may run, or there are fewer GPUs than bins to share them; during it, if a
+        rule or the law returns what it may not.
     """
-    iteration, iteration_parameters = compiled_iteration(law)
+    price = law.require_iteration()
+    if not law.decode_step_s(1, 1) > 0:
+        raise UserError(f"execution=continuous: under the latency law {law.name} a decode step takes no time")
     refuse_mistakes(prompt_tokens, num_queues, num_gpus, kv_capacity_tokens, policy, rules)
     refused = refused_requests(prompt_tokens, output_tokens, predicted_tokens, kv_capacity_tokens, rules)
     accepted = None
@@ -106,11 +108,11 @@ def continuous(
         *(column.astype(np.int32, copy=False) for column in (prompt_tokens, output_tokens, predicted_tokens)),
         queue_of.astype(np.uint16, copy=False),
     )
-    state.run["closed_form"] = iteration is closed_form
+    state.run["closed_form"] = price.function is closed_form
     status = loop.run_until_served(
         state.run, *(np.ascontiguousarray(column) for column in columns),
         state.queues, state.heads_s, state.memory, policy.select,
-        iteration, iteration_parameters, policy.running_limit, policy.running_limit_parameters,
+        price.function, price.parameters, policy.running_limit, policy.running_limit_parameters,
         policy.limit_state(num_gpus),
         state.given, policy.assign, policy.assign_memory(len(first)),
         np.empty((0, 2)) if draws is None else draws, first, count,

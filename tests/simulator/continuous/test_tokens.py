@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mbexp.config.keys import ExecutionConfig, SchedulerConfig, SlaConfig
-from mbexp.hardware.law import IterationPrice
+from mbexp.hardware.iteration import ClosedForm
 from mbexp.policy.continuous import build_continuous_policy
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from mbexp.simulator.continuous.tokens import bin_edges_s
@@ -20,7 +20,7 @@ def alone(fixed_s: float, context_s: float, output: int, token_sla_s: float):
     policy = build_continuous_policy(
         SchedulerConfig(batch_size="fixed"), SlaConfig(), ExecutionConfig(name="continuous"), 10**6
     )
-    price = priced(IterationPrice(fixed_s, 0.0, 0.0, 0.0, context_s, 0.0, 0.0, 0.0))
+    price = priced(ClosedForm(fixed_s, 0.0, 0.0, 0.0, context_s, 0.0, 0.0, 0.0))
     lengths = [np.array([tokens], np.int32) for tokens in (PROMPT, output, output)]
     zeros = np.zeros(1), np.zeros(1, np.uint16)
     rules = ContinuousRules()
