@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mbexp.hardware.cards import facts_in_use
 from mbexp.hardware.laws import SHARED, law_names
 
 if TYPE_CHECKING:
@@ -39,11 +40,11 @@ def unread_keys(gpu: GpuConfig, keys: Sequence[str]) -> list[str]:
     Parameters
     ----------
     keys
-        What the law reads apart from `SHARED`.
+        What the law reads apart from `SHARED`. The card and the model count as read where the memory is theirs.
     """
     law = gpu.law
     usual = type(law)()
-    read = {*SHARED, *keys}
+    read = {*SHARED, *keys, *facts_in_use(gpu)}
     unread = [
         f"gpu.law.{field.name}={value:g}" if isinstance(value, float) else f"gpu.law.{field.name}={value}"
         for field in dataclasses.fields(law)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mbexp.errors import unknown_choice
+from mbexp.errors import UserError, unknown_choice
 
 if TYPE_CHECKING:
-    from mbexp.config.keys import LawConfig
+    from mbexp.config.keys import GpuConfig, LawConfig
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,11 @@ MODEL_CARDS: dict[str, ModelCard] = {
     ),
 }
 
+USUAL_MODEL = "qwen3_1_7b"  # labels name any other
+
+# Keys of the group `gpu` that card and model fill where they are null.
+FACTS = ("name", "memory_gb", "weights_gb", "kv_bytes_per_token")
+
 
 def find_gpu_card(law: LawConfig) -> GpuCard | None:
     """Return the card that ``gpu.law.card`` names, None where it is null."""
@@ -162,6 +168,42 @@ def find_model_card(law: LawConfig) -> ModelCard:
     if law.model not in MODEL_CARDS:
         raise unknown_choice("gpu.law.model", law.model, MODEL_CARDS)
     return MODEL_CARDS[law.model]
+
+
+def facts(law: LawConfig) -> dict[str, Any]:
+    """Return what `FACTS` are of the card and the model of a law; the memory is None where it names no card."""
+    card, model = find_gpu_card(law), find_model_card(law)
+    label = [law.kind.rpartition(".")[2], law.card, None if law.model == USUAL_MODEL else law.model]
+    return {
+        "name": "_".join(part for part in label if part),
+        "memory_gb": card and card.memory_gb,
+        "weights_gb": round(model.weight_bytes / 1e9, 5),
+        "kv_bytes_per_token": model.kv_bytes_per_token,
+    }
+
+
+def fill_facts(gpu: Mapping[str, Any], law: LawConfig) -> dict[str, Any]:
+    """Return the values of the group `gpu` with those of `FACTS` that are null filled from card and model.
+
+    Raises
+    ------
+    UserError
+        If the card or the model is unknown, or the memory is null and no card is named.
+    """
+    known = facts(law)
+    if gpu.get("memory_gb", 0) is None and known["memory_gb"] is None:
+        raise UserError("gpu.memory_gb=null: no card to take it from; set it, or gpu.law.card")
+    return {key: known[key] if key in FACTS and value is None else value for key, value in gpu.items()}
+
+
+def facts_in_use(gpu: GpuConfig) -> list[str]:
+    """Return which of the keys ``card`` and ``model`` of ``gpu.law`` the memory of `gpu` agrees with."""
+    card, model = GPU_CARDS.get(gpu.law.card or ""), MODEL_CARDS.get(gpu.law.model)
+    agrees = {
+        "card": card is not None and gpu.memory_gb == card.memory_gb,
+        "model": model is not None and gpu.kv_bytes_per_token == model.kv_bytes_per_token,
+    }
+    return [key for key, same in agrees.items() if same]
 
 
 # What a driver's name of a GPU holds; the first that matches. Variants with other numbers (H100 PCIe) match none.

@@ -177,6 +177,16 @@ def test_numbers_of_an_own_law_may_have_names():
     assert parameter_values({"step_ms": 3, "sequence_ms": 0.5}).tolist() == [3.0, 0.5]
 
 
+def test_the_choice_for_own_laws_claims_nothing_of_another(own_laws):
+    gpu = mbexp.configure(gpu="own", **{"gpu.law.kind": "my_own_laws.crowded", "gpu.law.parameters": [0.01, 0.002]}).gpu
+    law = build_law(gpu)
+    assert (gpu.name, law.name) == ("crowded", "my_own_laws.crowded")
+    assert law.provenance == "the law my_own_laws.crowded of the user"
+    assert law.batch_size_range == law.length_range_tokens == (1, 2**31 - 1)
+    with pytest.raises(UserError, match=r"gpu\.law\.kind=null: a value is needed here"):
+        mbexp.configure(gpu="own")
+
+
 @pytest.mark.parametrize(
     ("law", "said"),
     [
