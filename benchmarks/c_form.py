@@ -67,7 +67,7 @@ def prepare(case: Case, *flags: str) -> Form:
         idle = np.zeros(words, np.uint64)
         count = function(
             ctypes.byref(columns), ctypes.c_int32(gpus), ctypes.c_int64(case.kv_capacity_tokens),
-            _pointer(case.law.parameters), _pointer(numbers), _pointer(state),
+            _pointer(case.law.require_batch().parameters), _pointer(numbers), _pointer(state),
             ctypes.c_int64(state.shape[1]), ctypes.c_double(case.config.scheduler.timeout_s),
             _pointer(per_queue), _pointer(per_gpu), _pointer(idle), ctypes.c_int64(words), _pointer(batches),
         )  # fmt: skip

@@ -12,7 +12,7 @@ from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
 
 def prepare(case: Case) -> Form:
     """Return the compiled loop; everything that is not the loop is done beforehand."""
-    policy, law = case.policy, case.law
+    policy, price = case.policy, case.law.require_batch()
     batches = np.zeros(len(case), BATCH_DTYPE)
     no_noise = np.empty(0)
     count = 0
@@ -21,7 +21,7 @@ def prepare(case: Case) -> Form:
         nonlocal count
         count, status = loop.run(
             case.requests, new_queues(case.requests.queue_start, len(case)), new_gpus(case.num_gpus),
-            case.kv_capacity_tokens, law.function, law.parameters, no_noise,
+            case.kv_capacity_tokens, price.function, price.parameters, no_noise,
             *loop_rules(policy, case.num_queues), batches,
         )  # fmt: skip
         assert status == loop.FINISHED

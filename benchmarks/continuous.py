@@ -14,13 +14,12 @@ from benchmarks.report import Table
 from mbexp import configure, load_trace
 from mbexp.config.keys import Config
 from mbexp.hardware import build_law, kv_capacity_tokens
-from mbexp.hardware.iteration import closed_form, iteration_law
-from mbexp.hardware.law import IterationPrice, LatencyLaw
+from mbexp.hardware.iteration import ClosedForm, closed_form
+from mbexp.hardware.law import LatencyLaw, Price, iteration_price
 from mbexp.modes.continuous import execution_rules
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import continuous
-from mbexp.simulator.continuous.serve import serve as public
 from mbexp.workload.trace import Trace
 
 H100 = {"gpu": "roofline_h100", "execution": "continuous", "scheduler": "static_fifo"}
@@ -45,7 +44,7 @@ REFERENCE_REQUESTS = 1500
 Run = Callable[[], ContinuousOutcome]
 
 
-@iteration_law
+@iteration_price
 def one_step(parameters, decodes, context_tokens, prompt_tokens, prompt_squares, square_growth, prompts_ended):  # type: ignore[no-untyped-def]
     """The closed form's price, said to hold for one iteration only, so that each becomes an event."""
     seconds, _, _ = closed_form(
@@ -112,12 +111,11 @@ def _plain_python(found: Table) -> None:
     config, trace, law = _case(REFERENCE_REQUESTS, 1, 25, CAP, 1)
     from tests.simulator.continuous.agreement import plain_price
 
-    assert law.iteration is not None
     setup = Setup(
         memory=kv_capacity_tokens(config.gpu),
         gpus=1,
         bins=1,
-        price=plain_price(law.iteration),
+        price=plain_price(ClosedForm(*law.require_iteration().parameters.tolist())),
         limit=lambda: Cap(128),
         interval=10**9,
     )
@@ -139,6 +137,8 @@ def forms(
 ) -> Run:
     """Return a function that simulates a case once."""
     config, trace, law = _case(requests, gpus, rate, keys, longer)
+    if every_step:
+        law = dataclasses.replace(law, iteration=Price(one_step, law.require_iteration().parameters))
     capacity = kv_capacity_tokens(config.gpu)
     policy = build_policy(
         config.scheduler, config.sla, capacity, in_batches=False, assignment=config.execution.assignment
@@ -154,18 +154,7 @@ def forms(
         execution_rules(config.execution, config.gpu), config.sla.token_ms / 1000,
         np.random.default_rng(0).random((len(trace), 2)) if policy.needs_draws else None,
     )  # fmt: skip
-    if not every_step:
-        return functools.partial(continuous, *arguments)
-
-    def run() -> ContinuousOutcome:
-        before = public.compiled_iteration
-        public.compiled_iteration = lambda law: (one_step, before(law)[1])
-        try:
-            return continuous(*arguments)
-        finally:
-            public.compiled_iteration = before
-
-    return run
+    return functools.partial(continuous, *arguments)
 
 
 @functools.lru_cache(maxsize=8)
@@ -181,7 +170,7 @@ def _case(requests: int, gpus: int, rate: float, keys: dict[str, Any], longer: i
         lengths, arrival_s=np.cumsum(gaps) - gaps[0], output_tokens=(lengths.output_tokens * longer).astype(np.int32)
     )
     law = build_law(config.gpu)
-    assert isinstance(law.iteration, IterationPrice)
+    assert law.require_iteration().function is closed_form
     return config, trace, law
 
 

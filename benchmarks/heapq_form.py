@@ -97,7 +97,7 @@ def controllers(case: Case) -> list[Any]:
 
 def python_law(case: Case) -> Law:
     """Return the affine law as a function of size, longest output and longest sum."""
-    alpha_s, beta_s, gamma, counts_prompt = case.law.parameters.tolist()
+    alpha_s, beta_s, gamma, counts_prompt = case.law.require_batch().parameters.tolist()
 
     def law(size: int, longest_output: int, longest_total: int) -> tuple[float, float, float]:
         step_s = beta_s * (1.0 + gamma * (size - 1.0) / size)

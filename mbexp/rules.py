@@ -9,11 +9,13 @@ key                       decorator                   function
 ``execution.assignment``  `assignment`                ``assign(gpus, request, memory, parameters)``
 ========================  ==========================  ==================================================
 
-docs/policies.md shows one of each.
+docs/policies.md shows one of each. A latency law of your own is made with `batch_price`, `iteration_price`,
+`Price` and `LatencyLaw` (docs/gpu_laws.md).
 """
 
 from __future__ import annotations
 
+from mbexp.hardware.law import LatencyLaw, Price, batch_price, iteration_price
 from mbexp.policy.slots import assignment, batch_fill, batch_limit, bin_selection
 from mbexp.policy.views import Arrival, Bounds, Gpus, Interval, Queue, Queues
 
@@ -22,10 +24,14 @@ __all__ = [
     "Bounds",
     "Gpus",
     "Interval",
+    "LatencyLaw",
+    "Price",
     "Queue",
     "Queues",
     "assignment",
     "batch_fill",
     "batch_limit",
+    "batch_price",
     "bin_selection",
+    "iteration_price",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mbexp.config.cards import FACTS, fill_facts
 from mbexp.config.choices import mode_names, module_names, rule_names
 from mbexp.config.schema import Numbers, build, option
 from mbexp.errors import UserError
@@ -20,7 +21,7 @@ WORKLOADS = module_names("workload/kinds")
 WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
-LAWS = ("affine", "linear", "roofline", "grid_fit", "grid_interpolation")
+LAWS = module_names("hardware/laws")
 LENGTH_MEANINGS = ("output", "prompt_plus_output")
 NOISES = ("none", "lognormal", "exponential")
 BINS = ("equal_mass", "explicit", "exponential", "none")
@@ -200,13 +201,13 @@ class NoiseConfig:
 class GpuConfig:
     """The GPUs: how many, their memory and their latency law."""
 
-    name: str = option("rtx4080_qwen3_1_7b", "label in tables and figures")
+    name: str = option("rtx4080_qwen3_1_7b", "label in tables and figures; null: kind, card and model of the law")
     count: int = option(4, "how many GPUs", low=1, high=1_000_000)
-    memory_gb: float = option(12.0, "memory of one GPU, 1e9 bytes", above=0, high=1_000_000)
+    memory_gb: float = option(12.0, "memory of one GPU, 1e9 bytes; null: that of gpu.law.card", above=0, high=1_000_000)
     usable_fraction: float = option(0.9, "share of the memory that may be used", above=0, high=1)
-    weights_gb: float = option(3.44115, "weights of the model", low=0)
+    weights_gb: float = option(3.44115, "weights of the model, 1e9 bytes; null: those of gpu.law.model", low=0)
     overhead_gb: float = option(1.0, "activations and workspace", low=0)
-    kv_bytes_per_token: float = option(196608.0, "KV cache of one token", low=1)
+    kv_bytes_per_token: float = option(196608.0, "KV cache of one token; null: that of gpu.law.model", low=1)
     kv_capacity_tokens: int | None = option(None, "KV capacity of one GPU; null computes it from the memory", low=1)
     law: LawConfig = option(LawConfig(), "time of a batch")
     noise: NoiseConfig = option(NoiseConfig(), "noise on that time")
@@ -356,7 +357,9 @@ class Config:
 
 
 def load_config(values: Mapping[str, Any]) -> Config:
-    """Check `values` and return the frozen configuration, with the shortcuts set to what they stand for.
+    """Check `values` and return the frozen configuration.
+
+    Shortcuts are set to what they stand for, and what is null of a GPU's memory to that of its card and model.
 
     Raises
     ------
@@ -365,7 +368,12 @@ def load_config(values: Mapping[str, Any]) -> Config:
     """
     # A wrong shortcut is named as the user typed it, not as the key that it fills.
     shortcuts = {name: values[name] for name in ("num_gpus", "k_bins") if name in values}
-    config = build(Config, {**shortcuts, **values})
+    values = {**shortcuts, **values}
+    gpu = values.get("gpu")
+    if isinstance(gpu, Mapping) and any(gpu.get(key, "") is None for key in FACTS):
+        law = build(LawConfig, gpu.get("law", {}), "gpu.law")
+        values["gpu"] = fill_facts(gpu, law.kind, law.card, law.model)
+    config = build(Config, values)
     return dataclasses.replace(config, num_gpus=config.gpu.count, k_bins=config.bins.k)
 
 

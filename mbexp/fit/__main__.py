@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from mbexp.config.cards import GPU_CARDS, MODEL_CARDS, find_card
 from mbexp.errors import UserError, unknown_choice
 from mbexp.fit import FORMS, Card, Points, fit_form, read_points
 from mbexp.fit.forms import roofline_form
-from mbexp.hardware.cards import GPU_CARDS, MODEL_CARDS, find_card
 
 
 def parser() -> argparse.ArgumentParser:

@@ -112,10 +112,10 @@ def roofline_form(card: Card) -> LawForm:
         return parts if parts.sum() > len(parameters) else np.ones(len(points), np.bool_)
 
     def predict(theta: FloatArray, points: Points) -> FloatArray:
-        from mbexp.hardware.laws.roofline import iteration_price
+        from mbexp.hardware.laws.roofline import iteration_form
 
         values: dict[str, Any] = {p.key: float(value) for p, value in zip(parameters, theta, strict=True)}
-        price = iteration_price(
+        price = iteration_form(
             LawConfig(
                 kind="roofline",
                 bandwidth_gb_per_s=card.bandwidth_gb_per_s,

@@ -138,7 +138,7 @@ def _provenance(points: Points, verb: str) -> str:
 
 
 def _yaml(points: Points, name: str, law: dict[str, Any], model: str, errors: str, notes: dict[str, str]) -> str:
-    from mbexp.hardware.cards import GPU_CARDS, MODEL_CARDS
+    from mbexp.config.cards import GPU_CARDS, MODEL_CARDS
 
     machine, architecture = points.machine, MODEL_CARDS[model]
     if machine.get("memory_bytes"):

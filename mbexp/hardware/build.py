@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mbexp.config.keys import GpuConfig
+from mbexp.config.cards import GPU_CARDS, MODEL_CARDS
+from mbexp.config.choices import module_names
+from mbexp.hardware.laws import SHARED
 
 if TYPE_CHECKING:
+    from mbexp.config.keys import GpuConfig
     from mbexp.hardware.law import LatencyLaw
-
-# One module a law, each with `build(gpu) -> LatencyLaw`; imported when chosen, for importing one compiles it.
-LAW_MODULES = {
-    "affine": "mbexp.hardware.laws.affine",
-    "linear": "mbexp.hardware.laws.linear",
-    "roofline": "mbexp.hardware.laws.roofline",
-    "grid_fit": "mbexp.hardware.laws.grid_fit",
-    "grid_interpolation": "mbexp.hardware.laws.grid_interpolation",
-}
 
 
 def build_law(gpu: GpuConfig) -> LatencyLaw:
     """Return the latency law that ``gpu.law`` describes.
 
-    ``gpu.law.kind`` is a name of `LAW_MODULES`, or the dotted path of a law of your own
-    (see `mbexp.hardware.laws.own`).
+    ``gpu.law.kind`` is the name of a module of `mbexp.hardware.laws`, or the dotted path of a law of your own
+    (see `mbexp.hardware.own`). A key that was set for another kind is named in the law's notes.
 
     Raises
     ------
     UserError
         Where a card, a grid file or an own law is missing or wrong.
     """
-    module = importlib.import_module(LAW_MODULES.get(gpu.law.kind, "mbexp.hardware.laws.own"))
+    kind = gpu.law.kind
+    own = kind not in module_names("hardware/laws")
+    module = importlib.import_module("mbexp.hardware.own" if own else f"mbexp.hardware.laws.{kind}")
     law: LatencyLaw = module.build(gpu)
-    return law
+    # A function of one's own that makes a law can read any key.
+    return law if own else dataclasses.replace(law, notes=(*law.notes, *unread_keys(gpu, module.KEYS)))
+
+
+def unread_keys(gpu: GpuConfig, keys: Sequence[str]) -> list[str]:
+    """Return one sentence on keys of ``gpu.law`` that were set although the law does not read them, if there are any.
+
+    Parameters
+    ----------
+    keys
+        What the law reads apart from `SHARED`. The card and the model count as read where the memory is theirs.
+    """
+    law = gpu.law
+    usual = type(law)()
+    read = {*SHARED, *keys, *facts_in_use(gpu)}
+    unread = [
+        f"gpu.law.{field.name}={value:g}" if isinstance(value, float) else f"gpu.law.{field.name}={value}"
+        for field in dataclasses.fields(law)
+        if field.name not in read and (value := getattr(law, field.name)) != getattr(usual, field.name)
+    ]
+    return [f"{', '.join(unread)}: without meaning under gpu.law.kind={law.kind}"] if unread else []
+
+
+def facts_in_use(gpu: GpuConfig) -> list[str]:
+    """Return which of the keys ``card`` and ``model`` of ``gpu.law`` the memory of `gpu` agrees with."""
+    card, model = GPU_CARDS.get(gpu.law.card or ""), MODEL_CARDS.get(gpu.law.model)
+    agrees = {
+        "card": card is not None and gpu.memory_gb == card.memory_gb,
+        "model": model is not None and gpu.kv_bytes_per_token == model.kv_bytes_per_token,
+    }
+    return [key for key, same in agrees.items() if same]

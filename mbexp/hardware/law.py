@@ -1,114 +1,202 @@
-"""What a latency law is: a compiled function of a batch, its parameters, its provenance and its range of validity."""
+"""What a latency law is: a price of whole batches, a price of iterations, their provenance and range of validity."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from numba import types
 
 from mbexp.compiled.decorators import compiled
+from mbexp.errors import UserError
 
 if TYPE_CHECKING:
-    from mbexp.hardware.iteration_table import IterationTable
+    from mbexp.config.keys import GpuConfig
 
-# law(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output)
-#     -> (service_s, first_token_s, step_s)
-# service_s: the whole batch, run to completion; first_token_s: from its start to the first token (prefill);
-# step_s: mean time between tokens (TBT) while it decodes. All lengths in tokens.
+FloatArray = npt.NDArray[np.float64]
+
 LAW_SIGNATURE = types.UniTuple(types.float64, 3)(types.Array(types.float64, 1, "C"), *[types.int64] * 6)
-LAW_TYPE = types.FunctionType(LAW_SIGNATURE)
+LAW_TYPE = types.FunctionType(LAW_SIGNATURE)  # of a batch price
+ITERATION_SIGNATURE = types.UniTuple(types.float64, 3)(
+    types.Array(types.float64, 1, "C"), *[types.int64] * 3, types.float64, types.float64, types.int64
+)
+ITERATION_TYPE = types.FunctionType(ITERATION_SIGNATURE)
 
 
-def latency_law(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a law; a decorator. Arguments and result: see `LAW_SIGNATURE`."""
-    return compiled(LAW_SIGNATURE)(function)
+class BatchFunction(Protocol):
+    """The time of a whole batch, run to completion; made by `batch_price`.
+
+    Returns (service_s, first_token_s, step_s): the time of the whole batch, the time from its start to the first token
+    (the prefill), and the mean time between tokens while it decodes. None may be negative. All lengths are in tokens;
+    `longest_total` is the largest prompt + output of one member.
+    """
+
+    def __call__(
+        self,
+        parameters: FloatArray,
+        batch_size: int,
+        longest_prompt: int,
+        longest_output: int,
+        longest_total: int,
+        sum_prompt: int,
+        sum_output: int,
+        /,
+    ) -> tuple[float, float, float]: ...
+
+
+class IterationFunction(Protocol):
+    """The time of one iteration of continuous batching; made by `iteration_price`.
+
+    The iteration decodes one token for each of `decodes` sequences, which hold `context_tokens` in total. It computes
+    `prompt_tokens` of prefill: chunks of n tokens after x, whose ``(x + n)^2 - x^2`` add up to `prompt_squares`. The
+    prefill of `prompts_ended` prompts ends in it. Any of these can be zero.
+
+    Returns (seconds, growth_s, iterations). The loop repeats an iteration while the same sequences run. Each time,
+    `context_tokens` grows by `decodes` and `prompt_squares` by `square_growth`. The price must then grow by `growth_s`
+    each time, for `iterations` iterations, this one included: infinity where the price is linear in both, and
+    1 where every iteration is to be priced anew.
+    """
+
+    def __call__(
+        self,
+        parameters: FloatArray,
+        decodes: int,
+        context_tokens: int,
+        prompt_tokens: int,
+        prompt_squares: float,
+        square_growth: float,
+        prompts_ended: int,
+        /,
+    ) -> tuple[float, float, float]: ...
+
+
+F = TypeVar("F", BatchFunction, IterationFunction)
+
+
+def batch_price(function: Callable[..., Any]) -> BatchFunction:
+    """Compile the price of a whole batch; a decorator. Arguments and result: see `BatchFunction`."""
+    done: Any = compiled(LAW_SIGNATURE)(function)
+    done.prices = "batch"
+    return done
+
+
+def iteration_price(function: Callable[..., Any]) -> IterationFunction:
+    """Compile the price of an iteration; a decorator. Arguments and result: see `IterationFunction`."""
+    done: Any = compiled(ITERATION_SIGNATURE)(function)
+    done.prices = "iteration"
+    return done
+
+
+@dataclass(frozen=True)
+class Price(Generic[F]):
+    """A compiled function and the numbers that it is handed.
+
+    Attributes
+    ----------
+    function : BatchFunction or IterationFunction
+        Decorated with `batch_price` or `iteration_price`.
+    parameters : float64 array, C-contiguous
+        Handed to `function` unread by anyone else.
+    notes : tuple of str
+        Sentences that a reader must see of results for which this price was used.
+    """
+
+    function: F
+    parameters: FloatArray
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", np.ascontiguousarray(self.parameters, np.float64))
 
 
 UNBOUNDED = (1, 2**31 - 1)
 
 
-def as_range(configured: Sequence[int] | None, default: tuple[int, int]) -> tuple[int, int]:
-    """Return the (lowest, highest) of a configuration, or `default` where it gives none."""
-    return default if configured is None else (configured[0], configured[1])
-
-
-@dataclass(frozen=True)
-class IterationPrice:
-    """Price of one iteration of continuous batching, in seconds: a closed form in b sequences and C tokens of context.
-
-    A decode step takes
-    ``fixed_s + sequence_s b + saturating_s (b - 1) / b + max(floor_s, compute_s b) + context_s C``.
-    A prefill of s prompts of n tokens each takes ``fixed_s + prefill_extra_s
-    + max(floor_s, prefill_token_s sum(n) + prefill_sequence_s s) + prefill_square_s sum(n**2)``.
-    """
-
-    fixed_s: float
-    sequence_s: float
-    floor_s: float
-    compute_s: float
-    context_s: float
-    prefill_token_s: float
-    prefill_sequence_s: float
-    prefill_square_s: float
-    saturating_s: float = 0.0
-    prefill_extra_s: float = 0.0
-
-    def decode_step_s(self, batch_size: float, context_tokens: float) -> float:
-        """Price one decode step of `batch_size` sequences holding `context_tokens` tokens in total."""
-        return (
-            self.fixed_s
-            + self.sequence_s * batch_size
-            + self.saturating_s * (batch_size - 1) / batch_size
-            + max(self.floor_s, self.compute_s * batch_size)
-            + self.context_s * context_tokens
-        )
-
-    def prefill_s(self, sequences: float, prompt_tokens: float) -> float:
-        """Price one prefill of `sequences` prompts of `prompt_tokens` tokens each."""
-        tokens = sequences * prompt_tokens
-        return (
-            self.fixed_s
-            + self.prefill_extra_s
-            + max(self.floor_s, self.prefill_token_s * tokens + self.prefill_sequence_s * sequences)
-            + self.prefill_square_s * tokens * prompt_tokens
-        )
-
-
 @dataclass(frozen=True)
 class LatencyLaw:
-    """A latency law ready for the loop.
+    """A latency law ready for the loops.
 
     Attributes
     ----------
-    function : compiled function
-        Of `LAW_SIGNATURE`.
-    parameters : float64 array, C-contiguous
-        Handed to `function` unread by anyone else.
+    batch : Price or None
+        Of whole batches, which ``execution=run_to_completion`` needs.
+    iteration : Price or None
+        Of iterations, which ``execution=continuous`` needs.
     provenance : str
         Where the numbers come from ("fitted to a generated grid", "measured on ...", "roofline, efficiencies assumed").
     batch_size_range, length_range_tokens : (int, int)
         Inclusive range in which the law is supported by its source; outside it a run says that it extrapolates.
     length : str
         ``output`` or ``prompt_plus_output``: which longest length of a batch the range and padding refer to.
-    iteration : IterationPrice, IterationTable or None
-        The same law for continuous batching; None where it cannot be priced by iteration.
     notes : tuple of str
         Sentences a reader of the results must see (a grid with missing points, times made monotone).
     """
 
     name: str
-    function: Any
-    parameters: npt.NDArray[np.float64]
+    batch: Price[BatchFunction] | None
+    iteration: Price[IterationFunction] | None
     provenance: str
-    batch_size_range: tuple[int, int]
-    length_range_tokens: tuple[int, int]
-    length: str
-    iteration: IterationPrice | IterationTable | None = None
+    batch_size_range: tuple[int, int] = UNBOUNDED
+    length_range_tokens: tuple[int, int] = UNBOUNDED
+    length: str = "prompt_plus_output"
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def configured(
+        cls,
+        gpu: GpuConfig,
+        provenance: str,
+        batch: Price[BatchFunction] | None = None,
+        iteration: Price[IterationFunction] | None = None,
+        batch_size_range: tuple[int, int] = UNBOUNDED,
+        length_range_tokens: tuple[int, int] = UNBOUNDED,
+        notes: tuple[str, ...] = (),
+    ) -> LatencyLaw:
+        """Return a law with the label of `gpu`; provenance and ranges hold where ``gpu.law`` gives none."""
+        law = gpu.law
+        return cls(
+            name=gpu.name,
+            batch=batch,
+            iteration=iteration,
+            provenance=law.provenance or provenance,
+            batch_size_range=_pair(law.batch_size_range, batch_size_range),
+            length_range_tokens=_pair(law.length_range_tokens, length_range_tokens),
+            length=law.length,
+            notes=notes,
+        )
+
+    def require_batch(self) -> Price[BatchFunction]:
+        """Return the price of whole batches.
+
+        Raises
+        ------
+        UserError
+            If the law has none.
+        """
+        if self.batch is None:
+            raise self._missing("run_to_completion", "batch", "continuous")
+        return self.batch
+
+    def require_iteration(self) -> Price[IterationFunction]:
+        """Return the price of iterations.
+
+        Raises
+        ------
+        UserError
+            If the law has none.
+        """
+        if self.iteration is None:
+            raise self._missing("continuous", "iteration", "run_to_completion")
+        return self.iteration
+
+    def _missing(self, mode: str, price: str, other: str) -> UserError:
+        return UserError(
+            f"execution={mode}: the latency law {self.name} has no {price} price; give it one (docs/gpu_laws.md), or "
+            f"use execution={other}"
+        )
 
     def service(
         self,
@@ -120,12 +208,42 @@ class LatencyLaw:
         sum_output: int | None = None,
     ) -> tuple[float, float, float]:
         """Price one batch from Python; omitted sums and totals are those of equal members."""
-        total = longest_prompt + longest_output if longest_total is None else longest_total
-        sums = (
+        price = self.require_batch()
+        service_s, first_token_s, step_s = price.function(
+            price.parameters,
+            batch_size,
+            longest_prompt,
+            longest_output,
+            longest_prompt + longest_output if longest_total is None else longest_total,
             batch_size * longest_prompt if sum_prompt is None else sum_prompt,
             batch_size * longest_output if sum_output is None else sum_output,
         )
-        service_s, first_token_s, step_s = self.function(
-            self.parameters, batch_size, longest_prompt, longest_output, total, *sums
-        )
         return float(service_s), float(first_token_s), float(step_s)
+
+    def iteration_s(
+        self,
+        decodes: int,
+        context_tokens: int,
+        prompt_tokens: int = 0,
+        prompt_squares: float = 0.0,
+        prompts_ended: int = 0,
+    ) -> float:
+        """Price one iteration from Python; arguments as of `IterationFunction`."""
+        price = self.require_iteration()
+        seconds, _, _ = price.function(
+            price.parameters, decodes, context_tokens, prompt_tokens, prompt_squares, 0.0, prompts_ended
+        )
+        return float(seconds)
+
+    def decode_step_s(self, batch_size: int, context_tokens: int) -> float:
+        """Price one decode step of `batch_size` sequences that hold `context_tokens` in total."""
+        return self.iteration_s(batch_size, context_tokens)
+
+    def prefill_s(self, sequences: int, prompt_tokens: int) -> float:
+        """Price one prefill of `sequences` prompts of `prompt_tokens` each."""
+        tokens = sequences * prompt_tokens
+        return self.iteration_s(0, 0, tokens, float(tokens * prompt_tokens), sequences)
+
+
+def _pair(configured: Sequence[int] | None, default: tuple[int, int]) -> tuple[int, int]:
+    return default if configured is None else (configured[0], configured[1])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from mbexp.config.keys import GpuConfig
 from mbexp.errors import UserError
+
+if TYPE_CHECKING:
+    from mbexp.config.keys import GpuConfig
 
 
 def kv_capacity_tokens(gpu: GpuConfig) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbexp.config.keys import SchedulerConfig, SlaConfig
-
 if TYPE_CHECKING:
+    from mbexp.config.keys import SchedulerConfig, SlaConfig
     from mbexp.hardware.law import LatencyLaw
 
 

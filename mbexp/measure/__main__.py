@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mbexp.config.cards import MODEL_CARDS
 from mbexp.errors import UserError, unknown_choice
-from mbexp.hardware.cards import MODEL_CARDS
 from mbexp.measure.plan import PHASES, Point, make_plan
 
 
@@ -110,7 +110,7 @@ def uses_graphs(options: argparse.Namespace) -> bool:
 
 
 def _folder(gpu: str, model: str, graphs: bool) -> Path:
-    from mbexp.hardware.cards import find_card
+    from mbexp.config.cards import find_card
 
     name = find_card(gpu) or "".join(letter if letter.isalnum() else "_" for letter in gpu.lower()).strip("_")
     return Path("outputs", "measurements", f"{name}_{model}" + ("" if graphs else "_no_graphs"))

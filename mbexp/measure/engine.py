@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mbexp.config.cards import ModelCard
 from mbexp.errors import UserError
-from mbexp.hardware.cards import ModelCard
 from mbexp.measure.plan import Point
 from mbexp.measure.session import OutOfMemory
 

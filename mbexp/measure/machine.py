@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from mbexp.hardware.cards import ModelCard
+from mbexp.config.cards import ModelCard
 from mbexp.measure.engine import CONTEXT_BLOCK_TOKENS, import_torch
 
 _SMI_FIELDS = "name,driver_version,pstate,clocks.sm,clocks.mem,clocks.max.sm,power.limit,ecc.mode.current"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config.keys import Config, ExecutionConfig, GpuConfig
+from mbexp.config.keys import ExecutionConfig, GpuConfig
 from mbexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -164,14 +164,12 @@ def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> lis
     from mbexp.results.notes import extrapolation
 
     config, law = problem.config, problem.fleet.law
-    found = []
-    price = law.iteration
-    token_s = config.sla.token_ms / 1000
+    found: list[str] = []
+    step_s = law.decode_step_s(1, 2)
     where = f"sla.token_ms={config.sla.token_ms:g}"
-    if price is not None and price.decode_step_s(1, 2) > token_s:
+    if step_s > config.sla.token_ms / 1000:
         found.append(
-            f"{where} cannot be met: under this law a decode step of one request already takes "
-            f"{1000 * price.decode_step_s(1, 2):.4g} ms"
+            f"{where} cannot be met: under this law a decode step of one request already takes {1000 * step_s:.4g} ms"
         )
     elif summary["tbt_max_ms"] <= config.sla.token_ms:
         found.append(f"{where} did not bind: no gap between two tokens was longer than {summary['tbt_max_ms']:.4g} ms")
@@ -180,16 +178,7 @@ def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> lis
             f"scheduler.fill={config.scheduler.fill} means nothing under execution=continuous: nobody waits for a "
             "batch to fill"
         )
-    if config.gpu.law.kind in ("affine", "grid_fit"):
-        found.append(
-            "the original's law, taken iteration by iteration: a decode step takes the same time whatever its context, "
-            f"every prefill pays alpha{_prompt_price(config)}"
-        )
-    if config.gpu.law.kind == "grid_interpolation":
-        found.append(
-            "a grid of whole batches, taken iteration by iteration: a step takes what the grid rises by at its length"
-            f"{', and a prompt token as much' if config.gpu.law.length == 'prompt_plus_output' else ''}"
-        )
+    found += law.require_iteration().notes
     if outcome.num_segments > len(outcome.segments) > 0:
         found.append(
             f"batches.parquet holds the first {len(outcome.segments):,} of {outcome.num_segments:,} runs of iterations"
@@ -200,12 +189,6 @@ def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> lis
             f"{summary['preemptions']:,} times in all; {summary['recomputed_tokens']:,} tokens were computed again"
         )
     return found + extrapolation(summary, law, "decode steps")
-
-
-def _prompt_price(config: Config) -> str:
-    if config.gpu.law.length == "prompt_plus_output":
-        return ", and a prompt token costs as much as a decode step of one request"
-    return ", and prompts are free"
 
 
 def rows(outcome: ContinuousOutcome) -> int:

@@ -117,7 +117,7 @@ def notes(problem: Problem, outcome: BatchesOutcome, summary: Summary) -> list[s
     from mbexp.results.notes import extrapolation
 
     config, law = problem.config, problem.fleet.law
-    found = check_sla(law, config.sla, config.scheduler)
+    found = [*check_sla(law, config.sla, config.scheduler), *law.require_batch().notes]
     found += extrapolation(summary, law, "batches")
     if summary["kv_overflow_pct"] > 0:
         found.append(

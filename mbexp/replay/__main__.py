@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mbexp.config.cards import MODEL_CARDS
 from mbexp.errors import UserError, unknown_choice
-from mbexp.hardware.cards import MODEL_CARDS
 from mbexp.measure.__main__ import add_engine_arguments, uses_graphs
 
 if TYPE_CHECKING:

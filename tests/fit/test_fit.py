@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from mbexp.config.cards import GPU_CARDS, find_card
 from mbexp.config.keys import GpuConfig, LawConfig
 from mbexp.config.schema import build
 from mbexp.errors import UserError
@@ -15,7 +16,6 @@ from mbexp.fit.__main__ import main
 from mbexp.fit.forms import roofline_form
 from mbexp.fit.interpolation import left_out_errors
 from mbexp.hardware import build_law
-from mbexp.hardware.cards import GPU_CARDS, find_card
 from mbexp.hardware.grid import read_grid
 
 H100 = Card(GPU_CARDS["h100"].bandwidth_gb_per_s, GPU_CARDS["h100"].dense_tflops, "qwen3_1_7b", "h100")

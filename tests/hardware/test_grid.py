@@ -120,7 +120,7 @@ def test_fit_never_prices_below_zero(tmp_path):
     # A line through these points would start below zero.
     path = write(tmp_path, HEADER + "1,100,0.05\n1,200,0.2\n2,100,0.06\n2,200,0.21\n")
     law = build_law(GpuConfig(law=LawConfig(kind="grid_fit", path=path)))
-    assert law.parameters[0] == 0
+    assert law.batch.parameters[0] == 0
     assert law.service(1, 1, 1)[0] > 0
 
 

@@ -10,15 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbexp.config.keys import GpuConfig, LawConfig
-from mbexp.errors import UserError
 from mbexp.hardware import build_law
-from mbexp.hardware.iteration import closed_form, compiled_iteration
-from mbexp.hardware.iteration_grid import interpolated
-from mbexp.hardware.iteration_table import IterationTable
-from mbexp.hardware.law import IterationPrice
-from tests.simulator.continuous.agreement import plain_price, priced
+from mbexp.hardware.iteration import ClosedForm, closed_form
+from mbexp.hardware.iteration_table import IterationTable, interpolated
+from tests.simulator.continuous.agreement import plain_price
 
-FIELDS = [field.name for field in dataclasses.fields(IterationPrice)]
+FIELDS = [field.name for field in dataclasses.fields(ClosedForm)]
 TABLE = IterationTable(
     batch_sizes=np.array([1.0, 4.0, 16.0]),
     contexts_tokens=np.array([32.0, 100.0, 250.5, 1000.0]),
@@ -27,6 +24,7 @@ TABLE = IterationTable(
     prefill_tokens=np.array([0.0, 64.0, 512.0, 2048.0]),
     prefill_table_s=np.array([[4.0, 5.0, 20.0, 90.0], [4.5, 6.0, 35.0, 170.0], [6.0, 12.0, 120.0, 600.0]]) / 1000,
 )
+PARAMETERS = TABLE.price().parameters
 
 
 @given(
@@ -36,23 +34,12 @@ TABLE = IterationTable(
     st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), max_size=4),
 )
 def test_closed_form_is_the_plain_formula(values, decodes, context, chunks):
-    price = IterationPrice(*values)
+    price = ClosedForm(*values)
     tokens = sum(n for _, n in chunks)
     squares = float(sum((x + n) ** 2 - x**2 for x, n in chunks))
     context = context if decodes else 0
     seconds = closed_form(np.array(values), decodes, context, tokens, squares, 0.0, len(chunks))[0]
     assert seconds == pytest.approx(plain_price(price)(decodes, context, tokens, squares, len(chunks)), rel=1e-12)
-
-
-def test_closed_form_agrees_with_the_methods_of_the_law():
-    law = build_law(GpuConfig(law=LawConfig(kind="roofline", card="h100")))
-    function, parameters = compiled_iteration(law)
-    assert function(parameters, 32, 32 * 512, 0, 0.0, 0.0, 0)[0] == pytest.approx(
-        law.iteration.decode_step_s(32, 32 * 512)
-    )
-    assert function(parameters, 0, 0, 3 * 700, 3 * 700.0**2, 0.0, 3)[0] == pytest.approx(
-        law.iteration.prefill_s(3, 700)
-    )
 
 
 @given(
@@ -64,7 +51,7 @@ def test_table_is_interpolated_as_the_page_says(decodes, mean, chunks):
     context = int(decodes * mean)
     if not decodes and not tokens:
         return
-    seconds = interpolated(TABLE.parameters, decodes, context, tokens, squares, 0.0, len(chunks))[0]
+    seconds = interpolated(PARAMETERS, decodes, context, tokens, squares, 0.0, len(chunks))[0]
     assert seconds == pytest.approx(plain_price(TABLE)(decodes, context, tokens, squares, len(chunks)), rel=1e-9)
 
 
@@ -72,7 +59,7 @@ def test_table_is_interpolated_as_the_page_says(decodes, mean, chunks):
 @given(st.integers(1, 30), st.floats(1, 3000))
 def test_a_table_says_how_long_its_line_holds(decodes, mean):
     context = int(decodes * mean)
-    first_s, growth_s, alike = interpolated(TABLE.parameters, decodes, context, 0, 0.0, 0.0, 0)
+    first_s, growth_s, alike = interpolated(PARAMETERS, decodes, context, 0, 0.0, 0.0, 0)
     plain = plain_price(TABLE)
     for step in range(int(min(alike, 400))):
         assert first_s + growth_s * step == pytest.approx(plain(decodes, context + step * decodes, 0, 0.0, 0), rel=1e-9)
@@ -85,14 +72,6 @@ def test_the_generated_grid_gives_steps_and_prefills_that_add_up_to_its_batches(
     path = "rtx4080_qwen3_1_7b_generated.csv"
     law = build_law(GpuConfig(law=LawConfig(kind="grid_interpolation", path=path)))
     # From a context of 300 to one of 400: what the law of whole batches says of the difference.
-    steps_s = sum(law.iteration.decode_step_s(8, 8 * (300 + k)) for k in range(100))
+    steps_s = sum(law.decode_step_s(8, 8 * (300 + k)) for k in range(100))
     assert steps_s == pytest.approx(law.service(8, 300, 100)[0] - law.service(8, 299, 1)[0], rel=1e-3)
-    assert law.iteration.prefill_s(4, 500) == pytest.approx(law.service(4, 499, 1)[0], rel=1e-9)
-
-
-def test_a_law_without_a_price_is_refused_in_one_line():
-    law = dataclasses.replace(priced(IterationPrice(*[1.0] * 8)), iteration=None, name="mine")
-    with pytest.raises(UserError, match="law mine has no price for a decode step"):
-        compiled_iteration(law)
-    with pytest.raises(UserError, match="a decode step takes no time"):
-        compiled_iteration(priced(IterationPrice(*[0.0] * 5, *[1.0] * 3)))
+    assert law.prefill_s(4, 500) == pytest.approx(law.service(4, 499, 1)[0], rel=1e-9)

@@ -278,14 +278,14 @@ def test_histogram_edges_and_bins_agree():
 
 def test_the_log_of_segments_is_bounded(trace):
     from mbexp.config.keys import SchedulerConfig, SlaConfig
-    from mbexp.hardware.law import IterationPrice
+    from mbexp.hardware.iteration import ClosedForm
     from mbexp.policy.build import build_policy
     from mbexp.simulator.continuous.serve import ContinuousRules
     from tests.simulator.continuous.agreement import priced
 
     policy = build_policy(SchedulerConfig(), SlaConfig(), 10**6, in_batches=False)
     ones = np.zeros(2000, np.uint16)
-    price = priced(IterationPrice(0.01, *[0.0] * 7))
+    price = priced(ClosedForm(0.01, *[0.0] * 7))
     lengths = trace.prompt_tokens, trace.output_tokens, trace.output_tokens
     records = continuous(trace.arrival_s, *lengths, ones, 1, 1, 10**6, price, policy, ContinuousRules(), log_segments=5)
     assert len(records.segments) == 5 < records.num_segments

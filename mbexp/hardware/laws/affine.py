@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mbexp.config.keys import GpuConfig
-from mbexp.hardware.law import UNBOUNDED, IterationPrice, LatencyLaw, as_range, latency_law
+from mbexp.hardware.iteration import ClosedForm
+from mbexp.hardware.law import LatencyLaw, Price, batch_price
+
+KEYS = ("alpha_ms", "beta_ms", "gamma")
 
 
-@latency_law
+@batch_price
 def affine(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output):  # type: ignore[no-untyped-def]
     """Parameters: alpha_s, beta_s, gamma, 1 where L is prompt + output (0 where it is the output)."""
     step_s = parameters[1] * (1.0 + parameters[2] * (batch_size - 1.0) / batch_size)
@@ -16,15 +21,17 @@ def affine(parameters, batch_size, longest_prompt, longest_output, longest_total
     return parameters[0] + step_s * length, parameters[0], step_s
 
 
-def affine_law(gpu: GpuConfig, alpha_s: float, beta_s: float, gamma: float, provenance: str) -> LatencyLaw:
+def affine_law(
+    gpu: GpuConfig, alpha_s: float, beta_s: float, gamma: float, provenance: str, **given: Any
+) -> LatencyLaw:
     """Return the law of the given coefficients; time to the first token is alpha, time between tokens beta h(b).
 
     Its price by iteration is what the law implies, not what it was made for: a decode step takes beta h(b), whatever
-    the context, and a prefill alpha, plus, where L counts the prompt, beta for every prompt token.
+    the context, and a prefill alpha, plus, where L counts the prompt, beta for every prompt token. `given` goes to
+    `LatencyLaw.configured`.
     """
-    law = gpu.law
-    counts_prompt = law.length == "prompt_plus_output"
-    iteration = IterationPrice(
+    counts_prompt = gpu.law.length == "prompt_plus_output"
+    iteration = ClosedForm(
         fixed_s=beta_s,
         sequence_s=0.0,
         floor_s=0.0,
@@ -36,16 +43,13 @@ def affine_law(gpu: GpuConfig, alpha_s: float, beta_s: float, gamma: float, prov
         saturating_s=beta_s * gamma,
         prefill_extra_s=alpha_s - beta_s,
     )
-    return LatencyLaw(
-        name=gpu.name,
-        function=affine,
-        parameters=np.array([alpha_s, beta_s, gamma, float(counts_prompt)]),
-        provenance=law.provenance or provenance,
-        batch_size_range=as_range(law.batch_size_range, UNBOUNDED),
-        length_range_tokens=as_range(law.length_range_tokens, UNBOUNDED),
-        length=law.length,
-        iteration=iteration,
+    prompts = "a prompt token costs as much as a decode step of one request" if counts_prompt else "prompts are free"
+    note = (
+        "the original's law, taken iteration by iteration: a decode step takes the same time whatever its context, "
+        f"every prefill pays alpha, and {prompts}"
     )
+    batch = Price(affine, np.array([alpha_s, beta_s, gamma, float(counts_prompt)]))
+    return LatencyLaw.configured(gpu, provenance, batch, iteration.price((note,)), **given)
 
 
 def build(gpu: GpuConfig) -> LatencyLaw:

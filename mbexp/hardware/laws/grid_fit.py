@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from mbexp.config.keys import GpuConfig
 from mbexp.errors import UserError
 from mbexp.hardware.grid import LatencyGrid, generated_reasons, read_grid
-from mbexp.hardware.law import LatencyLaw, as_range
+from mbexp.hardware.law import LatencyLaw
 from mbexp.hardware.laws.affine import affine_law
+
+KEYS = ("path",)
 
 
 def fit_affine(grid: LatencyGrid) -> tuple[float, float, float]:
@@ -46,10 +46,11 @@ def read_law_grid(gpu: GpuConfig) -> LatencyGrid:
 def build(gpu: GpuConfig) -> LatencyLaw:
     """Return the affine law fitted to the grid of ``gpu.law.path``, supported over the range of the grid."""
     grid = read_law_grid(gpu)
-    law = affine_law(gpu, *fit_affine(grid), grid_provenance(grid, "fitted to"))
-    return dataclasses.replace(
-        law,
-        batch_size_range=as_range(gpu.law.batch_size_range, grid.batch_size_range),
-        length_range_tokens=as_range(gpu.law.length_range_tokens, grid.length_range_tokens),
+    return affine_law(
+        gpu,
+        *fit_affine(grid),
+        grid_provenance(grid, "fitted to"),
+        batch_size_range=grid.batch_size_range,
+        length_range_tokens=grid.length_range_tokens,
         notes=grid.notes,
     )

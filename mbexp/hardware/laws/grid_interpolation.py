@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from mbexp.config.keys import GpuConfig
 from mbexp.errors import UserError
 from mbexp.hardware.grid import LatencyGrid
 from mbexp.hardware.iteration_table import table_of_whole_batches
-from mbexp.hardware.law import LatencyLaw, as_range, latency_law
+from mbexp.hardware.law import FloatArray, LatencyLaw, Price, batch_price
 from mbexp.hardware.laws.grid_fit import grid_provenance, read_law_grid
 
-FloatArray = npt.NDArray[np.float64]
+KEYS = ("path",)
 
 # Between two lengths of the grid the curve is stored at this many equal steps, and is straight within one.
 STEPS = 8
@@ -20,7 +19,7 @@ STEPS = 8
 FAR_TOKENS = 2.0**31
 
 
-@latency_law
+@batch_price
 def grid_interpolation(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output):  # type: ignore[no-untyped-def]
     """Look a batch up.
 
@@ -51,18 +50,20 @@ def build(gpu: GpuConfig) -> LatencyLaw:
     """Return the law that interpolates the grid of ``gpu.law.path``, supported over the range of the grid."""
     grid = read_law_grid(gpu)
     table, note = tabulate(grid)
-    counts_prompt = float(gpu.law.length == "prompt_plus_output")
-    parameters = np.concatenate([[counts_prompt], table])
+    counts_prompt = gpu.law.length == "prompt_plus_output"
+    batch = Price(grid_interpolation, np.concatenate([[float(counts_prompt)], table]))
     sizes = np.arange(1.0, max(2, grid.batch_size_range[1]) + 1)
-    return LatencyLaw(
-        name=gpu.name,
-        function=grid_interpolation,
-        parameters=parameters,
-        provenance=gpu.law.provenance or grid_provenance(grid, "interpolated from"),
-        batch_size_range=as_range(gpu.law.batch_size_range, grid.batch_size_range),
-        length_range_tokens=as_range(gpu.law.length_range_tokens, grid.length_range_tokens),
-        length=gpu.law.length,
-        iteration=table_of_whole_batches(grid_interpolation, parameters, sizes, stored_lengths(parameters)),
+    iteration_note = (
+        "a grid of whole batches, taken iteration by iteration: a step takes what the grid rises by at its length"
+        f"{', and a prompt token as much' if counts_prompt else ''}"
+    )
+    return LatencyLaw.configured(
+        gpu,
+        grid_provenance(grid, "interpolated from"),
+        batch,
+        table_of_whole_batches(batch, sizes, stored_lengths(batch.parameters)).price((iteration_note,)),
+        batch_size_range=grid.batch_size_range,
+        length_range_tokens=grid.length_range_tokens,
         notes=(*grid.notes, *note),
     )
 

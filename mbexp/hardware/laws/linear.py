@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.config.keys import GpuConfig
-from mbexp.hardware.law import UNBOUNDED, IterationPrice, LatencyLaw, as_range, latency_law
+from mbexp.hardware.iteration import ClosedForm
+from mbexp.hardware.law import LatencyLaw, Price, batch_price
+
+KEYS = ("c0_ms", "c1_ms")
 
 
-@latency_law
+@batch_price
 def linear(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output):  # type: ignore[no-untyped-def]
     """Parameters: c0_s, c1_s, 1 where L is prompt + output (0 where it is the output)."""
     step_s = parameters[0] + parameters[1] * batch_size
@@ -24,7 +27,7 @@ def build(gpu: GpuConfig) -> LatencyLaw:
     """
     law = gpu.law
     c0_s, c1_s = law.c0_ms / 1e3, law.c1_ms / 1e3
-    iteration = IterationPrice(
+    iteration = ClosedForm(
         fixed_s=c0_s,
         sequence_s=c1_s,
         floor_s=0.0,
@@ -34,13 +37,5 @@ def build(gpu: GpuConfig) -> LatencyLaw:
         prefill_sequence_s=c1_s,
         prefill_square_s=0.0,
     )
-    return LatencyLaw(
-        name=gpu.name,
-        function=linear,
-        parameters=np.array([c0_s, c1_s, float(law.length == "prompt_plus_output")]),
-        provenance=law.provenance or "linear law, coefficients as configured",
-        batch_size_range=as_range(law.batch_size_range, UNBOUNDED),
-        length_range_tokens=as_range(law.length_range_tokens, UNBOUNDED),
-        length=law.length,
-        iteration=iteration,
-    )
+    batch = Price(linear, np.array([c0_s, c1_s, float(law.length == "prompt_plus_output")]))
+    return LatencyLaw.configured(gpu, "linear law, coefficients as configured", batch, iteration.price())

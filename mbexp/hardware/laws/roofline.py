@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
+from mbexp.config.cards import GPU_CARDS, find_gpu_card, find_model_card
 from mbexp.config.keys import GpuConfig, LawConfig
-from mbexp.errors import UserError, unknown_choice
-from mbexp.hardware.cards import GPU_CARDS, MODEL_CARDS, ModelCard
-from mbexp.hardware.law import UNBOUNDED, IterationPrice, LatencyLaw, as_range, latency_law
+from mbexp.errors import UserError
+from mbexp.hardware.iteration import ClosedForm
+from mbexp.hardware.law import LatencyLaw, Price, batch_price
+
+ASSUMPTIONS = (
+    "bandwidth_efficiency_weights",
+    "bandwidth_efficiency_attention",
+    "compute_efficiency",
+    "compute_efficiency_attention",
+    "step_overhead_ms",
+)
+KEYS = ("card", "bandwidth_gb_per_s", "dense_tflops", "model", *ASSUMPTIONS)
 
 
-@latency_law
+@batch_price
 def roofline(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output):  # type: ignore[no-untyped-def]
     """Price a static batch: every prompt padded to the longest, every member decoded as long as the longest.
 
@@ -40,11 +48,11 @@ def roofline(parameters, batch_size, longest_prompt, longest_output, longest_tot
     return prefill_s + steps * step_s, prefill_s, step_s
 
 
-def iteration_price(law: LawConfig) -> IterationPrice:
+def iteration_form(law: LawConfig) -> ClosedForm:
     """Return the roofline's price of an iteration, for the card, the model and the efficiencies of `law`."""
     bandwidth, flops = _peaks(law)
-    model = _model(law)
-    return IterationPrice(
+    model = find_model_card(law.model)
+    return ClosedForm(
         fixed_s=law.step_overhead_ms / 1e3,
         sequence_s=0.0,
         floor_s=model.step_weight_bytes / (bandwidth * law.bandwidth_efficiency_weights),
@@ -64,47 +72,31 @@ def build(gpu: GpuConfig) -> LatencyLaw:
             f"gpu.law.length={law.length}: the roofline prices prompt and output apart; "
             "leave it at prompt_plus_output, which its range refers to"
         )
-    price = iteration_price(law)
-    model = _model(law)
-    card = GPU_CARDS[law.card].name if law.card else "a card as configured"
-    assumed = all(
-        getattr(law, field.name) == field.default
-        for field in dataclasses.fields(law)
-        if "efficiency" in field.name or field.name == "step_overhead_ms"
+    form = iteration_form(law)
+    model, card = find_model_card(law.model), find_gpu_card(law.card)
+    usual = LawConfig()
+    assumed = all(getattr(law, key) == getattr(usual, key) for key in ASSUMPTIONS)
+    parameters = [
+        form.fixed_s,
+        form.floor_s,
+        form.compute_s,
+        form.context_s,
+        form.prefill_token_s,
+        form.prefill_sequence_s,
+        form.prefill_square_s,
+    ]
+    return LatencyLaw.configured(
+        gpu,
+        f"roofline of {model.name} on {card.name if card else 'a card as configured'}, "
+        f"efficiencies {'assumed' if assumed else 'as configured'}",
+        Price(roofline, np.array(parameters)),
+        form.price(),
+        length_range_tokens=(1, model.longest_context_tokens),
     )
-    return LatencyLaw(
-        name=gpu.name,
-        function=roofline,
-        parameters=np.array(
-            [
-                price.fixed_s,
-                price.floor_s,
-                price.compute_s,
-                price.context_s,
-                price.prefill_token_s,
-                price.prefill_sequence_s,
-                price.prefill_square_s,
-            ]
-        ),
-        provenance=law.provenance
-        or f"roofline of {model.name} on {card}, efficiencies {'assumed' if assumed else 'as configured'}",
-        batch_size_range=as_range(law.batch_size_range, UNBOUNDED),
-        length_range_tokens=as_range(law.length_range_tokens, (1, model.longest_context_tokens)),
-        length=law.length,
-        iteration=price,
-    )
-
-
-def _model(law: LawConfig) -> ModelCard:
-    if law.model not in MODEL_CARDS:
-        raise unknown_choice("gpu.law.model", law.model, MODEL_CARDS)
-    return MODEL_CARDS[law.model]
 
 
 def _peaks(law: LawConfig) -> tuple[float, float]:
-    if law.card is not None and law.card not in GPU_CARDS:
-        raise unknown_choice("gpu.law.card", law.card, GPU_CARDS)
-    card = GPU_CARDS[law.card] if law.card else None
+    card = find_gpu_card(law.card)
     bandwidth_gb = law.bandwidth_gb_per_s or (card.bandwidth_gb_per_s if card else None)
     tflops = law.dense_tflops or (card.dense_tflops if card else None)
     if bandwidth_gb is None or tflops is None:

@@ -25,11 +25,12 @@ def work_at_full_batches_s(records: BatchesOutcome, law: LatencyLaw, limits: npt
     A queue whose last batch would not be full is scaled up from its full ones; one too short for any is priced as is.
     """
     start = queue_starts(records.queue_of, len(limits))
+    price = law.require_batch()
     total_s = 0.0
     for queue, limit in enumerate(limits):
         first, last = int(start[queue]), int(start[queue + 1])
         full_s, in_full, rest_s = full_batch_work(
-            law.function, law.parameters, records.index, records.prompt_tokens, records.output_tokens,
+            price.function, price.parameters, records.index, records.prompt_tokens, records.output_tokens,
             records.predicted_tokens, first, last, int(limit), records.kv_capacity_tokens,
         )  # fmt: skip
         total_s += full_s * (last - first) / in_full if in_full else rest_s

@@ -46,8 +46,10 @@ def run_to_completion(
     Raises
     ------
     UserError
-        If a policy returns a queue that is not ready or a limit below 1, or a law a time that is not finite.
+        If the law has no price for whole batches, a policy returns a queue that is not ready or a limit below 1, or the
+        law a time that is not finite.
     """
+    price = law.require_batch()
     from mbexp.simulator.batches import loop  # its import compiles, which continuous batching need not wait for
 
     exact = predicted_tokens is output_tokens
@@ -66,7 +68,7 @@ def run_to_completion(
     batches = np.empty(len(arrival_s), BATCH_DTYPE)
     count, status = loop.run(
         requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
-        kv_capacity_tokens, law.function, law.parameters, np.empty(0) if noise is None else noise,
+        kv_capacity_tokens, price.function, price.parameters, np.empty(0) if noise is None else noise,
         *loop_rules(policy, num_queues), batches,
     )  # fmt: skip
     _raise_if_bad(status, count)

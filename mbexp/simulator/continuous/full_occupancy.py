@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.hardware.iteration import compiled_iteration
 from mbexp.hardware.law import LatencyLaw
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.setup import ContinuousRules
@@ -17,7 +16,6 @@ def work_at_full_occupancy_s(outcome: ContinuousOutcome, law: LatencyLaw, rules:
     long one is met longer. Prefills are priced one at a time, or, in chunks, in mixed steps filled to the budget; of
     that budget, decoding takes no more than its share of the tokens, since no request decodes before its prefill.
     """
-    function, parameters = compiled_iteration(law)
     prompt = outcome.prompt_tokens.astype(np.float64)
     output = outcome.output_tokens.astype(np.float64)
     predicted = outcome.predicted_tokens.astype(np.float64)
@@ -38,8 +36,7 @@ def work_at_full_occupancy_s(outcome: ContinuousOutcome, law: LatencyLaw, rules:
     steps = float((output - 1).sum()) / size
 
     def price(decoding: int, tokens: float, squares: float, prompts: int) -> float:
-        seconds = function(parameters, decoding, int(decoding * context), int(tokens), squares, 0.0, prompts)[0]
-        return float(seconds)
+        return law.iteration_s(decoding, int(decoding * context), int(tokens), squares, prompts)
 
     step_s = price(size, 0, 0.0, 0)
     if rules.prefill == "first":

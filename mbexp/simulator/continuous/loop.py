@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from mbexp.compiled.decorators import compiled, inlined
-from mbexp.hardware.iteration import ITERATION_TYPE
+from mbexp.hardware.law import ITERATION_TYPE
 from mbexp.policy.slots import ASSIGNMENT, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Arrival, Gpus
 from mbexp.simulator.continuous.access import called, gap_count, gpu_at, queue_cell, request_at, sample_at

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
-from mbexp.hardware.iteration import closed_form, compiled_iteration
+from mbexp.hardware.iteration import closed_form
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import round_robin
 from mbexp.policy.build import Policy
@@ -77,11 +77,13 @@ def continuous(
     Raises
     ------
     UserError
-        Before the run, if the law has no price for a decode step, a prompt alone exceeds the memory, a token budget is
-        below what may run, or there are fewer GPUs than bins to share them; during it, if a rule or the law returns
-        what it may not.
+        Before the run, if the law has no price of iterations, a decode step takes no time, a prompt alone exceeds the
+        memory, a token budget is below what may run, or there are fewer GPUs than bins to share them; during it, if a
+        rule or the law returns what it may not.
     """
-    iteration, iteration_parameters = compiled_iteration(law)
+    price = law.require_iteration()
+    if not law.decode_step_s(1, 1) > 0:
+        raise UserError(f"execution=continuous: under the latency law {law.name} a decode step takes no time")
     refuse_mistakes(prompt_tokens, num_queues, num_gpus, kv_capacity_tokens, policy, rules)
     refused = refused_requests(prompt_tokens, output_tokens, predicted_tokens, kv_capacity_tokens, rules)
     accepted = None
@@ -109,11 +111,11 @@ def continuous(
         queue_of.astype(np.uint16, copy=False),
     )
     assign = policy.assignment or Rule(round_robin, np.zeros(0), 0)  # not called where queues are central
-    state.run["closed_form"] = iteration is closed_form
+    state.run["closed_form"] = price.function is closed_form
     status = loop.run_until_served(
         state.run, *(np.ascontiguousarray(column) for column in columns),
         state.queues, state.heads_s, state.memory, policy.selection.function, policy.selection.parameters,
-        iteration, iteration_parameters, policy.limit.function, policy.limit.parameters, policy.bounds,
+        price.function, price.parameters, policy.limit.function, policy.limit.parameters, policy.bounds,
         policy.limit_state(num_gpus),
         state.given, assign.function, assign.parameters, np.zeros(assign.memory + len(first)),
         np.empty((0, 2)) if draws is None else draws, first, count,

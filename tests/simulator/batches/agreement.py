@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
-from mbexp.hardware.law import UNBOUNDED, LatencyLaw, latency_law
+from mbexp.hardware.law import LatencyLaw, Price, batch_price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.serve import run_to_completion
@@ -27,7 +27,7 @@ def weighted(parameters, batch_size, longest_prompt, longest_output, longest_tot
     return service_s, first_s, step_s
 
 
-compiled_weighted = latency_law(weighted)
+compiled_weighted = batch_price(weighted)
 
 
 @dataclass
@@ -88,9 +88,8 @@ def run_reference(case: Case) -> Outcome:
 def run_compiled(case: Case) -> BatchesOutcome:
     law = case.law
     if not isinstance(law, LatencyLaw):
-        law = LatencyLaw(
-            "weighted", compiled_weighted, np.array(law, np.float64), "made up", UNBOUNDED, UNBOUNDED, "output"
-        )
+        batch = Price(compiled_weighted, np.array(law, np.float64))
+        law = LatencyLaw("weighted", batch, None, "made up", length="output")
     columns = list(zip(*[row[1:] for row in case.requests], strict=True)) or [(), (), (), ()]
     prompt, output, predicted = (np.array(column, np.int32) for column in columns[:3])
     return run_to_completion(

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
+from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.iteration_table import IterationTable
-from mbexp.hardware.law import UNBOUNDED, IterationPrice, LatencyLaw
+from mbexp.hardware.law import LatencyLaw, Price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
@@ -21,15 +22,27 @@ from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simul
 
 RELATIVE = 1e-9
 
-Price = IterationPrice | IterationTable
+
+@dataclass(frozen=True)
+class OwnPrice:
+    """A price that is neither the closed form nor a table, and the same written out for the reference."""
+
+    compiled: Price
+    plain: Callable[[int, int, int, float, int], float]
+
+    def price(self) -> Price:
+        return self.compiled
 
 
-def priced(price: Price) -> LatencyLaw:
+AnyPrice = ClosedForm | IterationTable | OwnPrice
+
+
+def priced(price: AnyPrice) -> LatencyLaw:
     """A law that has only a price by iteration."""
-    return LatencyLaw("test", None, np.empty(0), "made up", UNBOUNDED, UNBOUNDED, "prompt_plus_output", price)
+    return LatencyLaw("test", None, price.price(), "made up")
 
 
-def plain_price(price: Price) -> Callable[..., float]:
+def plain_price(price: AnyPrice) -> Callable[..., float]:
     """The price of an iteration as the page writes it."""
 
     def formula(b: int, context: int, tokens: int, squares: float, ended: int) -> float:
@@ -61,7 +74,9 @@ def plain_price(price: Price) -> Callable[..., float]:
         before = (squares / tokens - tokens) / 2
         return seconds + prefill(1, before + tokens) - prefill(1, before) + (0.0 if b else prefill(1, 0))
 
-    return formula if isinstance(price, IterationPrice) else table
+    if isinstance(price, OwnPrice):
+        return price.plain
+    return formula if isinstance(price, ClosedForm) else table
 
 
 @dataclass
@@ -69,7 +84,7 @@ class Case:
     """One small simulation; `requests` are (gap since the one before, prompt, output, prediction, bin)."""
 
     requests: list[tuple[float, int, int, int, int]]
-    price: Price
+    price: AnyPrice
     bins: int = 1
     gpus: int = 1
     memory: int = 10_000

@@ -19,7 +19,7 @@ from mbexp.config.keys import (
     SELECTIONS,
     UNDERPREDICTIONS,
 )
-from mbexp.hardware.law import IterationPrice
+from mbexp.hardware.iteration import ClosedForm
 from tests.hardware.test_iteration import TABLE
 from tests.simulator.continuous.agreement import Case, difference
 
@@ -27,7 +27,7 @@ from tests.simulator.continuous.agreement import Case, difference
 TICK_S = 2.0**-8
 TICKS = st.integers(0, 8)
 ROUND_PRICES = st.builds(
-    lambda *ticks: IterationPrice(
+    lambda *ticks: ClosedForm(
         fixed_s=(1 + ticks[0]) * TICK_S,
         sequence_s=ticks[1] * TICK_S / 8,
         floor_s=ticks[2] * TICK_S,
@@ -132,7 +132,7 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
     prices[0] += 1e-3
     return Case(
         requests=requests,
-        price=TABLE if rng.random() < 0.25 else IterationPrice(*prices.tolist()),
+        price=TABLE if rng.random() < 0.25 else ClosedForm(*prices.tolist()),
         bins=bins,
         gpus=int(rng.integers(8, 30) if many_gpus else rng.integers(bins if serves.endswith("share") else 1, 5)),
         memory=int(rng.integers(2 * longest, 10 * longest)),
@@ -183,7 +183,7 @@ def many_gpus_case(seed: int) -> Case:
     requests = [(int(rng.integers(0, 6)) * TICK_S, *rest) for _, *rest in case.requests]
     names = ("fixed_s", "sequence_s", "floor_s", "compute_s", "context_s", "prefill_token_s", "prefill_sequence_s",
              "prefill_square_s", "prefill_extra_s")  # fmt: skip
-    price = IterationPrice(**dict(zip(names, [values[0] + TICK_S, *values[1:]], strict=True)))
+    price = ClosedForm(**dict(zip(names, [values[0] + TICK_S, *values[1:]], strict=True)))
     rules = {**case.rules, "swap_token_s": int(rng.integers(0, 3)) * TICK_S / 4}
     return dataclasses.replace(case, requests=requests, price=price, rules=rules)
 

@@ -10,7 +10,7 @@ import pytest
 
 from mbexp import UserError, simulate
 from mbexp.config.keys import SchedulerConfig, SlaConfig
-from mbexp.hardware.law import IterationPrice
+from mbexp.hardware.iteration import ClosedForm
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from tests.simulator.continuous.agreement import priced
@@ -86,7 +86,7 @@ def test_a_rule_that_breaks_its_promise_ends_the_run_in_one_line(rules, make_tra
     assert "\n" not in str(caught.value)
 
 
-def run(price: IterationPrice, arrival_s: list[float], output: list[int], count_from: int = 0):
+def run(price: ClosedForm, arrival_s: list[float], output: list[int], count_from: int = 0):
     policy = build_policy(SchedulerConfig(), SlaConfig(), 10**6, in_batches=False)
     lengths = np.ones(len(output), np.int32), np.array(output, np.int32), np.array(output, np.int32)
     queue = np.zeros(len(output), np.uint16)
@@ -108,18 +108,18 @@ def run(price: IterationPrice, arrival_s: list[float], output: list[int], count_
 )
 def test_a_price_that_is_no_time_ends_the_run(fixed_s, message):
     with pytest.raises(UserError, match=message):
-        run(IterationPrice(fixed_s, *[0.0] * 7), [0.0], [5])
+        run(ClosedForm(fixed_s, *[0.0] * 7), [0.0], [5])
 
 
 def test_a_prefill_that_takes_negative_time_ends_the_run():
-    price = IterationPrice(0.01, *[0.0] * 4, prefill_token_s=0.0, prefill_sequence_s=0.0, prefill_square_s=-1.0)
+    price = ClosedForm(0.01, *[0.0] * 4, prefill_token_s=0.0, prefill_sequence_s=0.0, prefill_square_s=-1.0)
     with pytest.raises(UserError, match=r"gpu\.law: the price of an iteration is negative or infinite"):
         run(price, [0.0], [5])
 
 
 def test_a_warm_up_counts_from_the_arrival_of_the_first_request_measured():
     """By hand: an iteration takes a second; the third request comes at 4.5 s, its prefill stalls the first at 5 s."""
-    price = IterationPrice(1.0, *[0.0] * 7)
+    price = ClosedForm(1.0, *[0.0] * 7)
     whole, warm = (run(price, [0.0, 0.0, 4.5, 20.0], [6, 3, 2, 4], first) for first in (0, 2))
     assert warm.finish_s.tolist() == whole.finish_s.tolist() == [7.0, 3.0, 7.0, 24.0]
     assert whole.gaps.count == whole.gaps.counts.sum() == 5 + 2 + 1 + 3

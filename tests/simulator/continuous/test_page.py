@@ -7,11 +7,11 @@ import pytest
 
 from mbexp import simulate
 from mbexp.errors import UserError
-from mbexp.hardware.law import IterationPrice
+from mbexp.hardware.iteration import ClosedForm
 from tests.simulator.continuous.agreement import Case, difference, run_closed_form
 
-SECOND = IterationPrice(1.0, *[0.0] * 7)  # every iteration takes 1 s
-QUICK = IterationPrice(2.0**-10, *[0.0] * 7)
+SECOND = ClosedForm(1.0, *[0.0] * 7)  # every iteration takes 1 s
+QUICK = ClosedForm(2.0**-10, *[0.0] * 7)
 CONTINUOUS = {"execution": "continuous", "gpu": "linear_p2", "bins": "none", "scheduler": "static_fifo"}
 CAP_1 = {"batch_size": "fixed", "fixed_batch_size": 1}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mbexp.config.keys import SchedulerConfig, SlaConfig
-from mbexp.hardware.law import IterationPrice
+from mbexp.hardware.iteration import ClosedForm
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from mbexp.simulator.continuous.tokens import bin_edges_s
@@ -18,7 +18,7 @@ PROMPT = 5
 def alone(fixed_s: float, context_s: float, output: int, token_sla_s: float):
     """Run one request by itself: its step at context c takes fixed + context c, from c = prompt + 1 on."""
     policy = build_policy(SchedulerConfig(batch_size="fixed"), SlaConfig(), 10**6, in_batches=False)
-    price = priced(IterationPrice(fixed_s, 0.0, 0.0, 0.0, context_s, 0.0, 0.0, 0.0))
+    price = priced(ClosedForm(fixed_s, 0.0, 0.0, 0.0, context_s, 0.0, 0.0, 0.0))
     lengths = [np.array([tokens], np.int32) for tokens in (PROMPT, output, output)]
     zeros = np.zeros(1), np.zeros(1, np.uint16)
     rules = ContinuousRules()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from mbexp.errors import UserError, unknown_choice
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,52 @@ MODEL_CARDS: dict[str, ModelCard] = {
         longest_context_tokens=4096,
     ),
 }
+
+USUAL_MODEL = "qwen3_1_7b"  # labels name any other
+
+# Keys of the group `gpu` that card and model fill where they are null.
+FACTS = ("name", "memory_gb", "weights_gb", "kv_bytes_per_token")
+
+
+def find_gpu_card(name: str | None) -> GpuCard | None:
+    """Return the card that ``gpu.law.card`` names, None where it is null."""
+    if name is not None and name not in GPU_CARDS:
+        raise unknown_choice("gpu.law.card", name, GPU_CARDS)
+    return None if name is None else GPU_CARDS[name]
+
+
+def find_model_card(name: str) -> ModelCard:
+    """Return the model that ``gpu.law.model`` names."""
+    if name not in MODEL_CARDS:
+        raise unknown_choice("gpu.law.model", name, MODEL_CARDS)
+    return MODEL_CARDS[name]
+
+
+def facts(kind: str, card_name: str | None, model_name: str) -> dict[str, Any]:
+    """Return what `FACTS` are under a kind of law, of a card and a model; the memory is None without a card."""
+    card, model = find_gpu_card(card_name), find_model_card(model_name)
+    label = [kind.rpartition(".")[2], card_name, None if model_name == USUAL_MODEL else model_name]
+    return {
+        "name": "_".join(part for part in label if part),
+        "memory_gb": card and card.memory_gb,
+        "weights_gb": round(model.weight_bytes / 1e9, 5),
+        "kv_bytes_per_token": model.kv_bytes_per_token,
+    }
+
+
+def fill_facts(gpu: Mapping[str, Any], kind: str, card: str | None, model: str) -> dict[str, Any]:
+    """Return the values of the group `gpu` with those of `FACTS` that are null filled from card and model.
+
+    Raises
+    ------
+    UserError
+        If the card or the model is unknown, or the memory is null and no card is named.
+    """
+    known = facts(kind, card, model)
+    if gpu.get("memory_gb", 0) is None and known["memory_gb"] is None:
+        raise UserError("gpu.memory_gb=null: no card to take it from; set it, or gpu.law.card")
+    return {key: known[key] if key in FACTS and value is None else value for key, value in gpu.items()}
+
 
 # What a driver's name of a GPU holds; the first that matches. Variants with other numbers (H100 PCIe) match none.
 _DRIVER_NAMES = {
