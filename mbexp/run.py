@@ -45,8 +45,9 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         "kv_capacity_tokens": problem.fleet.kv_capacity_tokens,
         "wall_time_s": time.perf_counter() - began,
     }
-    warnings = (*notes(problem, summary), *mode.notes(problem, outcome, summary))
-    return Result(config, problem.trace, problem.prediction, problem.fleet.law, outcome, summary, warnings, mode)
+    known, fleet = (problem.trace, problem.prediction, problem.fleet.law), problem.fleet
+    warnings = (*notes(*known, fleet.count, summary), *mode.notes(problem, outcome, summary))
+    return Result(config, *known, outcome, summary, warnings, mode)
 
 
 def summarize(problem: Problem, outcome: Outcome) -> Summary:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mbexp.config.choices import module_names
 from mbexp.errors import UserError, unknown_choice
 
 if TYPE_CHECKING:
@@ -126,11 +126,8 @@ def figure(
 
 @functools.cache
 def _load_all() -> None:
-    import mbexp.figures
-
-    for module in sorted(module.name for module in pkgutil.iter_modules(mbexp.figures.__path__)):
-        if not module.startswith("_"):
-            importlib.import_module(f"mbexp.figures.{module}")
+    for module in module_names("figures"):
+        importlib.import_module(f"mbexp.figures.{module}")
 
 
 def figures() -> dict[str, FigureSpec]:

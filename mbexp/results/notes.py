@@ -10,24 +10,25 @@ import numpy as np
 from mbexp.hardware.law import LatencyLaw
 
 if TYPE_CHECKING:
-    from mbexp.modes.problem import Problem
+    from mbexp.prediction import Prediction
+    from mbexp.workload.trace import Trace
 
 SHORT_RUN = 1000  # requests; with fewer, a 99th percentile rests on fewer than ten of them
 
 
-def notes(problem: Problem, summary: dict[str, Any]) -> list[str]:
+def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, num_gpus: int, summary: dict[str, Any]) -> list[str]:
     """Return the sentences that hold of any mode of execution."""
-    found = [*problem.trace.notes, *problem.prediction.bins.notes, *problem.fleet.law.notes]
+    found = [*trace.notes, *prediction.bins.notes, *law.notes]
     if summary["rejected_requests"]:
         found.append(
-            f"{summary['rejected_requests']} of {len(problem.trace)} requests can never fit into the KV memory of "
+            f"{summary['rejected_requests']} of {len(trace)} requests can never fit into the KV memory of "
             f"{summary['kv_capacity_tokens']} tokens and were rejected"
         )
     if summary["overloaded"]:
         load = summary["offered_load"]
         at_once = np.isnan(load)
         what = "all requests arrive at one instant" if at_once else f"the offered load is {load:.2f}"
-        enough = "" if at_once else f"; {math.ceil(load * problem.fleet.count)} GPUs is the least that could carry it"
+        enough = "" if at_once else f"; {math.ceil(load * num_gpus)} GPUs is the least that could carry it"
         found.append(
             f"overload: {what}, so queues grow for as long as requests arrive; "
             f"latencies measure the length of the run{enough}"
