@@ -78,6 +78,12 @@ def inlined(function: Function) -> Function:
     return done
 
 
+def called(function: Function) -> Function:
+    """Compile a function that those that call it share, for it is long or seldom needed. Else as `inlined`."""
+    done: Function = numba.njit(_nrt=False)(function)  # type: ignore[call-overload]
+    return done
+
+
 @functools.cache
 def cache_folder() -> Path | None:
     """Return the folder of machine code of this version of the sources; None where nothing can be written."""

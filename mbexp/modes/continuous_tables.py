@@ -12,7 +12,7 @@ from mbexp.simulator.continuous.outcome import ContinuousRecords
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KINDS = ("empty", "decode", "prefill", "mixed", "mixed")  # by mbexp.simulator.continuous.state
+KINDS = ("empty", "decode", "prefill", "mixed", "mixed")  # by mbexp.simulator.continuous.layout
 
 
 def iterations_table(records: ContinuousRecords, first: int = 0, last: int | None = None) -> pa.Table:

@@ -80,7 +80,7 @@ class ContinuousRecords:
         of its last event, in tokens or blocks.
     segments : structured array
         One row a run of like iterations, in order of their beginning, as many as were asked for
-        (`mbexp.simulator.continuous.state.SEGMENT_DTYPE`).
+        (`mbexp.simulator.continuous.layout.SEGMENT`).
     num_segments : int
         How many there were.
     num_gpus, kv_capacity_tokens : int

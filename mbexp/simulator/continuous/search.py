@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import called, front_cell, gpu_at, queue_cell, request_at
+from mbexp.compiled.decorators import called, inlined
 from mbexp.simulator.continuous.fronts import estimate, first_of, none_until, set_front
-from mbexp.simulator.continuous.gpu import may_take_own
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     BAD_SELECTION,
@@ -16,9 +14,13 @@ from mbexp.simulator.continuous.layout import (
     HEAD,
     NOBODY,
     SHARE,
+    front_at,
+    gpu_at,
+    queue_at,
+    request_at,
 )
 from mbexp.simulator.continuous.memory import held_by
-from mbexp.simulator.continuous.queue import named_queue
+from mbexp.simulator.continuous.queue import may_take_own, named_queue
 from mbexp.simulator.continuous.segment import look_ahead
 
 
@@ -36,7 +38,7 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
             if named == NOBODY:
                 run.status = BAD_SELECTION
                 return NOBODY
-        item = request_at(run, queue_cell(run, 0, HEAD, named).value)
+        item = request_at(run, queue_at(run, 0, HEAD, named).value)
         need = held_by(run, item, item.emitted + 1)
 
     # Few are looked at one by one; of many the one that could admit first, then any that could before it does.
@@ -50,7 +52,7 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
             gpu_index, earliest_s = first_of(run)
             if earliest_s == np.inf or earliest_s > best_s or (earliest_s == best_s and gpu_index > best):
                 return best
-            front_cell(run, EARLIEST_S, gpu_index).value = np.inf
+            front_at(run, EARLIEST_S, gpu_index).value = np.inf
         else:
             gpu_index += 1
             if gpu_index == run.num_gpus:
@@ -63,7 +65,7 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
             if gpu.boundary_s < now_s or (gpu.boundary_s == now_s and gpu_index <= last):
                 look_ahead(gpu, now_s, gpu_index <= last)
                 if run.many_gpus:
-                    set_front(run, gpu, gpu_index)
+                    set_front(run, gpu)
             at_s = gpu.boundary_s
         if at_s < best_s or (at_s == best_s and gpu_index < best):
             best, best_s = gpu_index, at_s
@@ -79,5 +81,5 @@ def _takes_head(run, gpu, need):
         return need <= gpu.room
     if not may_take_own(run, gpu, 0):
         return False
-    item = request_at(run, queue_cell(run, 0, HEAD, gpu.taken_bin).value)
+    item = request_at(run, queue_at(run, 0, HEAD, gpu.taken_bin).value)
     return held_by(run, item, item.emitted + 1) <= gpu.room

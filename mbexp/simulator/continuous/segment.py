@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import called, group_at
-from mbexp.simulator.continuous.layout import DECODE, PREFILL
+from mbexp.compiled.decorators import called, inlined
+from mbexp.simulator.continuous.layout import DECODE, PREFILL, age_group_at
 from mbexp.simulator.continuous.tokens import add_gap, add_gaps
 
 
@@ -92,8 +91,8 @@ def account(run, gpu, now_s):
         gpu.prefills += 1
         gpu.prefill_s += seconds
         gpu.kv_token_s += context * seconds
-        for group in range(gpu.groups):
-            group_at(run, gpu, group).age_s += seconds + pause_s
+        for group in range(gpu.age_groups):
+            age_group_at(run, gpu.index, group).age_s += seconds + pause_s
         return
 
     size = gpu.decoding
@@ -111,15 +110,15 @@ def account(run, gpu, now_s):
         return
 
     if before == 0:
-        for group in range(gpu.groups):
-            weight = group_at(run, gpu, group).members
+        for group in range(gpu.age_groups):
+            weight = age_group_at(run, gpu.index, group).members
             if weight > 0:
-                gap_s = group_at(run, gpu, group).age_s + pause_s + gpu.first_s
+                gap_s = age_group_at(run, gpu.index, group).age_s + pause_s + gpu.first_s
                 add_gap(gap_s, weight, run)
                 gpu.interval_gap_s += weight * gap_s
-        gpu.groups = 1
-        group_at(run, gpu, 0).age_s = 0.0
-        group_at(run, gpu, 0).members = size
+        gpu.age_groups = 1
+        age_group_at(run, gpu.index, 0).age_s = 0.0
+        age_group_at(run, gpu.index, 0).members = size
         before = 1
     if after > before:
         add_gaps(gpu.first_s, growth_s, before, after, size, run)

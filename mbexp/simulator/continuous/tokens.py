@@ -7,9 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import called, gap_count
-from mbexp.simulator.continuous.layout import LOWEST_OCTAVE, NUM_BINS, PER_OCTAVE
+from mbexp.compiled.decorators import called, inlined
+from mbexp.simulator.continuous.layout import LOWEST_OCTAVE, NUM_BINS, PER_OCTAVE, gap_count
 
 
 def bin_edges_s() -> npt.NDArray[np.float64]:
