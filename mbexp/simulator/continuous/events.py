@@ -48,6 +48,14 @@ def set_event(run, gpu, time_s):
 
 
 @inlined
+def stop_at_boundary(run, gpu):
+    """Let a GPU in the middle of a segment come to the boundary noted in its record, if it would go on past it."""
+    if gpu.boundary_s < gpu.event_s:
+        gpu.planned = int(gpu.boundary)
+        set_event(run, gpu, gpu.boundary_s)
+
+
+@inlined
 def pop_event(run):
     """Return the GPU whose iteration ends first, by time and then by index; its event is over."""
     first = event_at(run, 0).gpu

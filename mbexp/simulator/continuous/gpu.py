@@ -274,15 +274,7 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select):
             break
         pop_head(run, queue_set, queue)
         admitted = True
-        if gpu.running == 0:
-            gpu.bin = queue
-            gpu.turn = 0
-        gpu.turn += 1
-        link(run, gpu, request)
-        gpu_of(run, request).value = gpu.index
-        if not item.started:
-            item.started = True
-            start_s(run, request).value = now_s
+        _join_those_running(run, gpu, queue, request, now_s)
         if item.stage == TO_COPY:
             gpu.copy_tokens += length
             gpu.held += held_by(run, item, item.emitted)
@@ -296,6 +288,21 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select):
             squares += float(length) * length
             prompts += 1
     return admitted, more, tokens, squares, prompts
+
+
+@inlined
+def _join_those_running(run, gpu, queue, request, now_s):
+    """Let an admitted request run on a GPU; an empty GPU takes the bin of its queue, and begins a turn."""
+    if gpu.running == 0:
+        gpu.bin = queue
+        gpu.turn = 0
+    gpu.turn += 1
+    link(run, gpu, request)
+    gpu_of(run, request).value = gpu.index
+    item = request_at(run, request)
+    if not item.started:
+        item.started = True
+        start_s(run, request).value = now_s
 
 
 @inlined

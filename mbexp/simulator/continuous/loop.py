@@ -9,15 +9,20 @@ from mbexp.compiled.decorators import called, compiled, inlined
 from mbexp.hardware.iteration import ITERATION_TYPE
 from mbexp.policy.continuous_signatures import ASSIGN_TYPE, RUNNING_LIMIT_TYPE
 from mbexp.policy.signatures import SELECT_TYPE
-from mbexp.simulator.continuous.events import first_standing, next_event_s, pop_event, set_event, stand
+from mbexp.simulator.continuous.events import (
+    first_standing,
+    next_event_s,
+    pop_event,
+    set_event,
+    stand,
+    stop_at_boundary,
+)
 from mbexp.simulator.continuous.gpu import end, start
 from mbexp.simulator.continuous.layout import (
     BAD_ASSIGNMENT,
     BAD_LIMIT,
-    BAD_SELECTION,
     EMPTY,
     FINISHED,
-    HEAD,
     NOBODY,
     NUM_BINS,
     RUN_TYPE,
@@ -26,15 +31,13 @@ from mbexp.simulator.continuous.layout import (
     blank_request,
     gap_count,
     gpu_at,
-    queue_at,
     request_at,
     sample_at,
     standing_at,
 )
-from mbexp.simulator.continuous.memory import held_by
-from mbexp.simulator.continuous.queue import may_take_own, named_queue, push
-from mbexp.simulator.continuous.search import first_to_admit
-from mbexp.simulator.continuous.segment import boundary_s, look_ahead
+from mbexp.simulator.continuous.queue import push
+from mbexp.simulator.continuous.search import first_to_admit, wake
+from mbexp.simulator.continuous.segment import boundary_s
 
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
@@ -50,31 +53,8 @@ SIGNATURE = types.int64(
 
 
 @called
-def _wake(run, queues, heads_s, memory, gpu_index, now_s, select):
-    """Let a GPU with queues of its own, in the middle of a segment, try to admit at its next boundary."""
-    gpu = gpu_at(run, gpu_index)
-    queue = gpu.taken_bin
-    if queue != NOBODY:
-        if not may_take_own(run, gpu, gpu_index):
-            return
-    else:
-        queue = 0
-        if run.num_bins > 1:
-            queue = named_queue(run, queues, heads_s, memory, gpu_index, now_s, select, False)
-            if queue == NOBODY:
-                run.status = BAD_SELECTION
-                return
-    item = request_at(run, queue_at(run, gpu_index, HEAD, queue).value)
-    if held_by(run, item, item.emitted + 1) <= gpu.room:
-        look_ahead(gpu, now_s, False)
-        if gpu.boundary_s < gpu.event_s:
-            gpu.planned = int(gpu.boundary)
-            set_event(run, gpu, gpu.boundary_s)
-
-
-@called
 def _sample(run, now_s):
-    """Keep every `stride`-th instant; when the samples are full, every other one of them."""
+    """Keep a sample of every `stride`-th instant; when they are full, keep every other one and double the stride."""
     if run.until_sample > 0:
         run.until_sample -= 1
         return
@@ -97,7 +77,7 @@ def _sample(run, now_s):
 
 @called
 def _count_from_here(run, now_s):
-    """Forget the gaps counted so far, and note how long each GPU was busy."""
+    """End the warm-up: forget the gaps counted so far, and note how long each GPU was busy."""
     run.gaps, run.gaps_above, run.gap_sum_s, run.gap_max_s = 0, 0, 0.0, 0.0
     for gap_bin in range(NUM_BINS):
         gap_count(run, gap_bin).value = 0
@@ -161,7 +141,8 @@ def run_until_served(
     joined = 0
     now_s = -np.inf
     last = NOBODY  # the highest GPU that started at this instant: boundaries now of those below are past
-    search = False  # whether a GPU in the middle of a segment may have come to admit the head of a central queue
+    # Whether central queues, or what GPUs may take from them, changed since it was known which GPU will admit next.
+    search = False
     while True:
         event_s = next_event_s(run)
         next_arrival_s = arrival_s[joined] if joined < n else np.inf
@@ -221,7 +202,7 @@ def run_until_served(
                 elif gpu.kind == EMPTY:
                     stand(run, gpu)
                 elif gpu.room >= 0:
-                    _wake(run, queues, heads_s, memory, queue_set, now_s, select)
+                    wake(run, queues, heads_s, memory, queue_set, now_s, select)
             continue
 
         # 3. One start.
@@ -235,9 +216,7 @@ def run_until_served(
                 # A GPU in the middle of a segment goes on to its boundary, where it will try.
                 gpu = gpu_at(run, found)
                 gpu.candidate = True
-                if gpu.event_s > gpu.boundary_s:
-                    gpu.planned = int(gpu.boundary)
-                    set_event(run, gpu, gpu.boundary_s)
+                stop_at_boundary(run, gpu)
                 search = False
                 if gpu.boundary_s == now_s:
                     continue

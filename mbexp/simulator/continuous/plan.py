@@ -30,7 +30,7 @@ _closed_form = inlined(getattr(closed_form, "py_func", closed_form))
 
 @inlined
 def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters):
-    """Begin a segment: the longest run of like iterations of what runs on a GPU now.
+    """Begin a segment: as many iterations of what runs on a GPU now as their price grows linearly.
 
     `tokens`, `squares` and `prompts` are those of the requests just admitted to a prefill of their own.
     """
@@ -57,14 +57,11 @@ def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iterat
             iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
         )
     if preempted:
-        iterations = 1
+        iterations = 1  # admission is tried again at the next boundary
     if alike < iterations:
         iterations = max(int(alike), 1)
     if decoding > 0:
-        iterations = min(iterations, leave_at(run, gpu.index, 0).step - gpu.step)
-        if run.interval_steps > 0:
-            iterations = min(iterations, gpu.next_update - gpu.step)
-        iterations = steps_until_full(run, gpu, iterations)
+        iterations = _steps_until_change(run, gpu, iterations)
     last_s = first_s + growth_s * (iterations - 1)
     if not (0.0 <= first_s < np.inf and 0.0 <= last_s < np.inf):
         run.status = BAD_TIME
@@ -87,9 +84,18 @@ def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iterat
     _open_row(run, gpu, now_s, decoding, context)
 
 
+@inlined
+def _steps_until_change(run, gpu, most):
+    """Return the decode steps, at most `most`, to a completion, outgrown prediction, new limit or full memory."""
+    steps = min(most, leave_at(run, gpu.index, 0).step - gpu.step)
+    if run.interval_steps > 0:
+        steps = min(steps, gpu.next_update - gpu.step)
+    return steps_until_full(run, gpu, steps)
+
+
 @called
 def _fill(run, gpu, left):
-    """Fill iterations with up to `left` prompt tokens.
+    """Fill iterations with up to `left` prompt tokens, of the requests in prefill in the order of their admission.
 
     Returns
     -------

@@ -1,10 +1,11 @@
-"""Which GPU will be the first to admit the head of a central queue: of those with room, whose iteration ends first."""
+"""Which GPU will be the first to admit the head of a queue: of those with room, whose iteration ends first."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
+from mbexp.simulator.continuous.events import stop_at_boundary
 from mbexp.simulator.continuous.fronts import estimate, first_of, none_until, set_front
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -30,16 +31,11 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
 
     Its next boundary is left in its record: at or after now, after now for a GPU up to `last`.
     """
-    named, need = NOBODY, 0
+    need = 0
     if run.serves != SHARE:
-        named = 0
-        if run.num_bins > 1:
-            named = named_queue(run, queues, heads_s, memory, 0, now_s, select, False)
-            if named == NOBODY:
-                run.status = BAD_SELECTION
-                return NOBODY
-        item = request_at(run, queue_at(run, 0, HEAD, named).value)
-        need = held_by(run, item, item.emitted + 1)
+        need = _need_of_named(run, queues, heads_s, memory, 0, now_s, select)
+        if need == NOBODY:
+            return NOBODY
 
     # Few are looked at one by one; of many the one that could admit first, then any that could before it does.
     if run.many_gpus:
@@ -58,7 +54,7 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
             if gpu_index == run.num_gpus:
                 return best
         gpu = gpu_at(run, gpu_index)
-        if gpu.room < 0 or not _takes_head(run, gpu, need):
+        if gpu.room < 0 or not _takes_head(run, gpu, 0, need):
             continue
         at_s = now_s  # an empty GPU stands at a boundary
         if gpu.kind != EMPTY:
@@ -75,11 +71,41 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select):
 
 
 @inlined
-def _takes_head(run, gpu, need):
+def _takes_head(run, gpu, queue_set, need):
     """Return whether a GPU may take from its queue, and has room for the head; `need` is that of the named queue."""
     if gpu.taken_bin == NOBODY:
         return need <= gpu.room
-    if not may_take_own(run, gpu, 0):
+    if not may_take_own(run, gpu, queue_set):
         return False
-    item = request_at(run, queue_at(run, 0, HEAD, gpu.taken_bin).value)
+    item = request_at(run, queue_at(run, queue_set, HEAD, gpu.taken_bin).value)
     return held_by(run, item, item.emitted + 1) <= gpu.room
+
+
+@inlined
+def _need_of_named(run, queues, heads_s, memory, queue_set, now_s, select):
+    """Return what the head of the queue that the selection rule names will hold, NOBODY where that queue is empty."""
+    queue = 0
+    if run.num_bins > 1:
+        queue = named_queue(run, queues, heads_s, memory, queue_set, now_s, select, False)
+        if queue == NOBODY:
+            run.status = BAD_SELECTION
+            return NOBODY
+    item = request_at(run, queue_at(run, queue_set, HEAD, queue).value)
+    return held_by(run, item, item.emitted + 1)
+
+
+@called
+def wake(run, queues, heads_s, memory, gpu_index, now_s, select):
+    """Let a GPU with queues of its own, in the middle of a segment, try to admit at its first boundary from now on.
+
+    It goes on undisturbed where it could not admit the head that it would take.
+    """
+    gpu = gpu_at(run, gpu_index)
+    need = 0
+    if gpu.taken_bin == NOBODY:
+        need = _need_of_named(run, queues, heads_s, memory, gpu_index, now_s, select)
+        if need == NOBODY:
+            return
+    if _takes_head(run, gpu, gpu_index, need):
+        look_ahead(gpu, now_s, False)
+        stop_at_boundary(run, gpu)
