@@ -67,6 +67,6 @@ def inlined(function: Function) -> Function:
 
 
 def called(function: Function) -> Function:
-    """Compile a function that those that call it share, for it is long or seldom needed. Else as `inlined`."""
+    """Compile a function that stays one, for what is long or seldom needed; it must not make arrays. A decorator."""
     done: Function = numba.njit(_nrt=False)(function)  # type: ignore[call-overload]
     return done
