@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -33,9 +32,3 @@ def cache_dir() -> Path | None:
         return (Path(base) if base else Path.home() / ".cache") / "mbexp"
     except RuntimeError:  # no home folder
         return None
-
-
-def machine_code_pattern(execution: str) -> str:
-    """Return what the file of an event loop's machine code is called, for this version of Python."""
-    folder, module, function = LOOPS[execution].split(".")
-    return f"{folder}_*/{module}.{function}-*.py{sys.version_info.major}{sys.version_info.minor}*.nbc"

@@ -1,22 +1,14 @@
-"""Compiles functions with Numba and keeps the machine code on disk, keyed by all the sources it was made from.
-
-Numba's own cache watches only the file that a function stands in; a loop that inlines a helper from another file would
-run the old helper after an update. Here the folder's name is a hash of every source that takes part.
-"""
+"""Decorators that compile functions with Numba: for a signature, into their callers, or to be called."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import importlib
-import os
-import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
+
+from mbexp.compiled.cache import cache_folder
 
 
 @contextmanager
@@ -38,10 +30,6 @@ with _hidden("scipy", "scipy.linalg", "coverage"):
         with suppress(ImportError):
             importlib.import_module(_name)
 import numba  # noqa: E402
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-
-KEPT_S = 60 * 86400  # machine code of a version that has not run for so long goes
 
 Function = Callable[..., Any]
 
@@ -78,45 +66,7 @@ def inlined(function: Function) -> Function:
     return done
 
 
-@functools.cache
-def cache_folder() -> Path | None:
-    """Return the folder of machine code of this version of the sources; None where nothing can be written."""
-    from mbexp.paths import cache_dir
-
-    base = cache_dir()
-    if base is None:
-        return None
-    folder = base / f"compiled-{sources_digest(_PACKAGE)[:16]}"
-    try:
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            _forget_old(base)
-        os.utime(folder)
-    except OSError:
-        pass
-    return folder if os.access(folder, os.W_OK) else None
-
-
-def sources_digest(package: Path) -> str:
-    """Return a hash of every source below a package that takes part in machine code, and of Numba's version."""
-    from mbexp.paths import ROOMS
-
-    digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(path for room in ROOMS for path in (package / room).rglob("*.py")):
-        digest.update(f"{source.relative_to(package).as_posix()}\0".encode() + source.read_bytes())
-    return digest.hexdigest()
-
-
-def _forget_old(base: Path) -> None:
-    """Remove machine code of versions that nobody has run for a long time."""
-    for folder in base.glob("compiled-*"):
-        if time.time() - folder.stat().st_mtime > KEPT_S:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def is_compiled(execution: str) -> bool:
-    """Return whether the event loop of a mode is compiled already, for this version of the sources and of Python."""
-    from mbexp.paths import machine_code_pattern
-
-    folder = cache_folder()
-    return folder is not None and any(folder.rglob(machine_code_pattern(execution)))
+def called(function: Function) -> Function:
+    """Compile a function that stays one, for what is long or seldom needed; it must not make arrays. A decorator."""
+    done: Function = numba.njit(_nrt=False)(function)  # type: ignore[call-overload]
+    return done

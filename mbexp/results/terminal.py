@@ -98,7 +98,7 @@ def _number(value: float) -> str:
 
 def say_if_compiling(execution: str) -> None:
     """Tell the user once why the first run of a mode takes longer."""
-    from mbexp.compiled.decorators import is_compiled
+    from mbexp.compiled.cache import is_compiled
 
     if not is_compiled(execution):
         text = f"mbexp: compiling the event loop, once for execution={execution}; later runs start at once"

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mbexp.compiled.cache import cache_folder, is_compiled
 from mbexp.errors import UserError
-from mbexp.paths import LOOPS, ROOMS, cache_dir, machine_code_pattern
+from mbexp.paths import LOOPS
 from mbexp.sweep.claims import abandoned, claim
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, Run, stored, written_plan
 from mbexp.sweep.progress import Progress
@@ -127,29 +128,12 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
 def compile_first(executions: Iterable[str]) -> None:
     """Compile the event loops here where that has not been done yet, rather than in every worker at once."""
     for execution in sorted(executions):
-        if _compiled_lately(execution):
-            continue
-        from mbexp.compiled.decorators import cache_folder, is_compiled
-
         if cache_folder() is not None and not is_compiled(execution):
             from mbexp.results.terminal import say_if_compiling
 
             say_if_compiling(execution)
             importlib.import_module("mbexp.run")
             importlib.import_module(f"mbexp.simulator.{LOOPS[execution].rpartition('.')[0]}")
-
-
-def _compiled_lately(execution: str) -> bool:
-    """Whether there is machine code younger than the sources: known without importing Numba, unlike `is_compiled`."""
-    cache, package = cache_dir(), Path(__file__).parent.parent
-    if cache is None:
-        return False
-    sources = [path for room in ROOMS for path in (package / room).rglob("*.py")]
-    with contextlib.suppress(OSError):
-        changed = max(path.stat().st_mtime for path in sources)
-        pattern = f"compiled-*/**/{machine_code_pattern(execution)}"
-        return any(path.stat().st_mtime > changed for path in cache.glob(pattern))
-    return False
 
 
 def sweep_up(folder: Path) -> None:

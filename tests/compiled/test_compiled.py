@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mbexp.compiled import decorators as compiled
-from mbexp.paths import ROOMS, cache_dir
-from mbexp.sweep import engine
+from mbexp.compiled import cache as compiled
+from mbexp.paths import LOOPS, ROOMS, cache_dir
 from tests import ROOT
 
 TINY = [sys.executable, "-m", "mbexp", "workload=synthetic", "num_requests=10", "workload.timestamps=real"]
@@ -54,6 +53,24 @@ def test_code_of_versions_long_unused_goes(cache: Path) -> None:
     assert recent.is_dir()
 
 
+@pytest.mark.parametrize("execution", LOOPS)
+def test_whether_a_loop_is_compiled_is_known_without_numba(execution: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "MBEXP_CACHE": str(tmp_path / "cache")}
+    ask = (
+        "import sys; from mbexp.compiled.cache import is_compiled;"
+        f"print(is_compiled('{execution}'), 'numba' in sys.modules)"
+    )
+    loop = f"import mbexp.simulator.{LOOPS[execution].rpartition('.')[0]}"
+
+    def run(code: str) -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert run(ask) == "False False"
+    run(loop)
+    assert run(ask) == "True False"
+
+
 @pytest.mark.parametrize("execution", ["run_to_completion", "continuous"])
 def test_a_mode_does_not_wait_for_the_loop_of_the_other(execution: str) -> None:
     code = (
@@ -79,7 +96,7 @@ def test_without_a_home_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
     assert cache_dir() is None
-    assert not engine._compiled_lately("run_to_completion")  # and a sweep is not told that it was compiled
+    assert compiled.cache_folder.__wrapped__() is None
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

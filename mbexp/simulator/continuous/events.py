@@ -1,25 +1,39 @@
-"""Events of the continuous event loop: GPUs in a heap by (time, index), and GPUs that stand at a boundary."""
+"""Events of the continuous event loop: the ends of iterations, and the GPUs that stand at a boundary."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import event_at, gpu_at
-from mbexp.simulator.continuous.layout import NOBODY
+from mbexp.compiled.heap import heap
+from mbexp.simulator.continuous.layout import NOBODY, event_at, gpu_at, standing_at
+
+
+@inlined
+def _event_at(run, one_heap, place):
+    """Return an entry of the only heap of events."""
+    return event_at(run, place)
+
+
+@inlined
+def _note_place(run, gpu_index, place):
+    """Note where the event of a GPU stands in the heap."""
+    gpu_at(run, gpu_index).event_place = place
+
+
+_sift_up, _sift_down = heap(_event_at, "time_s", "gpu", _note_place)
 
 
 @inlined
 def next_event_s(run):
-    """Return the time of the first event, infinity where there is none."""
+    """Return the instant at which an iteration ends next, infinity where none is under way."""
     return event_at(run, 0).time_s if run.event_count > 0 else np.inf
 
 
 @inlined
-def set_event(run, gpu_index, time_s):
-    """Give a GPU its next event, in place of the one that it had."""
-    gpu = gpu_at(run, gpu_index)
-    place = gpu.place
+def set_event(run, gpu, time_s):
+    """Let the iteration that a GPU is at end at an instant, in place of the one known so far."""
+    place = gpu.event_place
     later = False
     if place == NOBODY:
         place = run.event_count
@@ -28,80 +42,49 @@ def set_event(run, gpu_index, time_s):
         later = time_s > gpu.event_s
     gpu.event_s = time_s
     if later:
-        _sift_down(run, place, gpu_index, time_s)
+        _sift_down(run, 0, place, run.event_count, time_s, gpu.index)
     else:
-        _sift_up(run, place, gpu_index, time_s)
+        _sift_up(run, 0, place, time_s, gpu.index)
+
+
+@inlined
+def stop_at_boundary(run, gpu):
+    """Let a GPU in the middle of a segment come to the boundary noted in its record, if it would go on past it."""
+    if gpu.boundary_s < gpu.event_s:
+        gpu.planned = int(gpu.boundary)
+        set_event(run, gpu, gpu.boundary_s)
 
 
 @inlined
 def pop_event(run):
-    """Take the first GPU out of the heap and return it."""
+    """Return the GPU whose iteration ends first, by time and then by index; its event is over."""
     first = event_at(run, 0).gpu
-    gpu_at(run, first).place = NOBODY
+    gpu_at(run, first).event_place = NOBODY
     run.event_count -= 1
     if run.event_count > 0:
         last = event_at(run, run.event_count)
-        _sift_down(run, 0, last.gpu, last.time_s)
+        _sift_down(run, 0, 0, run.event_count, last.time_s, last.gpu)
     return first
 
 
 @inlined
-def _sift_up(run, place, gpu_index, time_s):
-    while place > 0:
-        parent = (place - 1) >> 1
-        above = event_at(run, parent)
-        if above.time_s < time_s or (above.time_s == time_s and above.gpu < gpu_index):
-            break
-        _put(run, place, above.gpu, above.time_s)
-        place = parent
-    _put(run, place, gpu_index, time_s)
-
-
-@inlined
-def _sift_down(run, place, gpu_index, time_s):
-    count = run.event_count
-    child = 2 * place + 1
-    while child < count:
-        below = event_at(run, child)
-        if child + 1 < count:
-            other = event_at(run, child + 1)
-            if other.time_s < below.time_s or (other.time_s == below.time_s and other.gpu < below.gpu):
-                child += 1
-                below = other
-        if time_s < below.time_s or (time_s == below.time_s and gpu_index < below.gpu):
-            break
-        _put(run, place, below.gpu, below.time_s)
-        place = child
-        child = 2 * place + 1
-    _put(run, place, gpu_index, time_s)
-
-
-@inlined
-def _put(run, place, gpu_index, time_s):
-    event = event_at(run, place)
-    event.time_s = time_s
-    event.gpu = gpu_index
-    gpu_at(run, gpu_index).place = place
-
-
-@inlined
-def stand(run, gpu_index):
-    """Add a GPU to those that stand at a boundary, ascending."""
-    gpu_at(run, gpu_index).at_boundary = True
+def stand(run, gpu):
+    """Add a GPU to those that stand at a boundary, by index."""
+    gpu.at_boundary = True
     place = run.standing_count
-    while place > 0 and gpu_at(run, place - 1).standing > gpu_index:
-        gpu_at(run, place).standing = gpu_at(run, place - 1).standing
+    while place > 0 and standing_at(run, place - 1).value > gpu.index:
+        standing_at(run, place).value = standing_at(run, place - 1).value
         place -= 1
-    gpu_at(run, place).standing = gpu_index
+    standing_at(run, place).value = gpu.index
     run.standing_count += 1
 
 
 @inlined
 def first_standing(run):
-    """Take the first GPU off those that stand at a boundary and return it."""
-    first = gpu_at(run, 0).standing
+    """Return the GPU of lowest index that stands at a boundary; it stands there no longer."""
+    first = standing_at(run, 0).value
     run.standing_count -= 1
     for place in range(run.standing_count):
-        gpu_at(run, place).standing = gpu_at(run, place + 1).standing
+        standing_at(run, place).value = standing_at(run, place + 1).value
     gpu_at(run, first).at_boundary = False
     return first

@@ -6,67 +6,54 @@ import numpy as np
 
 from mbexp.compiled.decorators import inlined
 from mbexp.policy.views import Interval
-from mbexp.simulator.continuous.access import (
-    called,
-    first_token_time,
-    gpu_at,
-    gpu_of,
-    leave_at,
-    queue_cell,
-    request_at,
-    set_at,
-    start_time,
-)
 from mbexp.simulator.continuous.fronts import set_front
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     BAD_SELECTION,
-    COPY,
     DECODE,
     EMPTY,
     EXTEND,
     HEAD,
+    IN_PREFILL,
     LONG_PAST_S,
     NOBODY,
     ONE_BIN,
-    PREEMPT,
     PREFILL,
     SHARE,
+    TO_COPY,
     WAITING,
+    first_token_s,
+    gpu_at,
+    gpu_of,
+    leave_at,
+    queue_at,
+    queue_set_at,
+    request_at,
+    start_s,
 )
 from mbexp.simulator.continuous.memory import growth, held_by, outgrew
 from mbexp.simulator.continuous.plan import close_row, plan
-from mbexp.simulator.continuous.queue import named_queue, pop_head, push, restore_memory
+from mbexp.simulator.continuous.queue import may_take_own, named_queue, pop_head, restore_memory
 from mbexp.simulator.continuous.requests import (
     begin_decoding,
+    begin_prefill,
     drop_leave,
     end_decoding,
     end_prefill,
     finish,
     link,
-    lose_cache,
-    outgrow,
+    preempt_youngest,
     push_leave,
-    take_off_youngest,
+    put_back,
     unlink,
 )
 from mbexp.simulator.continuous.segment import account, boundary_s
 from mbexp.simulator.continuous.tokens import add_gap
 
 
-@called
-def put_back(run, gpu, group, request):
-    """Return a request, off its GPU already, whose output outgrew its prediction to its queue."""
-    item = request_at(run, request)
-    outgrow(run, item)
-    run.put_back += 1
-    lose_cache(run, gpu, request, True)
-    push(run, group, request, run.underprediction == PREEMPT)
-
-
 @inlined
 def end(run, gpu_index, now_s):
-    """Bring a GPU to its planned boundary: tokens are emitted, prefills end, requests leave.
+    """Bring a GPU to its planned boundary: tokens are emitted, prefills end, requests leave or are put back.
 
     Returns
     -------
@@ -74,7 +61,7 @@ def end(run, gpu_index, now_s):
         Whether a request went back to a queue.
     """
     gpu = gpu_at(run, gpu_index)
-    group = 0 if run.central else gpu_index
+    queue_set = 0 if run.central else gpu_index
     held_before = gpu.held
     put_back_before = run.put_back
     number = gpu.planned - gpu.done
@@ -82,66 +69,9 @@ def end(run, gpu_index, now_s):
         gpu.held += growth(run, gpu, number)
         gpu.held_max = max(gpu.held_max, gpu.held)
     account(run, gpu, now_s)
-
-    # Prompts, in order of admission; those that end emit a token.
     if gpu.kind != DECODE:
-        left = gpu.chunk_tokens * number
-        gpu.prefill_tokens += left
-        request = gpu.first_prefill
-        while left > 0:
-            item = request_at(run, request)
-            follower = item.next
-            if item.in_prefill:
-                length = item.prompt + item.emitted
-                tokens = min(left, length - item.progress)
-                left -= tokens
-                item.progress += tokens
-                gpu.computed += tokens
-                if item.progress < length:
-                    break
-                gpu.changed = True
-                end_prefill(gpu, item)
-                item.emitted += 1
-                if item.emitted == 1:
-                    first_token_time(run, request).value = now_s
-                else:
-                    add_gap(now_s - item.last_token_s, 1, run)
-                item.last_token_s = now_s
-                done = item.emitted == item.output
-                if done or (outgrew(run, item, item.emitted) and run.underprediction != EXTEND):
-                    gpu.held -= held_by(run, item, item.emitted)
-                    unlink(run, gpu, request)
-                    if done:
-                        finish(run, gpu, request, gpu_index, now_s)
-                    else:
-                        put_back(run, gpu, group, request)
-                else:
-                    begin_decoding(run, gpu, request, 0.0)
-            request = np.int64(follower)
-        if gpu.prefilling == 0:
-            request = NOBODY
-        else:
-            while not request_at(run, request).in_prefill:
-                request = np.int64(request_at(run, request).next)
-        gpu.first_prefill = request
-
-    # Decoding requests, in trace order.
-    while gpu.leaving > 0 and leave_at(run, gpu, 0).step == gpu.step:
-        gpu.changed = True
-        leaver = leave_at(run, gpu, 0).request
-        item = request_at(run, leaver)
-        drop_leave(run, gpu, leaver)
-        emitted = item.emitted + (gpu.step - item.joined_step)
-        if emitted < item.output and run.underprediction == EXTEND:
-            gpu.outgrown += 1
-            run.outgrown += 1
-            push_leave(run, gpu, gpu.step + item.output - emitted, leaver)
-        else:
-            end_decoding(run, gpu, leaver)
-            if emitted == item.output:
-                finish(run, gpu, leaver, gpu_index, now_s)
-            else:
-                put_back(run, gpu, group, leaver)
+        _advance_prefills(run, gpu, queue_set, gpu.chunk_tokens * number, now_s)
+    _let_leave(run, gpu, queue_set, now_s)
     run.held += gpu.held - held_before
     # Until it starts again, it admits by itself.
     gpu.room = NOBODY
@@ -149,11 +79,77 @@ def end(run, gpu_index, now_s):
 
 
 @inlined
-def may_take_own(run, gpu, group):
-    """Return whether a GPU that is bound to a bin may take from it: someone waits there, and its turn is not over."""
-    waiting = queue_cell(run, group, WAITING, gpu.bin).value
-    over = gpu.turn >= run.turn_requests and set_at(run, group).waiting > waiting
-    return waiting > 0 and (run.serves == SHARE or not over)
+def _advance_prefills(run, gpu, queue_set, tokens, now_s):
+    """Compute so many tokens of the requests in prefill, in order of admission; where a prefill ends, emit a token."""
+    left = tokens
+    gpu.prefill_tokens += left
+    request = gpu.first_prefill
+    while left > 0:
+        item = request_at(run, request)
+        follower = item.next  # it may leave below
+        if item.stage == IN_PREFILL:
+            length = item.prompt + item.emitted
+            chunk = min(left, length - item.computed)
+            left -= chunk
+            item.computed += chunk
+            gpu.computed += chunk
+            if item.computed < length:
+                break
+            gpu.changed = True
+            end_prefill(gpu, item)
+            _emit_after_prefill(run, gpu, queue_set, request, now_s)
+        request = np.int64(follower)
+    # All before `request` are through; the next prefill is its own or behind it.
+    if gpu.prefilling == 0:
+        request = NOBODY
+    else:
+        while request_at(run, request).stage != IN_PREFILL:
+            request = np.int64(request_at(run, request).next)
+    gpu.first_prefill = request
+
+
+@inlined
+def _emit_after_prefill(run, gpu, queue_set, request, now_s):
+    """Emit the token at the end of a prefill; the request leaves if it is done, else is put back or decodes."""
+    item = request_at(run, request)
+    item.emitted += 1
+    if item.emitted == 1:
+        first_token_s(run, request).value = now_s
+    else:
+        add_gap(now_s - item.last_token_s, 1, run)
+    item.last_token_s = now_s
+    done = item.emitted == item.output
+    if done or (outgrew(run, item, item.emitted) and run.underprediction != EXTEND):
+        gpu.held -= held_by(run, item, item.emitted)
+        unlink(run, gpu, request)
+        if done:
+            finish(run, gpu, request, now_s)
+        else:
+            put_back(run, gpu, queue_set, request)
+    else:
+        begin_decoding(run, gpu, request, 0.0)
+
+
+@inlined
+def _let_leave(run, gpu, queue_set, now_s):
+    """Let the requests that were decoding, in trace order, leave if done, or be put back or extended if outgrown."""
+    while gpu.leaving > 0 and leave_at(run, gpu.index, 0).step == gpu.step:
+        gpu.changed = True
+        request = leave_at(run, gpu.index, 0).request
+        item = request_at(run, request)
+        drop_leave(run, gpu, request)
+        emitted = item.emitted + (gpu.step - item.joined_step)
+        if emitted < item.output and run.underprediction == EXTEND:
+            # It goes on, holds one token more with every token, and leaves with its last one.
+            gpu.outgrown += 1
+            run.outgrown += 1
+            push_leave(run, gpu, gpu.step + item.output - emitted, request)
+        else:
+            end_decoding(run, gpu, request)
+            if emitted == item.output:
+                finish(run, gpu, request, now_s)
+            else:
+                put_back(run, gpu, queue_set, request)
 
 
 @inlined
@@ -161,7 +157,7 @@ def start(
     run, gpu_index, now_s, queues, heads_s, memory, select, select_parameters, iteration, iteration_parameters,
     limit_rule, limit_parameters, bounds, limit_state,
 ):  # fmt: skip
-    """Update the limit, make room, admit, and plan the next iterations.
+    """Start a GPU that stands at a boundary: its limit, room for the next step, admission, the next iteration.
 
     Returns
     -------
@@ -169,90 +165,150 @@ def start(
         Whether the queues or the chances of other GPUs changed.
     """
     gpu = gpu_at(run, gpu_index)
-    group = 0 if run.central else gpu_index
+    queue_set = 0 if run.central else gpu_index
     concerns_others = gpu.candidate
     gpu.candidate = False
-    bound = run.serves == SHARE or (run.serves == ONE_BIN and gpu.running > 0)
+    held_before = gpu.held
 
     if run.interval_steps > 0 and gpu.step >= gpu.next_update:
-        waiting = queue_cell(run, group, WAITING, gpu.bin).value if bound else set_at(run, group).waiting
-        interval = Interval(
-            False, gpu.running, waiting + gpu.prefilling, gpu.interval_finished, gpu.interval_sum_tokens,
-            gpu.interval_squares, gpu.interval_gap_s / gpu.interval_tokens, gpu.interval_tokens / run.interval_steps,
-        )  # fmt: skip
-        gpu.limit = limit_rule(interval, bounds, limit_state[gpu_index], limit_parameters)
-        if gpu.limit < 1:
-            run.status = BAD_LIMIT
-        gpu.next_update = gpu.step + run.interval_steps
-        gpu.interval_finished = 0
-        gpu.interval_sum_tokens = 0.0
-        gpu.interval_squares = 0.0
-        gpu.interval_tokens = 0
-        gpu.interval_gap_s = 0.0
+        _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, limit_state[gpu_index])
+    preempted, more = _make_room(run, gpu, queue_set)
+    admitted, tokens, squares, prompts = False, 0, 0.0, 0
+    if not preempted:
+        admitted, more, tokens, squares, prompts = _admit(
+            run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters
+        )
+    _note_held(run, gpu, held_before, more)
+    if gpu.changed or admitted or preempted or gpu.done == gpu.iterations:
+        close_row(run, gpu, now_s)
+        if gpu.running == 0:
+            gpu.kind = EMPTY
+            gpu.copy_tokens = 0
+        else:
+            plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters)
+        gpu.changed = False
+    _note_next_boundary(run, gpu)
+    return concerns_others or admitted or preempted
 
-    held_before = gpu.held
+
+@inlined
+def _is_bound(run, gpu):
+    """Return whether a GPU may take from its own bin only: that of its share, or the one that it took while empty."""
+    return run.serves == SHARE or (run.serves == ONE_BIN and gpu.running > 0)
+
+
+@inlined
+def _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, limit_state):
+    """Work out anew the limit on the running requests of a GPU, from what it saw since the last time."""
+    waiting = queue_set_at(run, queue_set).waiting
+    if _is_bound(run, gpu):
+        waiting = queue_at(run, queue_set, WAITING, gpu.bin).value
+    interval = Interval(
+        False, gpu.running, waiting + gpu.prefilling, gpu.interval_finished, gpu.interval_sum_tokens,
+        gpu.interval_squares, gpu.interval_gap_s / gpu.interval_tokens, gpu.interval_tokens / run.interval_steps,
+    )  # fmt: skip
+    gpu.limit = limit_rule(interval, bounds, limit_state, limit_parameters)
+    if gpu.limit < 1:
+        run.status = BAD_LIMIT
+    gpu.next_update = gpu.step + run.interval_steps
+    gpu.interval_finished = 0
+    gpu.interval_sum_tokens = 0.0
+    gpu.interval_squares = 0.0
+    gpu.interval_tokens = 0
+    gpu.interval_gap_s = 0.0
+
+
+@inlined
+def _make_room(run, gpu, queue_set):
+    """While memory cannot take the next token of all decoding requests, preempt the request admitted last.
+
+    Returns
+    -------
+    (bool, int)
+        Whether one was preempted, and what the decoding requests will hold more with their next token.
+    """
     preempted = False
     more = growth(run, gpu, 1)
     while gpu.held + more > run.capacity:
-        victim = take_off_youngest(run, gpu)
-        push(run, group, victim, True)
+        preempt_youngest(run, gpu, queue_set)
         more = growth(run, gpu, 1)
         preempted = True
+    return preempted, more
 
-    # Requests admitted to a prefill: tokens, sum of squares, number.
-    tokens, squares, prompts = 0, 0.0, 0
-    admitted = False
-    while not preempted and gpu.running < gpu.limit:
-        bound = run.serves == SHARE or (run.serves == ONE_BIN and gpu.running > 0)
+
+@inlined
+def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters):
+    """Admit the heads of queues while fewer run than the limit and the head fits beside what is held and `more`.
+
+    Returns
+    -------
+    (bool, int, int, float, int)
+        Whether any was admitted; `more` with those who decode at once; and of those admitted to a prefill the tokens,
+        the sum of their squares, and the number.
+    """
+    admitted, tokens, squares, prompts = False, 0, 0.0, 0
+    while gpu.running < gpu.limit:
+        bound = _is_bound(run, gpu)
         if bound:
-            if not may_take_own(run, gpu, group):
+            if not may_take_own(run, gpu, queue_set):
                 break
             queue = gpu.bin
         else:
-            if set_at(run, group).ready_count == 0:
+            if queue_set_at(run, queue_set).ready_count == 0:
                 break
             queue = 0
             if run.num_bins > 1:
-                queue = named_queue(run, queues, heads_s, memory, group, now_s, select, select_parameters, True)
+                queue = named_queue(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters, True)
                 if queue == NOBODY:
                     run.status = BAD_SELECTION
                     break
-        request = queue_cell(run, group, HEAD, queue).value
+        request = queue_at(run, queue_set, HEAD, queue).value
         item = request_at(run, request)
         length = item.prompt + item.emitted
         fits = gpu.held + more + held_by(run, item, item.emitted + 1) <= run.capacity
-        if run.prefill_max_tokens > 0 and prompts > 0 and item.needs != COPY:
+        if run.prefill_max_tokens > 0 and prompts > 0 and item.stage != TO_COPY:
             fits = fits and tokens + length <= run.prefill_max_tokens
         if not fits:
+            # Nobody overtakes the head that the rule named, and the rule's choice was for nothing.
             if not bound and run.num_bins > 1:
-                restore_memory(memory, group)
+                restore_memory(memory, queue_set)
             break
-        pop_head(run, group, queue)
+        pop_head(run, queue_set, queue)
         admitted = True
-        if gpu.running == 0:
-            gpu.bin = queue
-            gpu.turn = 0
-        gpu.turn += 1
-        link(run, gpu, request)
-        gpu_of(run, request).value = gpu_index
-        if not item.started:
-            item.started = True
-            start_time(run, request).value = now_s
-        if item.needs == COPY:
+        _join_those_running(run, gpu, queue, request, now_s)
+        if item.stage == TO_COPY:
             gpu.copy_tokens += length
             gpu.held += held_by(run, item, item.emitted)
             begin_decoding(run, gpu, request, now_s - item.last_token_s)
             more = growth(run, gpu, 1)
         else:
+            # The token that its prefill will emit is held from now on.
             gpu.held += held_by(run, item, item.emitted + 1)
-            item.in_prefill = True
-            item.progress = 0
-            gpu.prefilling += 1
-            if gpu.first_prefill == NOBODY:
-                gpu.first_prefill = request
+            begin_prefill(gpu, item, request)
             tokens += length
             squares += float(length) * length
             prompts += 1
+    return admitted, more, tokens, squares, prompts
+
+
+@inlined
+def _join_those_running(run, gpu, queue, request, now_s):
+    """Let an admitted request run on a GPU; an empty GPU takes the bin of its queue, and begins a turn."""
+    if gpu.running == 0:
+        gpu.bin = queue
+        gpu.turn = 0
+    gpu.turn += 1
+    link(run, gpu, request)
+    gpu_of(run, request).value = gpu.index
+    item = request_at(run, request)
+    if not item.started:
+        item.started = True
+        start_s(run, request).value = now_s
+
+
+@inlined
+def _note_held(run, gpu, held_before, more):
+    """Note what is held after admission, the most that was, and what others may learn: the room left, the bin taken."""
     run.held += gpu.held - held_before
     gpu.held_max = max(gpu.held_max, gpu.held)
     gpu.running_max = max(gpu.running_max, gpu.running)
@@ -260,17 +316,12 @@ def start(
     if run.serves == ONE_BIN:
         gpu.taken_bin = gpu.bin if gpu.running > 0 else NOBODY
 
-    if gpu.changed or admitted or preempted or gpu.done == gpu.iterations:
-        close_row(run, gpu, now_s)
-        if gpu.running == 0:
-            gpu.kind = EMPTY
-            gpu.copy_tokens = 0
-        else:
-            plan(run, gpu, gpu_index, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters)
-        gpu.changed = False
+
+@inlined
+def _note_next_boundary(run, gpu):
+    """Note the boundary that ends the iteration which begins, for whoever looks for a GPU that can admit."""
     gpu.planned = gpu.iterations
     gpu.boundary = gpu.done + 1.0
     gpu.boundary_s = LONG_PAST_S if gpu.kind == EMPTY else boundary_s(gpu, gpu.boundary)
     if run.many_gpus:
-        set_front(run, gpu, gpu_index)
-    return concerns_others or admitted or preempted
+        set_front(run, gpu)

@@ -1,14 +1,22 @@
-"""The records that the continuous event loop works on."""
+"""What the event loop of continuous batching works on: constants, records, and one table of all arrays.
+
+A field of a request or of a GPU is a line in its record; a number of its own for each of them is a row of the table.
+Both are then there in compiled code, in the state and in the outcome.
+"""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import from_dtype, types
 
-# What a waiting request needs first: its context computed, or copied in.
-COMPUTE, COPY = 0, 1
+from mbexp.compiled.records import Record, Table, blank
+
+# Where a request is on its way: it waits, for its context to be computed or copied in, or runs.
+TO_COMPUTE, TO_COPY, IN_PREFILL, DECODING = 0, 1, 2, 3
 # What happens to a request whose output outgrows its prediction.
 EXTEND, PREEMPT, REQUEUE = 0, 1, 2
 # What a GPU serves.
@@ -21,211 +29,21 @@ NOBODY = -1
 
 FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME, BAD_ASSIGNMENT = 0, 1, 2, 3, 4
 
-# One record: how the run is set up, and what is counted over all of it.
-RUN_DTYPE = np.dtype(
-    [
-        # Where the arrays lie.
-        ("requests_at", np.int64),
-        ("gpus_at", np.int64),
-        ("leaves_at", np.int64),
-        ("groups_at", np.int64),
-        ("phases_at", np.int64),
-        ("events_at", np.int64),
-        ("fronts_at", np.int64),
-        ("sets_at", np.int64),
-        ("queues_at", np.int64),
-        ("heads_at", np.int64),
-        ("given_at", np.int64),
-        ("gap_counts_at", np.int64),
-        ("segments_at", np.int64),
-        ("samples_at", np.int64),
-        ("start_at", np.int64),
-        ("first_token_at", np.int64),
-        ("finish_at", np.int64),
-        ("gpu_of_at", np.int64),
-        ("preemptions_of_at", np.int64),
-        ("num_requests", np.int64),
-        ("num_gpus", np.int64),
-        ("num_bins", np.int64),
-        ("queue_rows", np.int64),
-        ("front_places", np.int64),
-        ("log_rows", np.int64),
-        # How it is set up.
-        ("swap_token_s", np.float64),
-        ("token_sla_s", np.float64),
-        ("capacity", np.int64),  # blocks if paged, else tokens
-        ("memory_tokens", np.int64),
-        ("block_tokens", np.int64),
-        ("token_budget", np.int64),
-        ("prefill_max_tokens", np.int64),  # 0: no limit
-        ("turn_requests", np.int64),
-        ("interval_steps", np.int64),  # 0: the limit never changes
-        ("limit_max", np.int64),
-        ("count_from", np.int64),  # the request at whose arrival gaps and busy time begin to be counted
-        # Range in which the law is supported: requests, and mean tokens of context.
-        ("size_low", np.int64),
-        ("size_high", np.int64),
-        ("length_low", np.int64),
-        ("length_high", np.int64),
-        ("underprediction", np.int64),
-        ("serves", np.int64),
-        ("central", np.bool_),
-        ("many_gpus", np.bool_),  # and central queues: a search goes through `State.fronts` first
-        ("chunked", np.bool_),
-        ("paged", np.bool_),
-        ("swap", np.bool_),
-        ("closed_form", np.bool_),  # the price of an iteration is that of `mbexp.hardware.iteration.closed_form`
-        # What is counted.
-        ("gap_sum_s", np.float64),
-        ("gap_max_s", np.float64),
-        ("gaps", np.int64),
-        ("gaps_above", np.int64),
-        ("held", np.int64),
-        ("running", np.int64),
-        ("waiting", np.int64),
-        ("waiting_max", np.int64),
-        ("preemptions", np.int64),
-        ("outgrown", np.int64),
-        ("put_back", np.int64),
-        ("instants", np.int64),
-        ("samples", np.int64),
-        ("stride", np.int64),
-        ("until_sample", np.int64),
-        ("segments", np.int64),
-        ("event_count", np.int64),  # GPUs that have an event
-        ("standing_count", np.int64),
-        ("finished", np.int64),
-        ("status", np.int64),
-    ],
-    align=True,
-)
+# Rows of `queues`; a selection rule reads all but TAIL.
+READY, WAITING, HEAD, TAIL, LIMIT = 0, 1, 2, 3, 4
+QUEUE_ROWS = 5
 
-# A request on its way; what is kept of it stands in arrays of its own.
-REQUEST_DTYPE = np.dtype(
-    [
-        ("arrival_s", np.float64),
-        ("last_token_s", np.float64),  # when it emitted its last token before this prefill, or at its end
-        ("joined_step", np.int64),  # decode steps that its GPU had made when it began to decode
-        ("prompt", np.int32),
-        ("output", np.int32),
-        ("predicted", np.int32),
-        ("need_tokens", np.int32),  # prompt + output as first predicted
-        ("emitted", np.int32),  # tokens emitted before joined_step
-        ("progress", np.int32),  # in prefill: tokens of it computed so far; decoding: its group of equal age
-        ("next", np.int32),  # behind it in a queue, or admitted after it on a GPU
-        ("previous", np.int32),
-        ("bin", np.uint16),
-        ("needs", np.int8),  # COMPUTE or COPY
-        ("in_prefill", np.bool_),
-        ("started", np.bool_),
-    ],
-    align=True,
-)  # 64 bytes, a line of the cache
+# Rows of `given`.
+GIVEN_REQUESTS, GIVEN_KV = 0, 1
 
-# A GPU: what runs on it, its segment, and what it has counted.
-GPU_FIELDS: Any = np.dtype(
-    [
-        # What the search for a GPU that can admit reads, one line of the cache.
-        ("room", np.int64),  # memory left; NOBODY where no more may run
-        ("boundary_s", np.float64),  # a boundary not after the next one; one long past where empty
-        ("boundary", np.float64),  # its number in the segment, whole
-        ("taken_bin", np.int64),  # the only bin that it takes; NOBODY where any
-        # The segment: boundary k lies at start_s + (k first_s + growth_s (k (k - 1) / 2)).
-        ("start_s", np.float64),
-        ("first_s", np.float64),
-        ("growth_s", np.float64),
-        ("iterations", np.int64),  # of the whole segment
-        ("pause_s", np.float64),  # copies before the first iteration; start_s lies behind them
-        ("done", np.int64),  # iterations that were accounted for
-        ("planned", np.int64),  # boundary of the next event
-        ("kind", np.int64),
-        ("chunk_tokens", np.int64),  # prompt tokens in each iteration
-        # Its place among the events; `standing` belongs to the place, not to the GPU.
-        ("event_s", np.float64),
-        ("place", np.int64),  # in the heap of events; NOBODY where it has none
-        ("standing", np.int64),  # GPUs at a boundary, ascending
-        ("first_slot", np.int64),  # of its leaves and groups
-        ("first_phase", np.int64),  # of the places of a block: how many requests take a new block at which step
-        # What runs.
-        ("running", np.int64),
-        ("decoding", np.int64),
-        ("context", np.int64),  # tokens of the decoding requests
-        ("held", np.int64),  # memory, in units of the capacity
-        ("outgrown", np.int64),  # decoding requests that hold a token more with every token
-        ("step", np.int64),  # decode steps made
-        ("last_step_s", np.float64),  # end of the last one
-        ("youngest", np.int64),
-        ("first_prefill", np.int64),
-        ("prefilling", np.int64),
-        ("computed", np.int64),  # tokens computed of the requests in prefill
-        ("groups", np.int64),
-        ("leaving", np.int64),  # entries of the heap of steps at which requests leave
-        ("limit", np.int64),
-        ("bin", np.int64),
-        ("turn", np.int64),  # requests admitted since it took its bin
-        ("next_update", np.int64),  # decode steps at which the limit is worked out anew
-        ("copy_tokens", np.int64),  # to be copied before the next iteration
-        ("row", np.int64),  # of its segment in the log
-        ("outside", np.bool_),  # the range of the law
-        ("changed", np.bool_),  # something joined or left since the segment was planned
-        ("candidate", np.bool_),  # expected to admit at its next event
-        ("at_boundary", np.bool_),  # and has not started the next iteration
-        # Since the last update of the limit.
-        ("interval_finished", np.int64),
-        ("interval_tokens", np.int64),
-        ("interval_sum_tokens", np.float64),
-        ("interval_squares", np.float64),
-        ("interval_gap_s", np.float64),
-        # Counted over the run.
-        ("busy_s", np.float64),
-        ("prefill_s", np.float64),
-        ("copy_s", np.float64),
-        ("kv_token_s", np.float64),
-        ("running_s", np.float64),
-        ("limit_s", np.float64),
-        ("busy_before_s", np.float64),  # of busy_s, before `count_from` arrived
-        ("prefill_tokens", np.int64),
-        ("copied_tokens", np.int64),
-        ("decoded_tokens", np.int64),
-        ("prefills", np.int64),
-        ("mixed_steps", np.int64),
-        ("outside_steps", np.int64),  # outside the range of the law
-        ("held_max", np.int64),
-        ("running_max", np.int64),
-    ],
-    align=True,
-)
-# Each begins a line of the cache.
-CACHE_LINE = 64
-GPU_DTYPE = np.dtype(
-    {
-        "names": list(GPU_FIELDS.names),
-        "formats": [GPU_FIELDS[name] for name in GPU_FIELDS.names],
-        "offsets": [GPU_FIELDS.fields[name][1] for name in GPU_FIELDS.names],
-        "itemsize": -(-GPU_FIELDS.itemsize // CACHE_LINE) * CACHE_LINE,
-    },
-    align=True,
-)
-
-# An entry of the optional log of segments.
-SEGMENT_DTYPE = np.dtype(
-    [
-        ("start_s", np.float64),
-        ("finish_s", np.float64),
-        ("first_s", np.float64),
-        ("growth_s", np.float64),
-        ("iterations", np.int64),
-        ("context_tokens", np.int64),
-        ("prompt_tokens", np.int64),  # in each iteration
-        ("gpu", np.int32),
-        ("decoding", np.int32),
-        ("kind", np.int32),
-        ("limit", np.int32),
-        ("bin", np.int32),  # of the GPU, NOBODY where it serves any
-        ("running", np.int32),
-    ],
-    align=True,
-)
+# Rows of `fronts`, which the search for a GPU that can admit goes through where there are many: `room` and `boundary_s`
+# of its record, the iteration after that boundary and its inverse, how far an estimate may be off, and the estimate
+# (`mbexp.simulator.continuous.fronts`).
+ROOM, BOUNDARY_S, STEP_S, RATE, SLACK, EARLIEST_S = 0, 1, 2, 3, 4, 5
+FRONT_ROWS = 6
+FRONT_LANES = 8  # GPUs that a processor may take at a time; fewer are looked at one by one
+LONG_PAST_S = -1e18  # a boundary of a GPU that stands at one at any time, for it is empty
+NEVER_SURE = 1e200  # nothing is known of the next boundary
 
 # The histogram of gaps between tokens.
 PER_OCTAVE = 512  # equal bins in each octave of the histogram
@@ -233,37 +51,222 @@ LOWEST_OCTAVE, HIGHEST_OCTAVE = -20, 21  # 1 microsecond to 24 days; what lies o
 NUM_BINS = (HIGHEST_OCTAVE - LOWEST_OCTAVE) * PER_OCTAVE
 
 SAMPLES = 4096
-SAMPLE_DTYPE = np.dtype(
-    [("time_s", np.float64), ("held", np.int64), ("running", np.int64), ("waiting", np.int64)], align=True
+
+f8, i8, i4, u2, i1, b1 = np.float64, np.int64, np.int32, np.uint16, np.int8, np.bool_
+
+# A request on its way; what is kept of it stands in arrays of its own.
+REQUEST = Record(
+    ("arrival_s", f8),
+    ("last_token_s", f8),  # when it emitted its last token before this prefill, or at its end
+    ("joined_step", i8),  # decode steps that its GPU had made when it began to decode
+    ("prompt", i4),
+    ("output", i4),
+    ("predicted", i4),
+    ("need_tokens", i4),  # prompt + output as first predicted
+    ("emitted", i4),  # tokens emitted before joined_step
+    ("computed", i4),  # in prefill: tokens of its context computed so far
+    ("age_group", i4),  # decoding: where it stands in `age_groups` until the next decode step
+    ("next", i4, NOBODY),  # behind it in a queue, or admitted after it on a GPU
+    ("previous", i4, NOBODY),  # admitted before it on a GPU
+    ("bin", u2),
+    ("stage", i1, TO_COMPUTE),
+    ("started", b1),  # admitted at least once
+)  # 64 bytes, a line of the cache
+
+# A GPU: what runs on it, its segment, and what it has counted.
+GPU = Record(
+    # What the search for a GPU that can admit reads, one line of the cache.
+    ("room", i8),  # memory left; NOBODY where no more may run
+    ("boundary_s", f8, LONG_PAST_S),  # a boundary not after the next one; one long past where empty
+    ("boundary", f8),  # its number in the segment, whole
+    ("taken_bin", i8, NOBODY),  # the only bin that it takes; NOBODY where any
+    # The segment: boundary k lies at start_s + (k first_s + growth_s (k (k - 1) / 2)).
+    ("start_s", f8),
+    ("first_s", f8),
+    ("growth_s", f8),
+    ("iterations", i8),  # of the whole segment
+    ("pause_s", f8),  # copies before the first iteration; start_s lies behind them
+    ("done", i8),  # iterations that were accounted for
+    ("planned", i8),  # boundary of the next event
+    ("kind", i8, EMPTY),
+    ("chunk_tokens", i8),  # prompt tokens in each iteration
+    ("index", i8),
+    ("event_s", f8),
+    ("event_place", i8, NOBODY),  # in the heap of events; NOBODY where it has none
+    # What runs.
+    ("running", i8),
+    ("decoding", i8),
+    ("context", i8),  # tokens of the decoding requests
+    ("held", i8),  # memory, in units of the capacity
+    ("outgrown", i8),  # decoding requests that hold a token more with every token
+    ("step", i8),  # decode steps made
+    ("last_step_s", f8),  # end of the last one
+    ("youngest", i8, NOBODY),
+    ("first_prefill", i8, NOBODY),
+    ("prefilling", i8),
+    ("computed", i8),  # tokens computed of the requests in prefill
+    ("age_groups", i8),  # how many it has
+    ("leaving", i8),  # entries of its heap of leaves
+    ("limit", i8),
+    ("bin", i8),
+    ("turn", i8),  # requests admitted since it took its bin
+    ("next_update", i8),  # decode steps at which the limit is worked out anew
+    ("copy_tokens", i8),  # to be copied before the next iteration
+    ("row", i8),  # of its segment in the log
+    ("outside", b1),  # the range of the law
+    ("changed", b1),  # something joined or left since the segment was planned
+    ("candidate", b1),  # expected to admit at its next event
+    ("at_boundary", b1),  # and has not started the next iteration
+    # Since the last update of the limit.
+    ("interval_finished", i8),
+    ("interval_tokens", i8),
+    ("interval_sum_tokens", f8),
+    ("interval_squares", f8),
+    ("interval_gap_s", f8),
+    # Counted over the run.
+    ("busy_s", f8),
+    ("prefill_s", f8),
+    ("copy_s", f8),
+    ("kv_token_s", f8),
+    ("running_s", f8),
+    ("limit_s", f8),
+    ("busy_before_s", f8),  # of busy_s, before `count_from` arrived
+    ("prefill_tokens", i8),
+    ("copied_tokens", i8),
+    ("decoded_tokens", i8),
+    ("prefills", i8),
+    ("mixed_steps", i8),
+    ("outside_steps", i8),  # outside the range of the law
+    ("held_max", i8),
+    ("running_max", i8),
+    whole_lines=True,
 )
 
-# What a GPU runs, as many entries as it may run: a heap of the decode steps at which requests leave or outgrow their
-# prediction, and groups of requests that emitted their last token at one time.
-LEAVE_DTYPE = np.dtype([("step", np.int64), ("request", np.int64)])
-GROUP_DTYPE = np.dtype([("age_s", np.float64), ("members", np.int64)])
+# When a decoding request leaves its GPU or outgrows its prediction: at this decode step of the GPU.
+LEAVE = Record(("step", i8), ("request", i8))
+# Decoding requests that emitted their last token at one time, this long before the segment began.
+AGE_GROUP = Record(("age_s", f8), ("members", i8))
+EVENT = Record(("time_s", f8), ("gpu", i8))
+QUEUE_SET = Record(("ready_count", i8), ("waiting", i8))  # queues that are not empty; requests in all of them
+SAMPLE = Record(("time_s", f8), ("held", i8), ("running", i8), ("waiting", i8))
 
-# The heap of events.
-EVENT_DTYPE = np.dtype([("time_s", np.float64), ("gpu", np.int64)])
+# An entry of the optional log of segments.
+SEGMENT = Record(
+    ("start_s", f8),
+    ("finish_s", f8),
+    ("first_s", f8),
+    ("growth_s", f8),
+    ("iterations", i8),
+    ("context_tokens", i8),
+    ("prompt_tokens", i8),  # in each iteration
+    ("gpu", i4),
+    ("decoding", i4),
+    ("kind", i4),
+    ("limit", i4),
+    ("bin", i4),  # of the GPU, NOBODY where it serves any
+    ("running", i4),
+)
 
-# Rows of `State.fronts`, which the search for a GPU that can admit goes through where there are many: `room` and
-# `boundary_s` of its record, the iteration after that boundary and its inverse, how far an estimate may be off, and the
-# estimate (`mbexp.simulator.continuous.fronts`).
-ROOM, BOUNDARY_S, STEP_S, RATE, SLACK, EARLIEST_S = 0, 1, 2, 3, 4, 5
-FRONT_ROWS = 6
-FRONT_LANES = 8  # GPUs that a processor may take at a time; fewer are looked at one by one
-LONG_PAST_S = -1e18  # a boundary of a GPU that stands at one at any time, for it is empty
-NEVER_SURE = 1e200  # nothing is known of the next boundary
+# The record of the run, first argument of nearly every function: how it is set up, and what is counted over all of it.
+LAYOUT = Table(
+    # Sizes.
+    ("num_requests", i8),
+    ("num_gpus", i8),
+    ("num_bins", i8),
+    ("num_sets", i8),  # sets of queues: 1, or one a GPU; each has a queue for every bin
+    ("num_slots", i8),  # as many as may run on a GPU, and room to add one
+    ("num_phases", i8),  # tokens of a block; 1 where memory is reserved
+    ("num_fronts", i8),  # GPUs, and as many more as fill the last lanes
+    ("memory_rows", i8),  # sets of queues and one
+    ("memory_numbers", i8),
+    ("log_rows", i8),
+    # How it is set up.
+    ("swap_token_s", f8),
+    ("token_sla_s", f8),
+    ("capacity", i8),  # blocks if paged, else tokens
+    ("memory_tokens", i8),
+    ("block_tokens", i8),
+    ("token_budget", i8),
+    ("prefill_max_tokens", i8),  # 0: no limit
+    ("turn_requests", i8),
+    ("interval_steps", i8),  # 0: the limit never changes
+    ("limit_max", i8),
+    ("count_from", i8),  # the request at whose arrival gaps and busy time begin to be counted
+    # Range in which the law is supported: requests, and mean tokens of context.
+    ("size_low", i8),
+    ("size_high", i8),
+    ("length_low", i8),
+    ("length_high", i8),
+    ("underprediction", i8),
+    ("serves", i8),
+    ("central", b1),
+    ("many_gpus", b1),  # and central queues: a search goes through `fronts` first
+    ("chunked", b1),
+    ("paged", b1),
+    ("swap", b1),
+    ("closed_form", b1),  # the price of an iteration is that of `mbexp.hardware.iteration.closed_form`
+    # What is counted.
+    ("gap_sum_s", f8),
+    ("gap_max_s", f8),
+    ("gaps", i8),
+    ("gaps_above", i8),
+    ("held", i8),
+    ("running", i8),
+    ("waiting", i8),
+    ("waiting_max", i8),
+    ("outgrown", i8),
+    ("put_back", i8),
+    ("instants", i8),
+    ("samples_kept", i8),
+    ("stride", i8, 1),  # every so many instants one is kept
+    ("until_sample", i8),
+    ("num_segments", i8),
+    ("event_count", i8),  # GPUs that have an event
+    ("standing_count", i8),
+    ("status", i8, FINISHED),
+)
 
-# One record a set of queues.
-SET_DTYPE = np.dtype([("ready_count", np.int64), ("waiting", np.int64)], align=True)
+# The arrays. What is called `value` there is the number itself: start_s(run, request).value.
+request_at = LAYOUT.array("requests", REQUEST, "num_requests", initial=None)  # the loop fills them
+gpu_at = LAYOUT.array("gpus", GPU, "num_gpus")
+event_at = LAYOUT.array("events", EVENT, "num_gpus")  # a heap by time, then GPU
+standing_at = LAYOUT.array("standing", i8, "num_gpus")  # GPUs that stand at a boundary, ascending
+leave_at = LAYOUT.array("leaves", LEAVE, "num_gpus", "num_slots")  # of each GPU a heap by step, then request
+age_group_at = LAYOUT.array("age_groups", AGE_GROUP, "num_gpus", "num_slots")
+phase_at = LAYOUT.array("phases", i8, "num_gpus", "num_phases")  # requests that take a block at these steps
+front_at = LAYOUT.array("fronts", f8, FRONT_ROWS, "num_fronts")
+front_row = LAYOUT.vector("fronts")
+queue_set_at = LAYOUT.array("sets", QUEUE_SET, "num_sets")
+queue_at = LAYOUT.array("queues", i8, "num_sets", QUEUE_ROWS, "num_bins")
+head_s = LAYOUT.array("heads_s", f8, "num_sets", "num_bins", initial=np.inf)  # arrival of the head of a queue
+LAYOUT.array("memory", f8, "memory_rows", "memory_numbers")  # of the selection rule; the last row is scratch
+given_at = LAYOUT.array("given", i8, 2, "num_gpus")  # given to a GPU and not finished: requests, predicted KV need
+gap_count = LAYOUT.array("gap_counts", i8, NUM_BINS)
+segment_at = LAYOUT.array("segments", SEGMENT, "log_rows")
+sample_at = LAYOUT.array("samples", SAMPLE, SAMPLES)
+# What is kept of each request.
+start_s = LAYOUT.array("start_s", f8, "num_requests", initial=None)  # first admission
+first_token_s = LAYOUT.array("first_token_s", f8, "num_requests", initial=None)
+finish_s = LAYOUT.array("finish_s", f8, "num_requests", initial=np.nan)
+gpu_of = LAYOUT.array("gpu_of", i4, "num_requests", initial=None)
+preemptions_of = LAYOUT.array("preemptions_of", i4, "num_requests")
+
+blank_request = blank(REQUEST)
+
+RUN_TYPE = types.Array(from_dtype(LAYOUT.head().dtype), 1, "C")
 
 
-CELL_DTYPE = np.dtype([("value", np.int64)])
-TIME_CELL_DTYPE = np.dtype([("value", np.float64)])
-SMALL_CELL_DTYPE = np.dtype([("value", np.int32)])
-
-# Rows of `State.queues`; a selection rule reads all but TAIL.
-READY, WAITING, HEAD, TAIL, LIMIT = 0, 1, 2, 3, 4
-QUEUE_ROWS = 5
-
-RUN_TYPE = types.Array(from_dtype(RUN_DTYPE), 1, "C")
+def new_state(run: npt.NDArray[Any]) -> SimpleNamespace:
+    """Return the record of a run and its arrays, each by its name in the table, before the run begins."""
+    state = SimpleNamespace(run=run, **LAYOUT.allocate(run))
+    capacity = run["capacity"][0]
+    state.gpus["index"] = np.arange(len(state.gpus))
+    state.gpus["room"] = capacity
+    state.gpus["next_update"] = run["interval_steps"][0]
+    state.queues[:, [HEAD, TAIL]] = NOBODY
+    state.queues[:, LIMIT] = run["limit_max"][0]
+    state.fronts[ROOM] = NOBODY
+    state.fronts[ROOM, : len(state.gpus)] = capacity
+    state.fronts[BOUNDARY_S] = LONG_PAST_S
+    state.fronts[SLACK] = NEVER_SURE
+    return state

@@ -5,31 +5,39 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from mbexp.compiled.decorators import compiled, inlined
+from mbexp.compiled.decorators import called, compiled, inlined
 from mbexp.hardware.law import ITERATION_TYPE
 from mbexp.policy.slots import ASSIGNMENT, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Arrival, Gpus
-from mbexp.simulator.continuous.access import called, gap_count, gpu_at, queue_cell, request_at, sample_at
-from mbexp.simulator.continuous.events import first_standing, next_event_s, pop_event, set_event, stand
-from mbexp.simulator.continuous.gpu import end, may_take_own, start
+from mbexp.simulator.continuous.events import (
+    first_standing,
+    next_event_s,
+    pop_event,
+    set_event,
+    stand,
+    stop_at_boundary,
+)
+from mbexp.simulator.continuous.gpu import end, start
 from mbexp.simulator.continuous.layout import (
     BAD_ASSIGNMENT,
     BAD_LIMIT,
-    BAD_SELECTION,
-    COMPUTE,
     EMPTY,
     FINISHED,
-    HEAD,
     NOBODY,
     NUM_BINS,
     RUN_TYPE,
     SAMPLES,
     SHARE,
+    blank_request,
+    gap_count,
+    gpu_at,
+    request_at,
+    sample_at,
+    standing_at,
 )
-from mbexp.simulator.continuous.memory import held_by
-from mbexp.simulator.continuous.queue import named_queue, push
-from mbexp.simulator.continuous.search import first_to_admit
-from mbexp.simulator.continuous.segment import boundary_s, look_ahead
+from mbexp.simulator.continuous.queue import push
+from mbexp.simulator.continuous.search import first_to_admit, wake
+from mbexp.simulator.continuous.segment import boundary_s
 
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
@@ -45,57 +53,34 @@ SIGNATURE = types.int64(
 
 
 @called
-def _wake(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters):
-    """Let a GPU with queues of its own, in the middle of a segment, try to admit at its next boundary."""
-    gpu = gpu_at(run, gpu_index)
-    queue = gpu.taken_bin
-    if queue != NOBODY:
-        if not may_take_own(run, gpu, gpu_index):
-            return
-    else:
-        queue = 0
-        if run.num_bins > 1:
-            queue = named_queue(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters, False)
-            if queue == NOBODY:
-                run.status = BAD_SELECTION
-                return
-    item = request_at(run, queue_cell(run, gpu_index, HEAD, queue).value)
-    if held_by(run, item, item.emitted + 1) <= gpu.room:
-        look_ahead(gpu, now_s, False)
-        if gpu.boundary_s < gpu.event_s:
-            gpu.planned = int(gpu.boundary)
-            set_event(run, gpu_index, gpu.boundary_s)
-
-
-@called
 def _sample(run, now_s):
-    """Keep every `stride`-th instant; when the samples are full, every other one of them."""
+    """Keep a sample of every `stride`-th instant; when they are full, keep every other one and double the stride."""
     if run.until_sample > 0:
         run.until_sample -= 1
         return
     run.until_sample = run.stride - 1
-    if run.samples == SAMPLES:
-        for place in range(SAMPLES // 2):
-            kept, source = sample_at(run, place), sample_at(run, 2 * place)
+    if run.samples_kept == SAMPLES:
+        for row in range(SAMPLES // 2):
+            kept, source = sample_at(run, row), sample_at(run, 2 * row)
             kept.time_s, kept.held = source.time_s, source.held
             kept.running, kept.waiting = source.running, source.waiting
-        run.samples = SAMPLES // 2
+        run.samples_kept = SAMPLES // 2
         run.stride *= 2
         run.until_sample = run.stride - 1
-    sample = sample_at(run, run.samples)
+    sample = sample_at(run, run.samples_kept)
     sample.time_s = now_s
     sample.held = run.held
     sample.running = run.running
     sample.waiting = run.waiting
-    run.samples += 1
+    run.samples_kept += 1
 
 
 @called
 def _count_from_here(run, now_s):
-    """Forget the gaps counted so far, and note how long each GPU was busy."""
+    """End the warm-up: forget the gaps counted so far, and note how long each GPU was busy."""
     run.gaps, run.gaps_above, run.gap_sum_s, run.gap_max_s = 0, 0, 0.0, 0.0
-    for place in range(NUM_BINS):
-        gap_count(run, place).value = 0
+    for gap_bin in range(NUM_BINS):
+        gap_count(run, gap_bin).value = 0
     for gpu_index in range(run.num_gpus):
         gpu = gpu_at(run, gpu_index)
         gpu.busy_before_s = gpu.busy_s
@@ -107,24 +92,16 @@ def _count_from_here(run, now_s):
 
 @inlined
 def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
-    """Set up the records of the requests."""
+    """Write what the trace says of the requests into their records."""
     for request in range(run.num_requests):
         item = request_at(run, request)
+        blank_request(item)
         item.arrival_s = arrival_s[request]
-        item.last_token_s = 0.0
-        item.joined_step = 0
         item.prompt = prompt[request]
         item.output = output[request]
         item.predicted = predicted[request]
         item.need_tokens = prompt[request] + predicted[request]
-        item.emitted = 0
-        item.progress = 0
-        item.next = NOBODY
-        item.previous = NOBODY
         item.bin = queue_of[request]
-        item.needs = COMPUTE
-        item.in_prefill = False
-        item.started = False
 
 
 @compiled(SIGNATURE, _nrt=False)
@@ -138,8 +115,8 @@ def run_until_served(
     Parameters
     ----------
     runs, queues, heads_s, memory, given
-        Arrays of the state (`mbexp.simulator.continuous.state.State`), which is filled with the outcome; the others
-        are reached through `runs`.
+        Of the state (`mbexp.simulator.continuous.layout`), which is filled with the outcome: the record of the run,
+        through which all arrays are reached, and those that rules are given.
     arrival_s, prompt, output, predicted, queue_of
         The requests, in order of arrival.
     draws
@@ -164,7 +141,8 @@ def run_until_served(
     joined = 0
     now_s = -np.inf
     last = NOBODY  # the highest GPU that started at this instant: boundaries now of those below are past
-    search = False  # whether a GPU in the middle of a segment may have come to admit the head of a central queue
+    # Whether central queues, or what GPUs may take from them, changed since it was known which GPU will admit next.
+    search = False
     while True:
         event_s = next_event_s(run)
         next_arrival_s = arrival_s[joined] if joined < n else np.inf
@@ -191,13 +169,13 @@ def run_until_served(
             # Most often nothing else happens at this instant, and it starts again at once.
             alone = run.standing_count == 0 and next_arrival_s > now_s and not search and next_event_s(run) > now_s
             if not alone:
-                stand(run, gpu_index)
+                stand(run, gpu_at(run, gpu_index))
                 continue
 
         # 2. Arrivals, in trace order.
         elif next_arrival_s == now_s:
             item = request_at(run, joined)
-            group = 0
+            queue_set = 0
             if run.central:
                 search = search or run.num_bins > 1 or run.waiting == 0
             else:
@@ -208,20 +186,24 @@ def run_until_served(
                     one, two = draws[joined, 0], draws[joined, 1]
                 need = np.int64(item.need_tokens)
                 view = Gpus(first, first + count, share, given[0], given[1])
-                group = assign(view, Arrival(need, one, two), assign_memory, assign_parameters)
-                if group < first or group >= first + count:
+                queue_set = assign(view, Arrival(need, one, two), assign_memory, assign_parameters)
+                if queue_set < first or queue_set >= first + count:
                     return BAD_ASSIGNMENT
-                given[0, group] += 1
-                given[1, group] += need
-            push(run, group, joined, False)
+                given[0, queue_set] += 1
+                given[1, queue_set] += need
+            push(run, queue_set, joined, False)
             if joined == run.count_from:
                 _count_from_here(run, now_s)
             joined += 1
-            if not run.central and not gpu_at(run, group).at_boundary:
-                if gpu_at(run, group).kind == EMPTY:
-                    stand(run, group)
-                elif gpu_at(run, group).room >= 0:
-                    _wake(run, queues, heads_s, memory, group, now_s, select, select_parameters)
+            if not run.central:
+                # The GPU that it was given to makes a start, or tries to admit at its next boundary.
+                gpu = gpu_at(run, queue_set)
+                if gpu.at_boundary:
+                    pass
+                elif gpu.kind == EMPTY:
+                    stand(run, gpu)
+                elif gpu.room >= 0:
+                    wake(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters)
             continue
 
         # 3. One start.
@@ -235,16 +217,14 @@ def run_until_served(
                 # A GPU in the middle of a segment goes on to its boundary, where it will try.
                 gpu = gpu_at(run, found)
                 gpu.candidate = True
-                if gpu.event_s > gpu.boundary_s:
-                    gpu.planned = int(gpu.boundary)
-                    set_event(run, found, gpu.boundary_s)
+                stop_at_boundary(run, gpu)
                 search = False
                 if gpu.boundary_s == now_s:
                     continue
                 found = NOBODY
         if alone:
             pass
-        elif run.standing_count > 0 and (found == NOBODY or gpu_at(run, 0).standing < found):
+        elif run.standing_count > 0 and (found == NOBODY or standing_at(run, 0).value < found):
             gpu_index = first_standing(run)
         elif found != NOBODY:
             gpu_index = found
@@ -256,7 +236,7 @@ def run_until_served(
             iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
         ):  # fmt: skip
             search = run.central and run.waiting > 0
-        if gpu_at(run, gpu_index).kind != EMPTY:
-            gpu = gpu_at(run, gpu_index)
-            set_event(run, gpu_index, boundary_s(gpu, gpu.planned))
+        gpu = gpu_at(run, gpu_index)
+        if gpu.kind != EMPTY:
+            set_event(run, gpu, boundary_s(gpu, gpu.planned))
         last = max(last, gpu_index)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import called, phase_at
+from mbexp.compiled.decorators import called, inlined
+from mbexp.simulator.continuous.layout import phase_at
 
 
 @inlined
@@ -22,7 +22,10 @@ def outgrew(run, item, emitted):
 
 @inlined
 def phase_of(run, item):
-    """Return which steps make a decoding request take a new block: those that are minus this, modulo a block."""
+    """Return the phase of a decoding request: it takes a new block at the steps that are minus this, modulo a block.
+
+    It does not change while the request decodes, so that a GPU needs only the number of requests in each phase.
+    """
     return (item.prompt + item.emitted - item.joined_step) % run.block_tokens
 
 
@@ -35,10 +38,10 @@ def growth(run, gpu, steps):
     # In a cycle of `block` steps every request takes one block.
     cycles = steps // block
     total = cycles * gpu.decoding
-    place = (-gpu.step) % block
+    phase = (-gpu.step) % block
     for _ in range(steps - cycles * block):
-        total += phase_at(run, gpu, place).value
-        place += block - 1 if place == 0 else -1
+        total += phase_at(run, gpu.index, phase).value
+        phase += block - 1 if phase == 0 else -1
     return total
 
 
@@ -51,14 +54,15 @@ def steps_until_full(run, gpu, most):
     block = run.block_tokens
     if gpu.decoding * (most // block + 1) <= free:
         return most
+    # Whole cycles first, then step by step through the last one.
     cycles = free // gpu.decoding
     free -= cycles * gpu.decoding
     steps = cycles * block
-    place = (-gpu.step) % block
+    phase = (-gpu.step) % block
     while steps < most:
-        free -= phase_at(run, gpu, place).value
+        free -= phase_at(run, gpu.index, phase).value
         if free < 0:
             break
-        place += block - 1 if place == 0 else -1
+        phase += block - 1 if phase == 0 else -1
         steps += 1
     return min(steps, most)

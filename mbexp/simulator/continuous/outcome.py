@@ -72,8 +72,8 @@ class ContinuousOutcome(Outcome):
         ``time_s held running waiting`` over all GPUs, up to 4096 instants evenly thinned; what is held on a GPU is as
         of its last event, in tokens or blocks.
     segments : structured array
-        One row a run of like iterations, in order of their beginning, as many as were asked for
-        (`mbexp.simulator.continuous.state.SEGMENT_DTYPE`).
+        One row a segment, like iterations of a GPU, in order of their beginning, as many as were asked for
+        (`mbexp.simulator.continuous.layout.SEGMENT`).
     num_segments : int
         How many there were.
     block_tokens : int

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.compiled.decorators import inlined
+from mbexp.compiled.decorators import called, inlined
 from mbexp.hardware.iteration import closed_form
-from mbexp.simulator.continuous.access import called, leave_at, request_at, segment_at
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     BAD_TIME,
     CHUNK,
     DECODE,
     EMPTY,
+    IN_PREFILL,
     LAST_CHUNK,
     NOBODY,
     PREFILL,
+    leave_at,
+    request_at,
+    segment_at,
 )
 from mbexp.simulator.continuous.memory import steps_until_full
 
@@ -26,8 +29,8 @@ _closed_form = inlined(getattr(closed_form, "py_func", closed_form))
 
 
 @inlined
-def plan(run, gpu, gpu_index, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters):
-    """Begin a segment: the longest run of like iterations of what runs on a GPU now.
+def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters):
+    """Begin a segment: as many iterations of what runs on a GPU now as their price grows linearly.
 
     `tokens`, `squares` and `prompts` are those of the requests just admitted to a prefill of their own.
     """
@@ -54,14 +57,11 @@ def plan(run, gpu, gpu_index, now_s, tokens, squares, prompts, preempted, iterat
             iteration_parameters, decoding, context, tokens, squares, square_growth, prompts
         )
     if preempted:
-        iterations = 1
+        iterations = 1  # admission is tried again at the next boundary
     if alike < iterations:
         iterations = max(int(alike), 1)
     if decoding > 0:
-        iterations = min(iterations, leave_at(run, gpu, 0).step - gpu.step)
-        if run.interval_steps > 0:
-            iterations = min(iterations, gpu.next_update - gpu.step)
-        iterations = steps_until_full(run, gpu, iterations)
+        iterations = _steps_until_change(run, gpu, iterations)
     last_s = first_s + growth_s * (iterations - 1)
     if not (0.0 <= first_s < np.inf and 0.0 <= last_s < np.inf):
         run.status = BAD_TIME
@@ -81,12 +81,21 @@ def plan(run, gpu, gpu_index, now_s, tokens, squares, prompts, preempted, iterat
         or context > decoding * run.length_high
     )
     gpu.chunk_tokens = tokens
-    _open_row(run, gpu, gpu_index, now_s, decoding, context)
+    _open_row(run, gpu, now_s, decoding, context)
+
+
+@inlined
+def _steps_until_change(run, gpu, most):
+    """Return the decode steps, at most `most`, to a completion, outgrown prediction, new limit or full memory."""
+    steps = min(most, leave_at(run, gpu.index, 0).step - gpu.step)
+    if run.interval_steps > 0:
+        steps = min(steps, gpu.next_update - gpu.step)
+    return steps_until_full(run, gpu, steps)
 
 
 @called
 def _fill(run, gpu, left):
-    """Fill iterations with up to `left` prompt tokens.
+    """Fill iterations with up to `left` prompt tokens, of the requests in prefill in the order of their admission.
 
     Returns
     -------
@@ -96,19 +105,19 @@ def _fill(run, gpu, left):
     """
     request = gpu.first_prefill
     item = request_at(run, request)
-    remaining = item.prompt + item.emitted - item.progress
+    remaining = item.prompt + item.emitted - item.computed
     if remaining > left:
-        squares = float(left) * (2.0 * item.progress + left)
+        squares = float(left) * (2.0 * item.computed + left)
         return CHUNK, (remaining - 1) // left, left, squares, 0
     tokens, squares, prompts = 0, 0.0, 0
     while left > 0 and request != NOBODY:
         item = request_at(run, request)
-        if item.in_prefill:
-            remaining = item.prompt + item.emitted - item.progress
+        if item.stage == IN_PREFILL:
+            remaining = item.prompt + item.emitted - item.computed
             chunk = min(left, remaining)
             left -= chunk
             tokens += chunk
-            squares += float(chunk) * (2.0 * item.progress + chunk)
+            squares += float(chunk) * (2.0 * item.computed + chunk)
             if chunk == remaining:
                 prompts += 1
         request = np.int64(item.next)
@@ -116,10 +125,10 @@ def _fill(run, gpu, left):
 
 
 @inlined
-def _open_row(run, gpu, gpu_index, now_s, decoding, context):
+def _open_row(run, gpu, now_s, decoding, context):
     """Note in the log the segment that begins."""
-    gpu.row = run.segments
-    run.segments += 1
+    gpu.row = run.num_segments
+    run.num_segments += 1
     if gpu.row < run.log_rows:
         segment = segment_at(run, gpu.row)
         segment.start_s = now_s
@@ -127,7 +136,7 @@ def _open_row(run, gpu, gpu_index, now_s, decoding, context):
         segment.growth_s = gpu.growth_s
         segment.context_tokens = context
         segment.prompt_tokens = gpu.chunk_tokens
-        segment.gpu = gpu_index
+        segment.gpu = gpu.index
         segment.decoding = decoding
         segment.kind = gpu.kind
         segment.limit = gpu.limit

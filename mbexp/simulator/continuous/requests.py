@@ -1,28 +1,43 @@
-"""How requests join and leave a GPU in the continuous event loop."""
+"""How requests join and leave a GPU in the continuous event loop.
+
+The requests that run on a GPU form a list in order of admission (`next`, `previous`), so that the youngest is at hand
+for preemption. While a request decodes, nothing in its record changes: what it has emitted follows from the decode
+steps that its GPU made since it joined, and is written down when it leaves.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import (
-    called,
-    finish_time,
-    given_kv,
-    given_requests,
-    group_at,
+from mbexp.compiled.decorators import called, inlined
+from mbexp.compiled.heap import heap
+from mbexp.simulator.continuous.layout import (
+    DECODING,
+    EXTEND,
+    GIVEN_KV,
+    GIVEN_REQUESTS,
+    IN_PREFILL,
+    NOBODY,
+    PREEMPT,
+    TO_COMPUTE,
+    TO_COPY,
+    age_group_at,
+    finish_s,
+    given_at,
     leave_at,
     phase_at,
     preemptions_of,
     request_at,
 )
-from mbexp.simulator.continuous.layout import COMPUTE, COPY, EXTEND, NOBODY
 from mbexp.simulator.continuous.memory import held_by, outgrew, phase_of
+from mbexp.simulator.continuous.queue import push
+
+_leave_up, _leave_down = heap(leave_at, "step", "request")
 
 
 @inlined
 def link(run, gpu, request):
-    """Add a request to those that run on a GPU, as the youngest."""
+    """Add a request to those that run on a GPU, as the one admitted last."""
     item = request_at(run, request)
     item.next = NOBODY
     item.previous = gpu.youngest
@@ -48,15 +63,35 @@ def unlink(run, gpu, request):
 
 
 @inlined
+def begin_prefill(gpu, item, request):
+    """Put an admitted request into prefill: none of its context is computed yet."""
+    item.stage = IN_PREFILL
+    item.computed = 0
+    gpu.prefilling += 1
+    if gpu.first_prefill == NOBODY:
+        gpu.first_prefill = request
+
+
+@inlined
+def end_prefill(gpu, item):
+    """Take a request out of prefill; it still runs and holds its memory."""
+    gpu.prefilling -= 1
+    gpu.computed -= item.computed
+    item.stage = DECODING
+
+
+@inlined
 def begin_decoding(run, gpu, request, age_s):
     """Let a running request decode from the next iteration on; it emitted its last token `age_s` ago."""
     item = request_at(run, request)
+    item.stage = DECODING
     item.joined_step = gpu.step
     gpu.decoding += 1
     gpu.context += item.prompt + item.emitted
+    # It leaves with its last token, or comes up for a decision when it reaches its prediction.
     steps = item.output - item.emitted
     if run.paged:
-        phase_at(run, gpu, phase_of(run, item)).value += 1
+        phase_at(run, gpu.index, phase_of(run, item)).value += 1
     elif outgrew(run, item, item.emitted):
         gpu.outgrown += 1
         run.outgrown += 1
@@ -64,86 +99,73 @@ def begin_decoding(run, gpu, request, age_s):
         steps = item.predicted - item.emitted
     push_leave(run, gpu, gpu.step + steps, request)
 
-    group = gpu.groups - 1
-    if group < 0 or group_at(run, gpu, group).age_s != age_s:
-        group += 1
-        gpu.groups = group + 1
-        group_at(run, gpu, group).age_s = age_s
-        group_at(run, gpu, group).members = 0
-    group_at(run, gpu, group).members += 1
-    item.progress = group
+    # Requests of equal age have equal gaps to their next token, which are counted together. Those who begin to decode
+    # at one boundary most often have one age, so that only the group opened last is asked.
+    last = gpu.age_groups - 1
+    if last < 0 or age_group_at(run, gpu.index, last).age_s != age_s:
+        last += 1
+        gpu.age_groups = last + 1
+        age_group_at(run, gpu.index, last).age_s = age_s
+        age_group_at(run, gpu.index, last).members = 0
+    age_group_at(run, gpu.index, last).members += 1
+    item.age_group = last
 
 
 @inlined
 def end_decoding(run, gpu, request):
-    """Take a decoding request off a GPU: its memory and its place, but not its entry among those that will leave."""
+    """Take a decoding request off a GPU: its memory and its tokens, but not its entry among the leaves."""
     item = request_at(run, request)
     emitted = item.emitted + (gpu.step - item.joined_step)
     gpu.decoding -= 1
     gpu.context -= item.prompt + emitted
     gpu.held -= held_by(run, item, emitted)
     if run.paged:
-        phase_at(run, gpu, phase_of(run, item)).value -= 1
+        phase_at(run, gpu.index, phase_of(run, item)).value -= 1
     elif run.underprediction == EXTEND and outgrew(run, item, emitted):
         gpu.outgrown -= 1
-    group = np.int64(item.progress)
+    age_group = np.int64(item.age_group)
     if item.joined_step < gpu.step:
-        # After a step all who made it are one group.
-        group = 0
+        # All who made a decode step emitted their last token with it, and are the first group since.
+        age_group = 0
         item.last_token_s = gpu.last_step_s
-    group_at(run, gpu, group).members -= 1
+    age_group_at(run, gpu.index, age_group).members -= 1
     item.emitted = emitted
     unlink(run, gpu, request)
 
 
 @inlined
-def end_prefill(gpu, item):
-    """Take a request out of prefill; it still runs and holds its memory."""
-    gpu.prefilling -= 1
-    gpu.computed -= item.progress
-    item.in_prefill = False
-
-
-@inlined
-def finish(run, gpu, request, gpu_index, now_s):
-    """Note that a request, off its GPU already, is done."""
+def finish(run, gpu, request, now_s):
+    """Note that a request, off its GPU already, emitted its last token: its completion, and what the limit learns."""
     item = request_at(run, request)
-    finish_time(run, request).value = now_s
-    given_requests(run, gpu_index).value -= 1
-    given_kv(run, gpu_index).value -= item.need_tokens
+    finish_s(run, request).value = now_s
+    given_at(run, GIVEN_REQUESTS, gpu.index).value -= 1
+    given_at(run, GIVEN_KV, gpu.index).value -= item.need_tokens
     total = float(item.prompt) + item.output
     gpu.interval_finished += 1
     gpu.interval_sum_tokens += total
     gpu.interval_squares += total * total
-    run.finished += 1
 
 
 @called
-def outgrow(run, item):
-    """Give a request whose output outgrew its prediction a larger one."""
+def put_back(run, gpu, queue_set, request):
+    """Put a request, off its GPU already, whose output outgrew its prediction back into its queue.
+
+    Its prediction doubles, so that it is longer than what has been emitted, and not longer than the memory allows.
+    """
+    item = request_at(run, request)
     item.predicted = max(min(2 * item.predicted, run.memory_tokens - item.prompt), item.emitted + 1)
     run.outgrown += 1
+    run.put_back += 1
+    _lose_cache(run, gpu, request, True)
+    push(run, queue_set, request, run.underprediction == PREEMPT)
 
 
 @called
-def lose_cache(run, gpu, request, has_cache):
-    """Note that a request, off its GPU before its end, must get its KV cache back."""
-    item = request_at(run, request)
-    preemptions_of(run, request).value += 1
-    run.preemptions += 1
-    if has_cache and run.swap:
-        item.needs = COPY
-        gpu.copy_tokens += item.prompt + item.emitted
-    else:
-        item.needs = COMPUTE
-
-
-@called
-def take_off_youngest(run, gpu):
-    """Preempt the request admitted last, and return it."""
+def preempt_youngest(run, gpu, queue_set):
+    """Put the request admitted last back at the head of its queue."""
     request = gpu.youngest
     item = request_at(run, request)
-    has_cache = not item.in_prefill
+    has_cache = item.stage != IN_PREFILL
     if has_cache:
         drop_leave(run, gpu, request)
         end_decoding(run, gpu, request)
@@ -151,63 +173,49 @@ def take_off_youngest(run, gpu):
         # The token that the prefill would have emitted is held as well.
         gpu.held -= held_by(run, item, item.emitted + 1)
         end_prefill(gpu, item)
+        # The youngest is the first in prefill only where it is the only one.
         if gpu.first_prefill == request:
             gpu.first_prefill = NOBODY
         unlink(run, gpu, request)
-    lose_cache(run, gpu, request, has_cache)
-    return request
+    _lose_cache(run, gpu, request, has_cache)
+    push(run, queue_set, request, True)
+
+
+@called
+def _lose_cache(run, gpu, request, has_cache):
+    """Note that a request lost its KV cache, to be computed anew, or copied in again if it is copied out now."""
+    item = request_at(run, request)
+    preemptions_of(run, request).value += 1
+    if has_cache and run.swap:
+        item.stage = TO_COPY
+        gpu.copy_tokens += item.prompt + item.emitted
+    else:
+        item.stage = TO_COMPUTE
 
 
 @inlined
 def push_leave(run, gpu, step, request):
-    """Note that a request leaves, or outgrows its prediction, after so many decode steps of its GPU."""
-    _leave_up(run, gpu, gpu.leaving, step, request)
+    """Note that a request leaves its GPU, or outgrows its prediction, at a decode step of the GPU."""
+    _leave_up(run, gpu.index, gpu.leaving, step, request)
     gpu.leaving += 1
 
 
 @called
 def drop_leave(run, gpu, request):
-    """Drop the entry of a request."""
+    """Drop the entry of a request among the leaves of its GPU; most often it is the first."""
     place = 0
-    while leave_at(run, gpu, place).request != request:
+    while leave_at(run, gpu.index, place).request != request:
         place += 1
     gpu.leaving -= 1
     count = gpu.leaving
     if place == count:
         return
-    step, moved = leave_at(run, gpu, count).step, leave_at(run, gpu, count).request
+    # The last entry takes its place, and may belong above or below.
+    last = leave_at(run, gpu.index, count)
+    step, moved = last.step, last.request
     if place > 0:
-        above = leave_at(run, gpu, (place - 1) >> 1)
+        above = leave_at(run, gpu.index, (place - 1) >> 1)
         if step < above.step or (step == above.step and moved < above.request):
-            _leave_up(run, gpu, place, step, moved)
+            _leave_up(run, gpu.index, place, step, moved)
             return
-    child = 2 * place + 1
-    while child < count:
-        right = child + 1
-        if right < count and (
-            leave_at(run, gpu, right).step < leave_at(run, gpu, child).step
-            or (
-                leave_at(run, gpu, right).step == leave_at(run, gpu, child).step
-                and leave_at(run, gpu, right).request < leave_at(run, gpu, child).request
-            )
-        ):
-            child = right
-        below = leave_at(run, gpu, child)
-        if step < below.step or (step == below.step and moved < below.request):
-            break
-        leave_at(run, gpu, place).step, leave_at(run, gpu, place).request = below.step, below.request
-        place = child
-        child = 2 * place + 1
-    leave_at(run, gpu, place).step, leave_at(run, gpu, place).request = step, moved
-
-
-@inlined
-def _leave_up(run, gpu, place, step, request):
-    while place > 0:
-        parent = (place - 1) >> 1
-        above = leave_at(run, gpu, parent)
-        if above.step < step or (above.step == step and above.request < request):
-            break
-        leave_at(run, gpu, place).step, leave_at(run, gpu, place).request = above.step, above.request
-        place = parent
-    leave_at(run, gpu, place).step, leave_at(run, gpu, place).request = step, request
+    _leave_down(run, gpu.index, place, count, step, moved)

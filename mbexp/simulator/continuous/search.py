@@ -1,13 +1,12 @@
-"""Which GPU will be the first to admit the head of a central queue: of those with room, whose iteration ends first."""
+"""Which GPU will be the first to admit the head of a queue: of those with room, whose iteration ends first."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import called, front_cell, gpu_at, queue_cell, request_at
+from mbexp.compiled.decorators import called, inlined
+from mbexp.simulator.continuous.events import stop_at_boundary
 from mbexp.simulator.continuous.fronts import estimate, first_of, none_until, set_front
-from mbexp.simulator.continuous.gpu import may_take_own
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     BAD_SELECTION,
@@ -16,9 +15,13 @@ from mbexp.simulator.continuous.layout import (
     HEAD,
     NOBODY,
     SHARE,
+    front_at,
+    gpu_at,
+    queue_at,
+    request_at,
 )
 from mbexp.simulator.continuous.memory import held_by
-from mbexp.simulator.continuous.queue import named_queue
+from mbexp.simulator.continuous.queue import may_take_own, named_queue
 from mbexp.simulator.continuous.segment import look_ahead
 
 
@@ -28,16 +31,11 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_par
 
     Its next boundary is left in its record: at or after now, after now for a GPU up to `last`.
     """
-    named, need = NOBODY, 0
+    need = 0
     if run.serves != SHARE:
-        named = 0
-        if run.num_bins > 1:
-            named = named_queue(run, queues, heads_s, memory, 0, now_s, select, select_parameters, False)
-            if named == NOBODY:
-                run.status = BAD_SELECTION
-                return NOBODY
-        item = request_at(run, queue_cell(run, 0, HEAD, named).value)
-        need = held_by(run, item, item.emitted + 1)
+        need = _need_of_named(run, queues, heads_s, memory, 0, now_s, select, select_parameters)
+        if need == NOBODY:
+            return NOBODY
 
     # Few are looked at one by one; of many the one that could admit first, then any that could before it does.
     if run.many_gpus:
@@ -50,20 +48,20 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_par
             gpu_index, earliest_s = first_of(run)
             if earliest_s == np.inf or earliest_s > best_s or (earliest_s == best_s and gpu_index > best):
                 return best
-            front_cell(run, EARLIEST_S, gpu_index).value = np.inf
+            front_at(run, EARLIEST_S, gpu_index).value = np.inf
         else:
             gpu_index += 1
             if gpu_index == run.num_gpus:
                 return best
         gpu = gpu_at(run, gpu_index)
-        if gpu.room < 0 or not _takes_head(run, gpu, need):
+        if gpu.room < 0 or not _takes_head(run, gpu, 0, need):
             continue
         at_s = now_s  # an empty GPU stands at a boundary
         if gpu.kind != EMPTY:
             if gpu.boundary_s < now_s or (gpu.boundary_s == now_s and gpu_index <= last):
                 look_ahead(gpu, now_s, gpu_index <= last)
                 if run.many_gpus:
-                    set_front(run, gpu, gpu_index)
+                    set_front(run, gpu)
             at_s = gpu.boundary_s
         if at_s < best_s or (at_s == best_s and gpu_index < best):
             best, best_s = gpu_index, at_s
@@ -73,11 +71,41 @@ def first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_par
 
 
 @inlined
-def _takes_head(run, gpu, need):
+def _takes_head(run, gpu, queue_set, need):
     """Return whether a GPU may take from its queue, and has room for the head; `need` is that of the named queue."""
     if gpu.taken_bin == NOBODY:
         return need <= gpu.room
-    if not may_take_own(run, gpu, 0):
+    if not may_take_own(run, gpu, queue_set):
         return False
-    item = request_at(run, queue_cell(run, 0, HEAD, gpu.taken_bin).value)
+    item = request_at(run, queue_at(run, queue_set, HEAD, gpu.taken_bin).value)
     return held_by(run, item, item.emitted + 1) <= gpu.room
+
+
+@inlined
+def _need_of_named(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters):
+    """Return what the head of the queue that the selection rule names will hold, NOBODY where that queue is empty."""
+    queue = 0
+    if run.num_bins > 1:
+        queue = named_queue(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters, False)
+        if queue == NOBODY:
+            run.status = BAD_SELECTION
+            return NOBODY
+    item = request_at(run, queue_at(run, queue_set, HEAD, queue).value)
+    return held_by(run, item, item.emitted + 1)
+
+
+@called
+def wake(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters):
+    """Let a GPU with queues of its own, in the middle of a segment, try to admit at its first boundary from now on.
+
+    It goes on undisturbed where it could not admit the head that it would take.
+    """
+    gpu = gpu_at(run, gpu_index)
+    need = 0
+    if gpu.taken_bin == NOBODY:
+        need = _need_of_named(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters)
+        if need == NOBODY:
+            return
+    if _takes_head(run, gpu, gpu_index, need):
+        look_ahead(gpu, now_s, False)
+        stop_at_boundary(run, gpu)

@@ -6,15 +6,14 @@ import math
 
 import numpy as np
 
-from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import called, group_at
-from mbexp.simulator.continuous.layout import DECODE, PREFILL
+from mbexp.compiled.decorators import called, inlined
+from mbexp.simulator.continuous.layout import DECODE, PREFILL, age_group_at
 from mbexp.simulator.continuous.tokens import add_gap, add_gaps
 
 
 @inlined
 def time_of(first_s, growth_s, iterations):
-    """Return how long the first `iterations` of a segment take; whole numbers up to 1e7 are exact in it."""
+    """Return how long the first `iterations` of a segment take: n t + d n (n - 1)/2, n up to 1e7 exact in it."""
     number = float(iterations)
     return number * first_s + growth_s * (0.5 * number * (number - 1.0))
 
@@ -29,7 +28,7 @@ def boundary_s(gpu, boundary):
 def look_ahead(gpu, time_s, strictly):
     """Move ``gpu.boundary`` and its instant on to the first boundary at or after an instant (`strictly`: after it).
 
-    It was not after that one. The last boundary of the segment is the furthest.
+    The boundary noted so far must not lie after the one sought. At the end of the segment its last boundary is noted.
     """
     known = gpu.boundary
     step_s = gpu.first_s + gpu.growth_s * known
@@ -67,6 +66,7 @@ def _exact_boundary(gpu, known, time_s, strictly):
 
 @inlined
 def _reached(gpu, boundary, time_s, strictly):
+    """Return whether a boundary of the segment lies at or after an instant (`strictly`: after it)."""
     at_s = boundary_s(gpu, boundary)
     return at_s > time_s or (at_s == time_s and not strictly)
 
@@ -88,43 +88,29 @@ def account(run, gpu, now_s):
     gpu.done = after
 
     if gpu.kind == PREFILL:
-        # Everyone who was decoding stalls.
+        # Everyone who was decoding stalls, and grows older together.
         gpu.prefills += 1
         gpu.prefill_s += seconds
         gpu.kv_token_s += context * seconds
-        for group in range(gpu.groups):
-            group_at(run, gpu, group).age_s += seconds + pause_s
+        for age_group in range(gpu.age_groups):
+            age_group_at(run, gpu.index, age_group).age_s += seconds + pause_s
         return
 
     size = gpu.decoding
     if gpu.kind != DECODE:
         gpu.mixed_steps += number
-    # sum over i in [before, after) of (context + more (i - before)) (first + growth i)
+    # sum over j in [0, number) of (context + more j) (first + growth (before + j)), from the sums of 1, j and j^2
     more = size + gpu.chunk_tokens
     growth_s = gpu.growth_s
     ones = float(number)
-    places = 0.5 * ones * (ones - 1.0)
-    squares = places * (2.0 * ones - 1.0) / 3.0
+    firsts = 0.5 * ones * (ones - 1.0)
+    squares = firsts * (2.0 * ones - 1.0) / 3.0
     first_s = gpu.first_s + growth_s * before
-    gpu.kv_token_s += context * (ones * first_s + growth_s * places) + more * (first_s * places + growth_s * squares)
+    gpu.kv_token_s += context * (ones * first_s + growth_s * firsts) + more * (first_s * firsts + growth_s * squares)
     if size == 0:
         return
 
-    if before == 0:
-        for group in range(gpu.groups):
-            weight = group_at(run, gpu, group).members
-            if weight > 0:
-                gap_s = group_at(run, gpu, group).age_s + pause_s + gpu.first_s
-                add_gap(gap_s, weight, run)
-                gpu.interval_gap_s += weight * gap_s
-        gpu.groups = 1
-        group_at(run, gpu, 0).age_s = 0.0
-        group_at(run, gpu, 0).members = size
-        before = 1
-    if after > before:
-        add_gaps(gpu.first_s, growth_s, before, after, size, run)
-        steps = after - before
-        gpu.interval_gap_s += size * (steps * gpu.first_s + growth_s * (0.5 * (before + after - 1) * steps))
+    _count_gaps(run, gpu, before, after, pause_s)
     gpu.interval_tokens += size * number
     gpu.decoded_tokens += size * number
     gpu.context += size * number
@@ -132,3 +118,26 @@ def account(run, gpu, now_s):
     if gpu.outside:
         gpu.outside_steps += number
     gpu.last_step_s = now_s
+
+
+@inlined
+def _count_gaps(run, gpu, before, after, pause_s):
+    """Count the gaps between tokens that end with the decode steps from boundary `before` to `after` of a segment."""
+    size = gpu.decoding
+    if before == 0:
+        # The first step of a segment ends a gap as long as the age, the pause and the step itself. From then on all who
+        # decode are of one age, and each of their gaps is the price of a step.
+        for age_group in range(gpu.age_groups):
+            weight = age_group_at(run, gpu.index, age_group).members
+            if weight > 0:
+                gap_s = age_group_at(run, gpu.index, age_group).age_s + pause_s + gpu.first_s
+                add_gap(gap_s, weight, run)
+                gpu.interval_gap_s += weight * gap_s
+        gpu.age_groups = 1
+        age_group_at(run, gpu.index, 0).age_s = 0.0
+        age_group_at(run, gpu.index, 0).members = size
+        before = 1
+    if after > before:
+        add_gaps(gpu.first_s, gpu.growth_s, before, after, size, run)
+        steps = after - before
+        gpu.interval_gap_s += size * (steps * gpu.first_s + gpu.growth_s * (0.5 * (before + after - 1) * steps))

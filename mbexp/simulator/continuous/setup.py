@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,22 +11,17 @@ import numpy.typing as npt
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.build import Policy
-from mbexp.simulator.continuous.access import address_of
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
-    CELL_DTYPE,
     EXTEND,
     FRONT_LANES,
+    LAYOUT,
     ONE_BIN,
     PREEMPT,
-    QUEUE_ROWS,
     REQUEUE,
-    RUN_DTYPE,
     SHARE,
-    SMALL_CELL_DTYPE,
-    TIME_CELL_DTYPE,
+    new_state,
 )
-from mbexp.simulator.continuous.state import State, empty_state
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -138,7 +134,7 @@ def state_of(
     log_segments: int,
     count_from: int,
     law: LatencyLaw,
-) -> State:
+) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
     paged = rules.kv == "paged"
@@ -151,68 +147,41 @@ def state_of(
             f"execution=continuous: {num_gpus} GPUs with up to {width} running requests each need too much memory; "
             "lower scheduler.batch_size_max"
         )
-    run = np.zeros(1, RUN_DTYPE)
-    for name, value in {
-        "swap_token_s": rules.swap_token_s,
-        "token_sla_s": token_sla_s,
-        "capacity": units,
-        "memory_tokens": capacity,
-        "block_tokens": rules.block_tokens,
-        "token_budget": rules.token_budget,
-        "prefill_max_tokens": (rules.prefill == "first" and rules.prefill_max_tokens) or 0,
-        "turn_requests": rules.turn_requests,
-        "interval_steps": 0 if policy.is_fixed else rules.interval_steps,
-        "limit_max": policy.limit_max,
-        "underprediction": UNDERPREDICTION[rules.underprediction],
-        "serves": SERVES[rules.gpu_serves],
-        "central": policy.assignment is None,
-        "many_gpus": policy.assignment is None and num_gpus >= FRONT_LANES,
-        "chunked": rules.prefill == "chunked",
-        "paged": paged,
-        "swap": rules.preemption == "swap",
-        "stride": 1,
-        "num_requests": n,
-        "num_gpus": num_gpus,
-        "num_bins": num_bins,
-        "queue_rows": QUEUE_ROWS,
-        "log_rows": log_segments,
-        "count_from": count_from if count_from > 0 else -1,
-        "size_low": law.batch_size_range[0],
-        "size_high": law.batch_size_range[1],
-        "length_low": law.length_range_tokens[0] if law.length == "prompt_plus_output" else 0,
-        "length_high": law.length_range_tokens[1] if law.length == "prompt_plus_output" else 2**31,
-    }.items():
-        run[name] = value
-    state = empty_state(
-        run,
-        n,
-        num_gpus,
-        num_bins,
-        max(width + 2, rules.block_tokens if paged else 1),
-        policy.selection.memory + num_bins,
-        log_segments,
+    central = policy.assignment is None
+    sets = 1 if central else num_gpus
+    return new_state(
+        LAYOUT.head(
+            num_requests=n,
+            num_gpus=num_gpus,
+            num_bins=num_bins,
+            num_sets=sets,
+            num_slots=max(width + 2, rules.block_tokens if paged else 1),
+            num_phases=rules.block_tokens if paged else 1,
+            num_fronts=-(-num_gpus // FRONT_LANES) * FRONT_LANES,
+            memory_rows=sets + 1,
+            memory_numbers=policy.selection.memory + num_bins,
+            log_rows=log_segments,
+            swap_token_s=rules.swap_token_s,
+            token_sla_s=token_sla_s,
+            capacity=units,
+            memory_tokens=capacity,
+            block_tokens=rules.block_tokens,
+            token_budget=rules.token_budget,
+            prefill_max_tokens=(rules.prefill == "first" and rules.prefill_max_tokens) or 0,
+            turn_requests=rules.turn_requests,
+            interval_steps=0 if policy.is_fixed else rules.interval_steps,
+            limit_max=policy.limit_max,
+            underprediction=UNDERPREDICTION[rules.underprediction],
+            serves=SERVES[rules.gpu_serves],
+            central=central,
+            many_gpus=central and num_gpus >= FRONT_LANES,
+            chunked=rules.prefill == "chunked",
+            paged=paged,
+            swap=rules.preemption == "swap",
+            count_from=count_from if count_from > 0 else -1,
+            size_low=law.batch_size_range[0],
+            size_high=law.batch_size_range[1],
+            length_low=law.length_range_tokens[0] if law.length == "prompt_plus_output" else 0,
+            length_high=law.length_range_tokens[1] if law.length == "prompt_plus_output" else 2**31,
+        )
     )
-    for name, array in {
-        "requests_at": state.requests,
-        "gpus_at": state.gpus,
-        "leaves_at": state.leaves,
-        "groups_at": state.groups,
-        "phases_at": state.phases.view(CELL_DTYPE),
-        "events_at": state.events,
-        "fronts_at": state.fronts.view(TIME_CELL_DTYPE),
-        "sets_at": state.sets,
-        "queues_at": state.queues.view(CELL_DTYPE),
-        "heads_at": state.heads_s.view(TIME_CELL_DTYPE),
-        "given_at": state.given.view(CELL_DTYPE),
-        "gap_counts_at": state.gap_counts.view(CELL_DTYPE),
-        "segments_at": state.segments,
-        "samples_at": state.samples,
-        "start_at": state.start_s.view(TIME_CELL_DTYPE),
-        "first_token_at": state.first_token_s.view(TIME_CELL_DTYPE),
-        "finish_at": state.finish_s.view(TIME_CELL_DTYPE),
-        "gpu_of_at": state.gpu_of.view(SMALL_CELL_DTYPE),
-        "preemptions_of_at": state.preemptions_of.view(SMALL_CELL_DTYPE),
-    }.items():
-        state.run[name] = address_of(array)
-    state.run["front_places"] = state.fronts.shape[1]
-    return state

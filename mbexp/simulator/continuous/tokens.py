@@ -7,9 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.compiled.decorators import inlined
-from mbexp.simulator.continuous.access import called, gap_count
-from mbexp.simulator.continuous.layout import LOWEST_OCTAVE, NUM_BINS, PER_OCTAVE
+from mbexp.compiled.decorators import called, inlined
+from mbexp.simulator.continuous.layout import LOWEST_OCTAVE, NUM_BINS, PER_OCTAVE, gap_count
 
 
 def bin_edges_s() -> npt.NDArray[np.float64]:
@@ -21,20 +20,21 @@ def bin_edges_s() -> npt.NDArray[np.float64]:
 
 @inlined
 def bin_of(gap_s):
-    """Return the bin of a gap."""
+    """Return the bin of the histogram in which a gap counts."""
     mantissa, exponent = math.frexp(gap_s)
-    place = (exponent - 1 - LOWEST_OCTAVE) * PER_OCTAVE + int((mantissa - 0.5) * (2 * PER_OCTAVE))
-    return min(max(place, 0), NUM_BINS - 1) if gap_s > 0.0 else 0
+    gap_bin = (exponent - 1 - LOWEST_OCTAVE) * PER_OCTAVE + int((mantissa - 0.5) * (2 * PER_OCTAVE))
+    return min(max(gap_bin, 0), NUM_BINS - 1) if gap_s > 0.0 else 0
 
 
 @inlined
-def _edge_s(place):
-    return math.ldexp(1.0 + (place % PER_OCTAVE) / PER_OCTAVE, place // PER_OCTAVE + LOWEST_OCTAVE)
+def _edge_s(gap_bin):
+    """Return the lower edge of a bin of the histogram, as `bin_edges_s` does."""
+    return math.ldexp(1.0 + (gap_bin % PER_OCTAVE) / PER_OCTAVE, gap_bin // PER_OCTAVE + LOWEST_OCTAVE)
 
 
 @inlined
 def add_gap(gap_s, weight, run):
-    """Count `weight` gaps of one length."""
+    """Count `weight` gaps of one length: `weight` requests emit a token so long after their last one."""
     run.gaps += weight
     run.gap_sum_s += weight * gap_s
     run.gap_max_s = max(run.gap_max_s, gap_s)
@@ -45,7 +45,7 @@ def add_gap(gap_s, weight, run):
 
 @inlined
 def add_gaps(first_s, growth_s, begin, end, weight, run):
-    """Count `weight` gaps of each length ``first_s + growth_s i``, i from `begin` to `end` - 1."""
+    """Count `weight` gaps of each length ``first_s + growth_s i``, i from `begin` to `end` - 1: steps without stall."""
     number = end - begin
     run.gaps += weight * number
     run.gap_sum_s += weight * (number * first_s + growth_s * (0.5 * (begin + end - 1) * number))
@@ -54,25 +54,25 @@ def add_gaps(first_s, growth_s, begin, end, weight, run):
     above = _count_above(first_s, growth_s, begin, end, run.token_sla_s)
     run.gaps_above += weight * above
 
-    # One bin takes all the gaps up to its edge.
-    place = begin
-    step = bin_of(low_s)
-    last = bin_of(high_s)
-    while step != last:
+    # Lengths rise or fall, so that a bin takes all the gaps from the first that is not counted yet up to its edge.
+    uncounted = begin
+    gap_bin = bin_of(low_s)
+    last_bin = bin_of(high_s)
+    while gap_bin != last_bin:
         # The first gap beyond the edge that the line crosses next.
         if growth_s > 0.0:
-            edge_s = _edge_s(step + 1)
+            edge_s = _edge_s(gap_bin + 1)
             beyond = begin + int(np.ceil((edge_s - low_s) / growth_s))
         else:
-            edge_s = _edge_s(step)
+            edge_s = _edge_s(gap_bin)
             beyond = begin + int(np.floor((edge_s - low_s) / growth_s)) + 1
-        beyond = min(max(beyond, place + 1), end)
-        gap_count(run, step).value += weight * (beyond - place)
-        place = beyond
-        if place == end:
+        beyond = min(max(beyond, uncounted + 1), end)
+        gap_count(run, gap_bin).value += weight * (beyond - uncounted)
+        uncounted = beyond
+        if uncounted == end:
             return
-        step = bin_of(first_s + growth_s * place)
-    gap_count(run, last).value += weight * (end - place)
+        gap_bin = bin_of(first_s + growth_s * uncounted)
+    gap_count(run, last_bin).value += weight * (end - uncounted)
 
 
 @called
