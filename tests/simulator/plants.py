@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from mbexp.sweep.crew import cores
 from tests import ROOT
 
 PAGE = ROOT / "docs" / "plants.md"
@@ -53,9 +54,16 @@ hypothesis.settings.register_profile(
     "plants", phases=[hypothesis.Phase.generate], database=None, derandomize=True, deadline=None
 )
 hypothesis.settings.load_profile("plants")
-root, limit_s, jobs = sys.argv[1], int(sys.argv[2]), [line.split("\\t") for line in sys.stdin.read().splitlines()]
+root, limit_s, cores = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+jobs = [line.split("\\t") for line in sys.stdin.read().splitlines()]
+children = {}
+def reap():
+    child, status = os.wait()
+    print(*children.pop(child), os.waitstatus_to_exitcode(status), sep="\\t", flush=True)
 for folder, *tests in jobs:
     for test in tests:
+        if len(children) == cores:
+            reap()
         child = os.fork()
         if child == 0:
             status = 99
@@ -71,7 +79,9 @@ for folder, *tests in jobs:
                 status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", test])
             finally:
                 os._exit(status)
-        print(folder, test, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sep="\\t", flush=True)
+        children[child] = folder, test
+while children:
+    reap()
 """
 
 
@@ -105,7 +115,7 @@ def run(
             copy_with(plant, Path(root) / str(number))
         lines = ["\t".join([str(number), *tests[plant]]) for number, plant in enumerate(plants)]
         done = subprocess.run(
-            [sys.executable, "-c", RUNNER, root, str(limit_s)],
+            [sys.executable, "-c", RUNNER, root, str(limit_s), str(cores())],
             input="\n".join(lines),
             capture_output=True,
             text=True,
@@ -122,11 +132,11 @@ def run(
     return status
 
 
-def table(plants: Sequence[Plant], others: Sequence[str]) -> str:
+def table(plants: Sequence[Plant], others: Sequence[str], cases: int) -> str:
     """Run every test on every plant of a loop and return its table of the page."""
     corners_test = plants[0].corners_test
     wanted = [corners_test, *others]
-    status = run(dict.fromkeys([None, *plants], wanted), cases=1500, limit_s=900)
+    status = run(dict.fromkeys([None, *plants], wanted), cases, limit_s=900)
     broken = [test for test in wanted if status[None, test] != PASSED]
     if broken:
         raise AssertionError(f"these fail without a plant: {broken}")
@@ -146,7 +156,7 @@ def main(loops: Sequence[str]) -> None:
     for loop in loops or LOOPS:
         own = import_module(f"tests.simulator.{loop}.plants")
         place = 1 + LOOPS.index(loop)
-        sections[place] = sections[place].partition("| planted bug |")[0] + table(own.PLANTS, own.OTHERS)
+        sections[place] = sections[place].partition("| planted bug |")[0] + table(own.PLANTS, own.OTHERS, own.CASES)
     PAGE.write_text("\n## ".join(sections), encoding="utf-8")
 
 

@@ -18,6 +18,8 @@ FILL = "policy/fill.py"
 CORNERS_TEST = "tests/simulator/batches/test_agreement.py::test_corners_are_as_worked_out_by_hand"
 AGREEMENT = "tests/simulator/batches/test_agreement.py::test_small_cases_agree"
 
+CASES = 1500  # drawn by AGREEMENT where the page is made
+
 # Tests of other kinds, to see which of them notice too.
 OTHERS = (
     AGREEMENT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from mbexp.hardware.law import IterationPrice
 from tests.hardware.test_iteration import TABLE
 from tests.simulator.continuous.agreement import Case, difference, run_closed_form
 from tests.simulator.continuous.corner_cases import CORNERS
+
+EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "600"))
 
 # Multiples of a power of two add up exactly, so that ends, arrivals and turns of GPUs coincide to the last bit.
 TICK_S = 2.0**-8
@@ -128,7 +131,7 @@ def test_corners_are_as_worked_out_by_hand(name):
     assert difference(corner.case) is None
 
 
-@many(600)
+@many(EXAMPLES)
 @given(cases())
 def test_every_mode_to_the_last_bit_of_its_ties(case):
     assert difference(case) is None
