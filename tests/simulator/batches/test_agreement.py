@@ -16,7 +16,7 @@ from mbexp.hardware import build_law
 from tests.simulator.batches import agreement
 from tests.simulator.batches.agreement import Case, difference, rows_of_compiled, run_compiled, run_reference
 from tests.simulator.batches.case_strategy import cases
-from tests.simulator.corner_cases import CORNERS
+from tests.simulator.batches.corner_cases import CORNERS
 
 # Thousands of cases in CI; MBEXP_REFERENCE_CASES=100000 for a night.
 EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "1500"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ from mbexp.config.keys import (
 )
 from mbexp.hardware.iteration import ClosedForm
 from tests.hardware.test_iteration import TABLE
-from tests.simulator.continuous.agreement import Case, difference
+from tests.simulator.continuous.agreement import Case, difference, run_closed_form
+from tests.simulator.continuous.corner_cases import CORNERS
+
+EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "600"))
 
 # Multiples of a power of two add up exactly, so that ends, arrivals and turns of GPUs coincide to the last bit.
 TICK_S = 2.0**-8
@@ -99,7 +103,35 @@ def many(number: int):
     return settings(max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@many(600)
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners_are_as_worked_out_by_hand(name):
+    corner = CORNERS[name]
+    records = run_closed_form(corner.case)
+    columns = (records.start_s, records.first_token_s, records.finish_s, records.gpu, records.preemptions)
+    accepted = list(range(len(records.gpu)) if records.accepted is None else records.accepted)
+    rows = {place: accepted.index(place) for place in corner.served}
+    found = {
+        place: tuple(column[rows[place]] for column in columns[: len(row)]) for place, row in corner.served.items()
+    }
+    assert found == corner.served
+    gaps = records.gaps
+    totals = {
+        "above": gaps.above,
+        "held_max": records.gpus["held_max"].max(),
+        "prefill_tokens": records.gpus["prefill_tokens"].sum(),
+        "copied_tokens": records.gpus["copied_tokens"].sum(),
+    }
+    expected = {key: getattr(corner, key) for key in totals if getattr(corner, key) is not None}
+    assert {key: totals[key] for key in expected} == expected
+    if corner.gaps_s is not None:
+        number = len(corner.gaps_s)
+        assert (gaps.count, gaps.sum_s, gaps.max_s) == (number, sum(corner.gaps_s), max(corner.gaps_s))
+        quantiles_s = [gaps.quantile_s((place + 0.5) / number) for place in range(number)]
+        assert quantiles_s == pytest.approx(sorted(corner.gaps_s), rel=1e-3)
+    assert difference(corner.case) is None
+
+
+@many(EXAMPLES)
 @given(cases())
 def test_every_mode_to_the_last_bit_of_its_ties(case):
     assert difference(case) is None
