@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulator import corner_cases
+from tests.simulator.batches import corner_cases
 from tests.simulator.batches import plants as batches
 from tests.simulator.continuous import corner_cases as continuous_corner_cases
 from tests.simulator.continuous import plants as continuous
