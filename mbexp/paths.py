@@ -1,4 +1,4 @@
-"""Where the packaged configuration and what can be made again lie."""
+"""Locations of the packaged configuration and of the cache."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
-# The event loop of each execution mode: what takes seconds to compile.
-ROOMS = ("compiled", "hardware", "policy", "simulator")  # every folder with functions that are compiled
-LOOPS = {"run_to_completion": "batches.loop.run", "continuous": "continuous.loop.run_until_served"}
 
 
 def config_dir() -> Path:

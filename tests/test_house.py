@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from tests import ROOT
 
 PACKAGE = ROOT / "mbexp"
 
-# From the ground up; a room may import from rooms that stand before it, and from itself.
-FLOORS = (
-    ("errors", "version", "paths"),
-    ("config", "theory"),
-    ("compiled", "workload", "binning"),
-    ("hardware", "policy", "prediction", "download"),
-    ("simulator", "rules"),
-    ("results",),
-    ("modes",),
-    ("run",),
-    ("api", "sweep"),
-    ("__init__", "runs"),
-    ("cli", "figures", "measure"),
-    ("__main__", "report", "fit", "validate", "replay"),
-)
-LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+def floors() -> list[list[str]]:
+    """Return the rooms of each floor, from the ground up, as CONTRIBUTING.md lists them."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return [re.findall(r"`(\w+)`", rooms) for rooms in re.findall(r"^\| \d+ \| ([^|]+) \|", page, re.MULTILINE)]
+
+
+# A room may import from floors below its own, and from itself.
+LEVEL = {room: level for level, rooms in enumerate(floors()) for room in rooms}
 
 
 def imports() -> dict[str, set[str]]:

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from mbexp.config.keys import Config
+from mbexp.modes import mode_of
 from mbexp.results.terminal import report, say_if_compiling
 
 
 def run_and_store(config: Config) -> Path:
     """Run `config`, write its folder under `config.output.dir` and print a short table; return the folder."""
     began = time.perf_counter()
-    say_if_compiling(config.execution.name)
+    say_if_compiling(config.execution.name, mode_of(config).LOOP)
     from mbexp.results.replications import run_replications
     from mbexp.results.store import command_line, generated_hash, new_folder, run_key, save
     from mbexp.run import run

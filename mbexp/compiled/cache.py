@@ -16,9 +16,10 @@ import sys
 import time
 from pathlib import Path
 
-from mbexp.paths import LOOPS, ROOMS, cache_dir
+from mbexp.paths import cache_dir
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+ROOMS = ("compiled", "hardware", "policy", "simulator")  # every folder with functions that are compiled
 
 KEPT_S = 60 * 86400  # machine code of a version that has not run for so long goes
 
@@ -55,9 +56,10 @@ def _forget_old(base: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_compiled(execution: str) -> bool:
-    """Return whether the event loop of a mode is compiled already, for this version of the sources and of Python."""
+def is_compiled(loop: str) -> bool:
+    """Return whether a loop (``package.module:function``) is compiled already, for these sources and this Python."""
     kept = cache_folder()
-    folder, module, function = LOOPS[execution].split(".")
+    module, _, function = loop.partition(":")
+    folder, module = module.split(".")[-2:]
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
     return kept is not None and any(kept.rglob(f"{folder}_*/{module}.{function}-*.{python}*.nbc"))

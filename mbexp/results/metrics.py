@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from mbexp.compiled.order_statistics import quantiles, weighted_quantile
 from mbexp.config.keys import Config
 from mbexp.results.statistics import climbs
-from mbexp.simulator.outcome import Outcome
+from mbexp.simulator.outcome import Measured, Outcome
 
 FloatArray = npt.NDArray[np.float64]
 Summary = dict[str, Any]
@@ -26,34 +28,96 @@ def warm_up_requests(config: Config, arrival_s: FloatArray) -> int:
     return min(max(by_share, by_time), max(len(arrival_s) - 1, 0))
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a metric of requests is made of: the measured ones, those after the warm-up.
+
+    Attributes
+    ----------
+    config : Config
+    requests : Measured
+        Their instants; a column holds until the next one is asked for.
+    output_tokens : int32 array, shape (measured,)
+    meets_token_sla : bool array, shape (measured,)
+    """
+
+    config: Config
+    requests: Measured
+    output_tokens: npt.NDArray[np.int32]
+    meets_token_sla: npt.NDArray[np.bool_]
+
+    @property
+    def count(self) -> int:
+        """Number of measured requests."""
+        return len(self.requests.arrival_s)
+
+    @cached_property
+    def span_s(self) -> float:
+        """Time from the first arrival to the last completion; NaN of none."""
+        return self.requests.end_s - float(self.requests.arrival_s[0]) if self.count else np.nan
+
+
+_METRICS: list[Callable[[Seen], Summary]] = []
+
+
+def request_metric(function: Callable[[Seen], Summary]) -> Callable[[Seen], Summary]:
+    """Add a function to those that `request_metrics` asks; a decorator. Each key has a row in the catalogue."""
+    _METRICS.append(function)
+    return function
+
+
 def request_metrics(config: Config, outcome: Outcome, first: int, meets_token_sla: npt.NDArray[np.bool_]) -> Summary:
-    """Return rates, latencies and what is made of them, over the accepted requests from `first` on."""
-    measured, output_tokens = outcome.measured(first), outcome.output_tokens[first:]
-    count = len(measured.arrival_s)
-    span_s = measured.end_s - float(measured.arrival_s[0]) if count else np.nan
-    rate = 1.0 / span_s if span_s > 0 else np.nan
-    latency_s = measured.latency_s()
-    late = latency_s > config.sla.request_s
-    num_late, num_good = int(np.count_nonzero(late)), int(np.count_nonzero(meets_token_sla & ~late))
-    del late
-    summary: Summary = {
-        "measured_requests": count,
-        "makespan_s": span_s,
-        "throughput_requests_per_s": count * rate,
-        "throughput_tokens_per_s": float(output_tokens.sum(dtype=np.int64)) * rate,
-        "goodput_requests_per_s": num_good * rate,
-        "latency_mean_s": mean(latency_s),
+    """Return the metrics of requests, over the accepted ones from `first` on; they are the same for every mode."""
+    seen = Seen(config, outcome.measured(first), outcome.output_tokens[first:], meets_token_sla)
+    found: Summary = {}
+    for metric in _METRICS:
+        found |= metric(seen)
+    return found
+
+
+@request_metric
+def throughput(seen: Seen) -> Summary:
+    """Return how many requests and tokens were served, and how fast."""
+    rate = 1.0 / seen.span_s if seen.span_s > 0 else np.nan
+    return {
+        "measured_requests": seen.count,
+        "makespan_s": seen.span_s,
+        "throughput_requests_per_s": seen.count * rate,
+        "throughput_tokens_per_s": float(seen.output_tokens.sum(dtype=np.int64)) * rate,
     }
-    for name, value in zip(LATENCY_QUANTILES, quantiles(latency_s, list(LATENCY_QUANTILES.values())), strict=True):
-        summary[f"latency_{name}_s"] = value
-    summary["latency_max_s"] = float(latency_s.max()) if count else np.nan
-    summary["queue_delay_mean_s"] = mean(measured.queue_delay_s())
-    summary["service_time_mean_s"] = mean(measured.service_s())
-    ttft_s = measured.ttft_s()
-    summary["ttft_mean_s"] = mean(ttft_s)
-    summary["ttft_p99_s"] = quantiles(ttft_s, [0.99])[0]
-    summary["request_sla_violation_pct"] = 100.0 * (num_late / count) if count else np.nan
-    return summary
+
+
+@request_metric
+def latency(seen: Seen) -> Summary:
+    """Return the latencies, and how many requests met their targets."""
+    latency_s = seen.requests.latency_s()
+    late = latency_s > seen.config.sla.request_s
+    num_late, num_good = int(np.count_nonzero(late)), int(np.count_nonzero(seen.meets_token_sla & ~late))
+    del late
+    quantiles_s = quantiles(latency_s, list(LATENCY_QUANTILES.values()))
+    return {
+        "goodput_requests_per_s": num_good * (1.0 / seen.span_s if seen.span_s > 0 else np.nan),
+        "latency_mean_s": mean(latency_s),
+        **{f"latency_{name}_s": value for name, value in zip(LATENCY_QUANTILES, quantiles_s, strict=True)},
+        "latency_max_s": float(latency_s.max()) if seen.count else np.nan,
+        "request_sla_violation_pct": 100.0 * (num_late / seen.count) if seen.count else np.nan,
+    }
+
+
+@request_metric
+def waiting_and_service(seen: Seen) -> Summary:
+    """Return the two parts of a latency."""
+    return {
+        "queue_delay_mean_s": mean(seen.requests.queue_delay_s()),
+        "service_time_mean_s": mean(seen.requests.service_s()),
+    }
+
+
+@request_metric
+def first_token(seen: Seen) -> Summary:
+    """Return the time to the first token."""
+    ttft_s = seen.requests.ttft_s()
+    return {"ttft_mean_s": mean(ttft_s), "ttft_p99_s": quantiles(ttft_s, [0.99])[0]}
 
 
 def token_metrics(config: Config, step_s: FloatArray, weight: FloatArray) -> Summary:

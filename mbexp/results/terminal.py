@@ -96,10 +96,10 @@ def _number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def say_if_compiling(execution: str) -> None:
+def say_if_compiling(execution: str, loop: str) -> None:
     """Tell the user once why the first run of a mode takes longer."""
     from mbexp.compiled.cache import is_compiled
 
-    if not is_compiled(execution):
+    if not is_compiled(loop):
         text = f"mbexp: compiling the event loop, once for execution={execution}; later runs start at once"
         print(text, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from mbexp.compiled.cache import cache_folder, is_compiled
 from mbexp.errors import UserError
-from mbexp.paths import LOOPS
+from mbexp.modes import find_mode
 from mbexp.sweep.claims import abandoned, claim
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, Run, stored, written_plan
 from mbexp.sweep.progress import Progress
@@ -128,12 +128,13 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew) -> Ending:
 def compile_first(executions: Iterable[str]) -> None:
     """Compile the event loops here where that has not been done yet, rather than in every worker at once."""
     for execution in sorted(executions):
-        if cache_folder() is not None and not is_compiled(execution):
+        loop = find_mode(execution).LOOP
+        if cache_folder() is not None and not is_compiled(loop):
             from mbexp.results.terminal import say_if_compiling
 
-            say_if_compiling(execution)
+            say_if_compiling(execution, loop)
             importlib.import_module("mbexp.run")
-            importlib.import_module(f"mbexp.simulator.{LOOPS[execution].rpartition('.')[0]}")
+            importlib.import_module(loop.partition(":")[0])
 
 
 def sweep_up(folder: Path) -> None:

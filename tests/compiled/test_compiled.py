@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from mbexp.compiled import cache as compiled
-from mbexp.paths import LOOPS, ROOMS, cache_dir
+from mbexp.compiled.cache import ROOMS
+from mbexp.config.choices import mode_names
+from mbexp.modes import find_mode
+from mbexp.paths import cache_dir
 from tests import ROOT
 
 TINY = [sys.executable, "-m", "mbexp", "workload=synthetic", "num_requests=10", "workload.timestamps=real"]
@@ -53,14 +56,14 @@ def test_code_of_versions_long_unused_goes(cache: Path) -> None:
     assert recent.is_dir()
 
 
-@pytest.mark.parametrize("execution", LOOPS)
+@pytest.mark.parametrize("execution", mode_names())
 def test_whether_a_loop_is_compiled_is_known_without_numba(execution: str, tmp_path: Path) -> None:
     environment = {**os.environ, "MBEXP_CACHE": str(tmp_path / "cache")}
     ask = (
-        "import sys; from mbexp.compiled.cache import is_compiled;"
-        f"print(is_compiled('{execution}'), 'numba' in sys.modules)"
+        "import sys; from mbexp.compiled.cache import is_compiled; from mbexp.modes import find_mode;"
+        f"print(is_compiled(find_mode('{execution}').LOOP), 'numba' in sys.modules)"
     )
-    loop = f"import mbexp.simulator.{LOOPS[execution].rpartition('.')[0]}"
+    loop = f"import {find_mode(execution).LOOP.partition(':')[0]}"
 
     def run(code: str) -> str:
         command = [sys.executable, "-c", code]
@@ -85,7 +88,7 @@ def test_no_cache_where_it_is_off(monkeypatch: pytest.MonkeyPatch, cache: Path) 
     monkeypatch.setenv("MBEXP_CACHE", "off")
 
     assert compiled.cache_folder() is None
-    assert not compiled.is_compiled("run_to_completion")
+    assert not compiled.is_compiled(find_mode("run_to_completion").LOOP)
 
 
 def test_without_a_home_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

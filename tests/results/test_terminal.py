@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mbexp import simulate
-from mbexp.compiled import decorators
+from mbexp.compiled import cache
 from mbexp.results.terminal import report, say_if_compiling
 from tests import ROOT
 
@@ -63,9 +63,9 @@ def test_means_of_counts_are_short(make_trace):
 
 
 def test_compiling_is_told_of_each_mode(monkeypatch, capsys):
-    monkeypatch.setattr(decorators, "is_compiled", lambda execution: execution == "compiled before")
+    monkeypatch.setattr(cache, "is_compiled", lambda loop: loop == "compiled before")
     for execution in ("one", "compiled before", "another"):
-        say_if_compiling(execution)
+        say_if_compiling(execution, execution)
 
     assert [line.split("; ")[0] for line in capsys.readouterr().err.splitlines()] == [
         "mbexp: compiling the event loop, once for execution=one",

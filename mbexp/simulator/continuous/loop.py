@@ -9,6 +9,7 @@ from mbexp.compiled.decorators import called, compiled, inlined
 from mbexp.hardware.law import ITERATION_TYPE
 from mbexp.policy.slots import ASSIGNMENT, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Arrival, Gpus
+from mbexp.simulator.continuous.end import end
 from mbexp.simulator.continuous.events import (
     first_standing,
     next_event_s,
@@ -17,7 +18,6 @@ from mbexp.simulator.continuous.events import (
     stand,
     stop_at_boundary,
 )
-from mbexp.simulator.continuous.gpu import end, start
 from mbexp.simulator.continuous.layout import (
     BAD_ASSIGNMENT,
     BAD_LIMIT,
@@ -38,6 +38,7 @@ from mbexp.simulator.continuous.layout import (
 from mbexp.simulator.continuous.queue import push
 from mbexp.simulator.continuous.search import first_to_admit, wake
 from mbexp.simulator.continuous.segment import boundary_s
+from mbexp.simulator.continuous.start import start
 
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")

@@ -1,4 +1,4 @@
-"""Corners of docs/continuous.md, each as one small simulation whose outcome is worked out by hand.
+"""Corners of docs/semantics/iterations.md, each as one small simulation whose outcome is worked out by hand.
 
 All times are multiples of a power of two. Where no price is given an iteration takes 1 s, whatever it does: a prompt
 prefilled whole gives its first token 1 s after its admission, and each decode step a token a second.

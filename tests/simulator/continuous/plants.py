@@ -8,7 +8,8 @@ from tests.simulator.plants import Plant
 
 EVENTS = "simulator/continuous/events.py"
 FRONTS = "simulator/continuous/fronts.py"
-GPU = "simulator/continuous/gpu.py"
+END = "simulator/continuous/end.py"
+START = "simulator/continuous/start.py"
 HEAP = "compiled/heap.py"
 LOOP = "simulator/continuous/loop.py"
 MEMORY = "simulator/continuous/memory.py"
@@ -104,7 +105,7 @@ PLANTS = (
     ),
     plant(
         "one prefill may not hold the most tokens to the last",
-        GPU,
+        START,
         "tokens + length <= run",
         "tokens + length < run",
         "one prefill may hold the most tokens to the last",
@@ -125,7 +126,7 @@ PLANTS = (
     ),
     plant(
         "the first token is not held during the prefill that emits it",
-        GPU,
+        START,
         "more + held_by(run, item, item.emitted + 1)",
         "more + held_by(run, item, item.emitted)",
         "the token that a prefill will emit is held from admission on",
@@ -174,7 +175,7 @@ PLANTS = (
     ),
     plant(
         "the gap of a swapped request leaves out the time that it was away",
-        GPU,
+        START,
         "now_s - item.last_token_s)\n            more",
         "0.0)\n            more",
         "copies delay the iteration, and gaps hold them",
@@ -202,7 +203,7 @@ PLANTS = (
     ),
     plant(
         "the selection rule remembers a choice that did not fit",
-        GPU,
+        START,
         "if not bound and run.num_bins > 1:",
         "if bound and run.num_bins > 1:",
         "a head that does not fit leaves the turn with its bin",
@@ -258,7 +259,7 @@ PLANTS = (
     ),
     plant(
         "requests in prefill do not count as waiting when the limit is worked out",
-        GPU,
+        START,
         "waiting + gpu.prefilling",
         "waiting",
         "a request in prefill lets the limit learn",

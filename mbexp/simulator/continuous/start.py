@@ -1,8 +1,6 @@
-"""What a GPU does at the end of an iteration, and before the next one (docs/semantics/iterations.md)."""
+"""What a GPU does at a boundary before its next iteration: a start (docs/semantics/iterations.md)."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from mbexp.compiled.decorators import inlined
 from mbexp.policy.views import Interval
@@ -10,146 +8,31 @@ from mbexp.simulator.continuous.fronts import set_front
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     BAD_SELECTION,
-    DECODE,
     EMPTY,
-    EXTEND,
     HEAD,
-    IN_PREFILL,
     LONG_PAST_S,
     NOBODY,
     ONE_BIN,
-    PREFILL,
     SHARE,
     TO_COPY,
     WAITING,
-    first_token_s,
     gpu_at,
     gpu_of,
-    leave_at,
     queue_at,
     queue_set_at,
     request_at,
     start_s,
 )
-from mbexp.simulator.continuous.memory import growth, held_by, outgrew
+from mbexp.simulator.continuous.memory import growth, held_by
 from mbexp.simulator.continuous.plan import close_row, plan
 from mbexp.simulator.continuous.queue import may_take_own, named_queue, pop_head, restore_memory
 from mbexp.simulator.continuous.requests import (
     begin_decoding,
     begin_prefill,
-    drop_leave,
-    end_decoding,
-    end_prefill,
-    finish,
     link,
     preempt_youngest,
-    push_leave,
-    put_back,
-    unlink,
 )
-from mbexp.simulator.continuous.segment import account, boundary_s
-from mbexp.simulator.continuous.tokens import add_gap
-
-
-@inlined
-def end(run, gpu_index, now_s):
-    """Bring a GPU to its planned boundary: tokens are emitted, prefills end, requests leave or are put back.
-
-    Returns
-    -------
-    bool
-        Whether a request went back to a queue.
-    """
-    gpu = gpu_at(run, gpu_index)
-    queue_set = 0 if run.central else gpu_index
-    held_before = gpu.held
-    put_back_before = run.put_back
-    number = gpu.planned - gpu.done
-    if gpu.kind != PREFILL and gpu.decoding > 0:
-        gpu.held += growth(run, gpu, number)
-        gpu.held_max = max(gpu.held_max, gpu.held)
-    account(run, gpu, now_s)
-    if gpu.kind != DECODE:
-        _advance_prefills(run, gpu, queue_set, gpu.chunk_tokens * number, now_s)
-    _let_leave(run, gpu, queue_set, now_s)
-    run.held += gpu.held - held_before
-    # Until it starts again, it admits by itself.
-    gpu.room = NOBODY
-    return run.put_back > put_back_before
-
-
-@inlined
-def _advance_prefills(run, gpu, queue_set, tokens, now_s):
-    """Compute so many tokens of the requests in prefill, in order of admission; where a prefill ends, emit a token."""
-    left = tokens
-    gpu.prefill_tokens += left
-    request = gpu.first_prefill
-    while left > 0:
-        item = request_at(run, request)
-        follower = item.next  # it may leave below
-        if item.stage == IN_PREFILL:
-            length = item.prompt + item.emitted
-            chunk = min(left, length - item.computed)
-            left -= chunk
-            item.computed += chunk
-            gpu.computed += chunk
-            if item.computed < length:
-                break
-            gpu.changed = True
-            end_prefill(gpu, item)
-            _emit_after_prefill(run, gpu, queue_set, request, now_s)
-        request = np.int64(follower)
-    # All before `request` are through; the next prefill is its own or behind it.
-    if gpu.prefilling == 0:
-        request = NOBODY
-    else:
-        while request_at(run, request).stage != IN_PREFILL:
-            request = np.int64(request_at(run, request).next)
-    gpu.first_prefill = request
-
-
-@inlined
-def _emit_after_prefill(run, gpu, queue_set, request, now_s):
-    """Emit the token at the end of a prefill; the request leaves if it is done, else is put back or decodes."""
-    item = request_at(run, request)
-    item.emitted += 1
-    if item.emitted == 1:
-        first_token_s(run, request).value = now_s
-    else:
-        add_gap(now_s - item.last_token_s, 1, run)
-    item.last_token_s = now_s
-    done = item.emitted == item.output
-    if done or (outgrew(run, item, item.emitted) and run.underprediction != EXTEND):
-        gpu.held -= held_by(run, item, item.emitted)
-        unlink(run, gpu, request)
-        if done:
-            finish(run, gpu, request, now_s)
-        else:
-            put_back(run, gpu, queue_set, request)
-    else:
-        begin_decoding(run, gpu, request, 0.0)
-
-
-@inlined
-def _let_leave(run, gpu, queue_set, now_s):
-    """Let the requests that were decoding, in trace order, leave if done, or be put back or extended if outgrown."""
-    while gpu.leaving > 0 and leave_at(run, gpu.index, 0).step == gpu.step:
-        gpu.changed = True
-        request = leave_at(run, gpu.index, 0).request
-        item = request_at(run, request)
-        drop_leave(run, gpu, request)
-        emitted = item.emitted + (gpu.step - item.joined_step)
-        if emitted < item.output and run.underprediction == EXTEND:
-            # It goes on, holds one token more with every token, and leaves with its last one.
-            gpu.outgrown += 1
-            run.outgrown += 1
-            push_leave(run, gpu, gpu.step + item.output - emitted, request)
-        else:
-            end_decoding(run, gpu, request)
-            if emitted == item.output:
-                finish(run, gpu, request, now_s)
-            else:
-                put_back(run, gpu, queue_set, request)
+from mbexp.simulator.continuous.segment import boundary_s
 
 
 @inlined
