@@ -105,6 +105,26 @@ def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
         item.bin = queue_of[request]
 
 
+@inlined
+def _assigned(
+    run, item, request, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
+):  # fmt: skip
+    """Give an arriving request to a GPU of its share; return the GPU, NOBODY where the rule names another."""
+    share = np.int64(item.bin) if run.serves == SHARE else 0
+    first, end = share_first[share], share_first[share] + share_count[share]
+    one, two = 0.0, 0.0
+    if len(draws) > 0:
+        one, two = draws[request, 0], draws[request, 1]
+    need = np.int64(item.need_tokens)
+    gpus = Gpus(first, end, share, given[0], given[1])
+    gpu_index = assign(gpus, Arrival(need, one, two), assign_memory, assign_parameters)
+    if gpu_index < first or gpu_index >= end:
+        return NOBODY
+    given[0, gpu_index] += 1
+    given[1, gpu_index] += need
+    return gpu_index
+
+
 @compiled(SIGNATURE, _nrt=False)
 def run_until_served(
     runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select, select_parameters,
@@ -180,18 +200,11 @@ def run_until_served(
             if run.central:
                 search = search or run.num_bins > 1 or run.waiting == 0
             else:
-                share = np.int64(item.bin) if run.serves == SHARE else 0
-                first, count = share_first[share], share_count[share]
-                one, two = 0.0, 0.0
-                if len(draws) > 0:
-                    one, two = draws[joined, 0], draws[joined, 1]
-                need = np.int64(item.need_tokens)
-                view = Gpus(first, first + count, share, given[0], given[1])
-                queue_set = assign(view, Arrival(need, one, two), assign_memory, assign_parameters)
-                if queue_set < first or queue_set >= first + count:
+                queue_set = _assigned(
+                    run, item, joined, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
+                )
+                if queue_set == NOBODY:
                     return BAD_ASSIGNMENT
-                given[0, queue_set] += 1
-                given[1, queue_set] += need
             push(run, queue_set, joined, False)
             if joined == run.count_from:
                 _count_from_here(run, now_s)
