@@ -294,8 +294,9 @@ class ExecutionConfig:
         choices=UNDERPREDICTIONS,
     )
     assignment: str = option(
-        "central",
-        "central: GPUs share the queues; else the rule that gives an arrival to a GPU; a dotted path names your own",
+        "central",  # the file of execution=continuous sets join_shortest; the other mode has no use for it
+        "the rule that gives an arrival to a GPU, as a router does; central: GPUs share the queues; a dotted path "
+        "names your own",
         choices=ASSIGNMENTS,
         dotted=True,
     )

@@ -18,7 +18,7 @@ from mbexp.simulator.continuous.tokens import NUM_BINS, bin_edges_s, bin_of
 from tests import ROOT
 
 H100 = {"gpu": "roofline_h100", "num_gpus": 2}
-CONTINUOUS = {**H100, "execution": "continuous"}
+CONTINUOUS = {**H100, "execution": "continuous", "execution.assignment": "central"}
 
 
 @pytest.fixture(scope="module")
@@ -291,3 +291,23 @@ def test_the_log_of_segments_is_bounded(trace):
     assert len(records.segments) == 5 < records.num_segments
     assert 0 < len(records.samples) <= 4096
     assert np.all(np.diff(records.samples["time_s"]) > 0)
+
+
+def test_by_default_a_router_spreads_requests_over_the_gpus():
+    """Sixty-four equal requests at once on eight GPUs: eight on each, and every GPU works all the time."""
+    length = {"kind": "constant"}
+    keys = {
+        "workload": "synthetic",
+        "workload.arrivals.kind": "at_once",
+        "workload.prompt": {**length, "value_tokens": 600},
+        "workload.output": {**length, "value_tokens": 200},
+        "num_requests": 64,
+        "scheduler": "static_fifo",
+        "scheduler.fixed_batch_size": 64,
+    }
+    spread = simulate(**keys, **H100 | {"num_gpus": 8}, execution="continuous")
+    assert np.bincount(spread.requests["gpu"]).tolist() == [8] * 8
+    assert spread.summary["gpu_utilization_pct"] == pytest.approx(100)
+    # As if each GPU served its eight requests alone.
+    alone = simulate(**keys | {"num_requests": 8}, **H100 | {"num_gpus": 1}, execution="continuous")
+    assert spread.summary["makespan_s"] == alone.summary["makespan_s"]

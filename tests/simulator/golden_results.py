@@ -118,7 +118,8 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
         "workload.arrivals.rate_per_s": 15.0,
     },
 }
-CASES |= {name: {"execution": "continuous", "num_requests": 1500} | case for name, case in CONTINUOUS.items()}
+CENTRAL = {"execution": "continuous", "execution.assignment": "central", "num_requests": 1500}
+CASES |= {name: CENTRAL | case for name, case in CONTINUOUS.items()}
 
 COLUMNS = (
     *("start_s", "finish_s", "first_token_s", "step_s", "controller_low", "controller_high"),

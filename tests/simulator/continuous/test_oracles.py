@@ -15,6 +15,7 @@ STEP_S = 0.001
 # Every iteration takes a millisecond, whatever is in it, and prompts are computed beside decoding.
 CONSTANT_STEP = {
     "execution": "continuous",
+    "execution.assignment": "central",  # one queue before all servers
     "execution.prefill": "chunked",
     "execution.token_budget": 10**6,
     "gpu.law": {"kind": "linear", "length": "output", "c0_ms": 1000 * STEP_S, "c1_ms": 0.0},
