@@ -33,17 +33,19 @@ REQUESTS_BY_DEFAULT = 1_000_000  # up to this many, requests.parquet is stored u
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "scipy")
 
 
-def run_key(config: Config, trace_hash: str) -> str:
+def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None) -> str:
     """Return 12 hex digits that name a run: its resolved configuration, its trace and the version of the results.
 
     `trace_hash` is that of the file the requests come from, or `generated_hash`; neither needs the requests. What
     does not change the numbers is left out: where results are written and which files, and what a sweep is for.
+    `named` is what `named_files` returns, where that is known already.
     """
     values = dataclasses.asdict(config)
     for key in ("output", "study", "force"):
         values.pop(key)
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
-    text = json.dumps([RESULTS_VERSION, trace_hash, values, *_named_files(config)], sort_keys=True)
+    named = named_files(config) if named is None else named
+    text = json.dumps([RESULTS_VERSION, trace_hash, values, *named], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -55,16 +57,19 @@ def generated_hash() -> str:
     return "numpy " + ".".join(importlib.metadata.version("numpy").split(".")[:2])
 
 
-def _named_files(config: Config) -> list[str]:
-    """Return hashes of the files that a configuration names besides the trace: a latency grid, a user's own rules."""
-    from mbexp.config.plugins import source_file
+def named_files(config: Config) -> list[str]:
+    """Return hashes of what a configuration names besides the trace: a latency grid, a user's rules with all they use.
 
-    files = [Path(source_file(key, name)) for key, name in dotted_paths(config).items()]
+    What a rule uses are the modules it imports and the files it reads (see `mbexp.config.dependencies`).
+    """
+    from mbexp.config.plugins import source_digest
+
+    hashes = [source_digest(key, name) for key, name in dotted_paths(config).items()]
     if config.gpu.law.path is not None:
         from mbexp.hardware.grid import find_grid
 
-        files.append(find_grid(config.gpu.law.path))
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        hashes.append(hashlib.sha256(find_grid(config.gpu.law.path).read_bytes()).hexdigest())
+    return hashes
 
 
 def new_folder(parent: Path, config: Config, key: str) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.config.keys import Config, load_config
+from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
 from mbexp.sweep.claims import claim
 from mbexp.sweep.inputs import trace_hash, trace_request
@@ -81,16 +82,20 @@ class Plan:
 
 def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[str]) -> Plan:
     """Return the distinct runs of `points` in the order in which they share most."""
-    from mbexp.results.store import run_key
+    from mbexp.results.store import named_files, run_key
 
     runs: dict[str, tuple[tuple[str, ...], Run]] = {}
     key_of = []
     hashes: dict[str, str] = {}
+    named: dict[str, list[str]] = {}  # by what names files
     for point in points:
         request = trace_request(point.config)
         if request not in hashes:
             hashes[request] = trace_hash(point.config)
-        key = run_key(point.config, hashes[request])
+        names = json.dumps([dotted_paths(point.config), point.config.gpu.law.path])
+        if names not in named:
+            named[names] = named_files(point.config)
+        key = run_key(point.config, hashes[request], named[names])
         key_of.append(key)
         if key not in runs:
             values = dataclasses.asdict(point.config)

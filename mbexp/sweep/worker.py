@@ -127,7 +127,7 @@ def end_with(parent: int) -> None:
 
 def _attempt(plan: Plan, run: Run, inputs: SharedInputs) -> tuple[Outcome, bool]:
     """Make and store one run. Return how that ended, and whether it is no use to go on."""
-    from mbexp.results.store import save
+    from mbexp.results.store import run_key, save
     from mbexp.results.terminal import report
 
     log = plan.folder / FAILED / f"{run.key}.log"
@@ -136,6 +136,8 @@ def _attempt(plan: Plan, run: Run, inputs: SharedInputs) -> tuple[Outcome, bool]
         if trace.file_sha256 and trace.file_sha256 != run.trace_hash:
             raise UserError(f"workload={run.config.workload.kind}: the file has changed since the sweep began")
         result, summaries = make_run(run.config, inputs)
+        if run_key(run.config, run.trace_hash) != run.key:  # what was imported may not be what the key stands for
+            raise UserError("a rule, something it imports or reads, or a grid has changed since the sweep began")
         save(
             result,
             plan.folder / run.key,

@@ -223,6 +223,24 @@ def test_a_file_that_changes_during_a_sweep_fails_its_runs(tmp_path: Path) -> No
     assert not stored(plan.folder, plan.key_of[0])
 
 
+def test_a_module_that_changes_during_a_sweep_fails_the_runs_that_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mbexp.sweep.worker import make_runs
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "changing_rule.py").write_text("import mbexp, changing_helper\n"
+                                               "from mbexp.policy.selection import round_robin as pick\n")  # fmt: skip
+    (tmp_path / "changing_helper.py").write_text("x = 1\n")
+    plan = plan_of(tmp_path / "sweep", point(num_requests=10, **{"scheduler.selection": "changing_rule.pick"}))
+    (tmp_path / "changing_helper.py").write_text("x = 22\n")
+    with written_plan(plan) as file:
+        (outcome,) = make_runs(plan, [0], file)
+
+    assert outcome.reason == "a rule, something it imports or reads, or a grid has changed since the sweep began"
+    assert not stored(plan.folder, plan.key_of[0])
+
+
 def test_workers_are_started_where_they_save_time(tmp_path: Path) -> None:
     from mbexp.sweep.engine import worth_workers
 
