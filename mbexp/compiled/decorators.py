@@ -1,12 +1,14 @@
 """Compiles functions with Numba and keeps the machine code on disk, keyed by all the sources it was made from.
 
 Numba's own cache watches only the file that a function stands in; a loop that inlines a helper from another file would
-run the old helper after an update. Here the folder's name is a hash of every source that takes part.
+run the old helper after an update. Here the folder's name is a hash of every source that takes part: the package's, and
+for a user's function also the modules and files that its module depends on.
 """
 
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import importlib
 import os
@@ -39,7 +41,10 @@ with _hidden("scipy", "scipy.linalg", "coverage"):
             importlib.import_module(_name)
 import numba  # noqa: E402
 
+from mbexp.config.dependencies import dependencies, digest, is_of_mbexp  # noqa: E402
+
 _PACKAGE = Path(__file__).resolve().parent.parent
+_STARTED = time.time()
 
 KEPT_S = 60 * 86400  # machine code of a version that has not run for so long goes
 
@@ -53,19 +58,42 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
     """
 
     def decorate(function: Function) -> Function:
-        folder = cache_folder()
-        # Code typed into a notebook or a shell has no file to watch.
-        cached = folder is not None and not function.__code__.co_filename.startswith("<")
+        folder = _folder_of(function)
         before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
-        if cached:
+        if folder is not None:
             numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
         try:
-            done: Function = numba.njit(signature, cache=cached, **options)(function)
+            done: Function = numba.njit(signature, cache=folder is not None, **options)(function)
+        except Exception as error:
+            if folder is None or isinstance(error, numba.core.errors.NumbaError):
+                raise
+            _forget(function, folder)  # a file that was cut short, most likely
+            done = numba.njit(signature, cache=True, **options)(function)
         finally:
             numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
         return done
 
     return decorate
+
+
+def _folder_of(function: Function) -> Path | None:
+    """Return the folder of a function's machine code; None where it is not kept."""
+    folder, source = cache_folder(), function.__code__.co_filename
+    # Code typed into a notebook or a shell has no file to watch.
+    if folder is None or source.startswith("<") or is_of_mbexp(source):
+        return None if source.startswith("<") else folder
+    files = [Path(source), *dependencies(source, function.__module__).values()]
+    # What was edited after this process may have imported it is not what the machine code is made of.
+    if any(file.stat().st_mtime > _STARTED for file in files):
+        return None
+    return folder / f"own-{digest(source, function.__module__)[:16]}"
+
+
+def _forget(function: Function, folder: Path) -> None:
+    """Remove the machine code of a function."""
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}".replace("<", "").replace(">", "")
+    for file in folder.rglob(f"{glob.escape(name)}-*.nb[ic]"):
+        file.unlink(missing_ok=True)
 
 
 def inlined(function: Function) -> Function:
