@@ -16,6 +16,7 @@ from typing import Any
 from mbexp.config.keys import Config, load_config
 from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
+from mbexp.results.stored import Damaged, read_run
 from mbexp.sweep.claims import claim
 from mbexp.sweep.inputs import trace_hash, trace_request
 from mbexp.sweep.points import Point
@@ -112,7 +113,7 @@ def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[
 
 @contextlib.contextmanager
 def written_plan(plan: Plan) -> Iterator[Path]:
-    """Give a file that workers can read `plan` from, for the length of the block."""
+    """Give a file that workers can read `plan` from, for the length of the block; `token_of` it is the plan's alone."""
     path = plan.folder.absolute() / WORK / f"plan-{secrets.token_hex(4)}.json"
     fields = [field.name for field in dataclasses.fields(Run)]
     lines = [{name: getattr(run, name) for name in fields} for run in plan.runs]
@@ -127,6 +128,11 @@ def written_plan(plan: Plan) -> Iterator[Path]:
         yield path
 
 
+def token_of(plan_file: Path) -> str:
+    """Return what marks runs and failures of a plan, so that no clock has to tell them from earlier ones."""
+    return plan_file.stem
+
+
 def read_plan(path: Path) -> Plan:
     """Return the plan that a file holds, and go to the folder that it was written in."""
     values = json.loads(path.read_text(encoding="utf-8"))
@@ -136,10 +142,15 @@ def read_plan(path: Path) -> Plan:
     return Plan(path.parent.parent, runs, values["key_of"], values["force"], values["command"])
 
 
-def stored(folder: Path, key: str, newer_than_ns: int | None = None) -> bool:
-    """Whether a run is stored, and, where `newer_than_ns` is given, since then."""
+def stored(folder: Path, key: str, by: str | None = None) -> bool:
+    """Whether a run is stored, whole, and, where a plan's token is given, by that plan."""
+    return (folder / key).is_dir() and not why_not_stored(folder, key, by)
+
+
+def why_not_stored(folder: Path, key: str, by: str | None = None) -> str:
+    """Return what is wrong with the folder of a run, or an empty string."""
     try:
-        status = (folder / key / "summary.json").stat()
-    except OSError:
-        return False
-    return newer_than_ns is None or status.st_mtime_ns >= newer_than_ns
+        _, provenance = read_run(folder / key)
+    except Damaged as error:
+        return str(error)
+    return "" if by is None or provenance.get("plan") == by else "made by an earlier sweep"

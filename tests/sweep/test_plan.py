@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +15,9 @@ from typing import Any
 import pytest
 
 from mbexp import UserError, configure
-from mbexp.results.store import generated_hash, run_key
-from mbexp.sweep.engine import sweep_up, terminated_is_interrupted
+from mbexp.results.store import complete_folder, generated_hash, run_key, write_json
+from mbexp.results.stored import manifest
+from mbexp.sweep.engine import sweep_up
 from mbexp.sweep.inputs import SharedInputs, trace_hash
 from mbexp.sweep.plan import CLAIMS, Plan, make_plan, read_plan, stored, written_plan
 from mbexp.sweep.points import Point
@@ -31,6 +30,17 @@ def point(**values: Any) -> Point:
 
 def plan_of(folder: Path, *points: Point, force: bool = False) -> Plan:
     return make_plan(points, folder, force, ["mbexp"])
+
+
+def store_run(folder: Path, plan: str | None = None, **metrics: Any) -> Path:
+    """Write a run folder without simulating anything."""
+    with complete_folder(folder, replace=True) as aside:
+        write_json(aside / "summary.json", {"num_requests": 3, **metrics})
+        (aside / "config.yaml").write_text("num_gpus: 1\n")
+        write_json(
+            aside / "provenance.json", {"plan": plan, "files": manifest(aside), "finished": "2026-01-01T00:00:00"}
+        )
+    return folder
 
 
 def csv_trace(path: Path, rows: int = 3) -> Path:
@@ -149,18 +159,15 @@ def test_a_plan_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         pass
 
 
-def test_stored_means_complete_and_recent_where_asked(tmp_path: Path) -> None:
-    folder = tmp_path / "key"
+def test_stored_means_whole_and_by_this_plan_where_asked(tmp_path: Path) -> None:
     assert not stored(tmp_path, "key")
-    folder.mkdir()
+    (tmp_path / "key").mkdir()
     assert not stored(tmp_path, "key")
-    summary = folder / "summary.json"
-    summary.write_text("{}")
-    made = summary.stat().st_mtime_ns
+    store_run(tmp_path / "key", plan="plan-1")
 
     assert stored(tmp_path, "key")
-    assert stored(tmp_path, "key", made)
-    assert not stored(tmp_path, "key", made + 1)
+    assert stored(tmp_path, "key", "plan-1")
+    assert not stored(tmp_path, "key", "plan-2")
 
 
 def test_a_trace_and_its_bins_are_made_once_for_all_runs_that_meet_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +249,7 @@ def test_a_module_that_changes_during_a_sweep_fails_the_runs_that_use_it(
 
 
 def test_workers_are_started_where_they_save_time(tmp_path: Path) -> None:
-    from mbexp.sweep.engine import worth_workers
+    from mbexp.sweep.making import worth_workers
 
     small = plan_of(tmp_path, *[point(num_requests=100, k_bins=k) for k in range(1, 9)])
     large = plan_of(tmp_path, *[point(num_requests=10_000_000, k_bins=k) for k in range(1, 9)])
@@ -306,24 +313,6 @@ def test_a_full_disk_ends_a_job_whoever_tells_of_it(error: Exception, stops: boo
     told = UserError("output.dir=x: writing failed")
     told.__cause__ = error
     assert _no_room(told) is _no_room(error) is stops
-
-
-def test_a_thread_that_sweeps_leaves_signals_alone() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    seen = []
-
-    def sweep() -> None:
-        with terminated_is_interrupted():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=sweep)
-    thread.start()
-    thread.join()
-    with terminated_is_interrupted():
-        seen.append(signal.getsignal(signal.SIGTERM))
-    assert seen[0] is before
-    assert seen[1] is not before
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_of_a_run_that_was_being_replaced_one_stays(tmp_path: Path) -> None:

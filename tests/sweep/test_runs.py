@@ -140,9 +140,11 @@ def test_one_bad_run_loses_neither_the_others_nor_the_table(
     assert all(Path(failure["log"]).is_file() for failure in failures)
 
 
-def test_a_repaired_sweep_forgets_its_failures(command: Command, tmp_path: Path) -> None:
+def test_a_repaired_sweep_forgets_its_failures(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rule = "import os\nfrom mbexp.policy.selection import round_robin as pick\n"
-    (tmp_path / "rule.py").write_text(rule + "if not os.path.exists('ready'): raise RuntimeError('not yet')\n")
+    (tmp_path / "rule.py").write_text(rule + "if 'READY' not in os.environ: raise RuntimeError('not yet')\n")
     sweep = ("-m", "scheduler.selection=rule.pick,round_robin", *SMALL, *BASIC)
     code, _, err = command(*sweep)
     assert code == 1
@@ -151,7 +153,7 @@ def test_a_repaired_sweep_forgets_its_failures(command: Command, tmp_path: Path)
     assert len(list((folder / "failed").iterdir())) == 1
 
     sys.modules.pop("rule", None)
-    (tmp_path / "ready").touch()
+    monkeypatch.setenv("READY", "yes")
     code, out, _ = command(*sweep)
 
     assert code == 0
