@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mbexp.errors import UserError
+from mbexp.results.index import refresh
 from mbexp.results.store import git_state, replace_file
+from mbexp.results.stored import flat, run_folders
 from mbexp.sweep.best import VIOLATION, best_configurations, load_keys
 from mbexp.sweep.engine import Ending
 from mbexp.sweep.plan import Plan
@@ -71,6 +73,8 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     if told:
         write_csv(to_table(told).drop_columns(["warnings"]), plan.folder / "verdicts.csv")
     _write_study(asked, plan, ending, wall_time_s, mixed)
+    values = {run.key: run.values for run in plan.runs}
+    refresh(plan.folder, [path.name for path in run_folders(plan.folder)], lambda key: flat(values.get(key, {})))
     for line in [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]:
         print(line)
     if mixed:

@@ -12,6 +12,7 @@ from mbexp.results.arrow import list_column, text_column
 from mbexp.results.store import replace_file
 from mbexp.results.stored import Damaged, read_run, read_table
 from mbexp.sweep.points import Point
+from mbexp.sweep.text import plain_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,8 +81,12 @@ def write_table(table: pa.Table, folder: Path, name: str) -> None:
 
 def write_csv(table: pa.Table, path: Path) -> None:
     """Write a table as CSV, complete or not at all."""
-    from pyarrow import csv
+    from pyarrow import csv, types
 
+    for place, column in enumerate(table.columns):
+        if types.is_string(column.type):
+            plain = text_column([plain_text(text) for text in column.to_pylist()])
+            table = table.set_column(place, table.column_names[place], plain)
     options = csv.WriteOptions(quoting_style="needed")
     _replace(path, lambda aside: csv.write_csv(table, aside, options))
 
