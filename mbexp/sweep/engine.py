@@ -154,17 +154,21 @@ def sweep_up(folder: Path) -> set[str]:
     died = set(abandoned(folder / CLAIMS))
     for path in [*folder.glob(".*.partial"), *folder.glob(".*.former")]:
         key = path.name.split(".")[1]
+        with contextlib.suppress(OSError):
+            if _is_young(path) and not locks_hold(folder / CLAIMS):
+                continue
         with contextlib.suppress(OSError), claim(folder / CLAIMS / key) as mine:
-            if not mine or (_is_young(path) and not locks_hold(folder / CLAIMS)):
+            if not mine:
                 continue
             if path.suffix == ".partial" or (folder / key).is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:  # a run that was being replaced
                 os.rename(path, folder / key)
     for path in (folder / FAILED).glob(f"*{WATCHED}"):
-        with contextlib.suppress(OSError), claim(folder / CLAIMS / path.stem) as mine:
-            if mine and locks_hold(folder / CLAIMS):
-                path.unlink()
+        if locks_hold(folder / CLAIMS):
+            with contextlib.suppress(OSError), claim(folder / CLAIMS / path.stem) as mine:
+                if mine:
+                    path.unlink()
     abandoned(folder / WORK, "plan-*")
     for name in (CLAIMS, WORK, FAILED, DAMAGED):
         with contextlib.suppress(OSError):
