@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+ROWS_AT_ONCE = 5000  # held as Python's values
 INDEXED_FROM = 50  # runs in a folder; fewer are read as fast
 NAME, STAMP, DAMAGE = ".name", ".stamp", ".damage"  # columns of the index alone
 LAYOUT = "1"  # of the index; part of its name
@@ -61,19 +62,20 @@ def refresh(
             places = {
                 key: at for at, key in enumerate(zip(*(known[c].to_pylist() for c in (NAME, STAMP)), strict=True))
             }
-    kept, rows = [], []
+    kept, rows, read = [], [], []
     for name in names:
         stamp = _stamp(parent / name)
         if (name, stamp) in places:
             kept.append(places[name, stamp])
-        else:
-            rows.append(_row(parent / name, config_of) | {NAME: name, STAMP: stamp})
-    if known is None or not kept:
-        table = _table(rows)
-    elif not rows and len(kept) == len(known):
+            continue
+        rows.append(_row(parent / name, config_of) | {NAME: name, STAMP: stamp})
+        if len(rows) == ROWS_AT_ONCE:
+            read.append(_table(rows))
+            rows = []
+    if known is not None and len(kept) == len(known) == len(names):
         table = known
     else:
-        table = _joined([known.take(kept), *([_table(rows)] if rows else [])])
+        table = _joined([*([known.take(kept)] if known is not None and kept else []), *read, _table(rows)])
     if path is not None and table is not known:
         _keep(table, path)
     return _shown_from(table, parent)

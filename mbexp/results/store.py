@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # From so long a run on it is flushed to the disk before it counts as stored. A shorter one is sooner made again, and
 # what a power cut leaves of it is recognised (see `mbexp.results.stored`).
 DURABLE_FROM_S = 1.0
+ASIDE = ".*.aside"  # what files that are being written are called
 REQUESTS_BY_DEFAULT = 1_000_000  # up to this many, requests.parquet is stored unless the config says otherwise
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "scipy")
 
@@ -198,7 +199,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     OSError
         If it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE.removeprefix('.*')}")
     try:
         write(aside)
         os.replace(aside, path)

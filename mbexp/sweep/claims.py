@@ -21,6 +21,9 @@ except ImportError:  # Windows
     fcntl = None
 
 
+TRIED = ".lock-"  # names of files that tell whether locks work
+
+
 def can_claim() -> bool:
     """Whether this system has locks that end with their holder."""
     return fcntl is not None
@@ -50,13 +53,14 @@ def claim(path: Path) -> Iterator[bool]:
 def abandoned(folder: Path, pattern: str = "*") -> list[str]:
     """Return the names of claims whose holder ended without finishing, and remove them."""
     names = []
-    paths = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    paths = [*sorted(folder.glob(pattern)), *folder.glob(f"{TRIED}*")] if folder.is_dir() else []
     for path in paths if paths and locks_hold(folder) else []:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDWR)
             try:
                 if _lock(handle) and _same_file(handle, path):
-                    names.append(path.name)
+                    if not path.name.startswith(TRIED):
+                        names.append(path.name)
                     path.unlink()
             finally:
                 os.close(handle)
@@ -65,7 +69,7 @@ def abandoned(folder: Path, pattern: str = "*") -> list[str]:
 
 def locks_hold(folder: Path) -> bool:
     """Whether a file of this folder that one holds is refused to another."""
-    path = folder / f".lock-{secrets.token_hex(4)}"
+    path = folder / f"{TRIED}{secrets.token_hex(4)}"
     try:
         with claim(path) as mine, claim(path) as again:
             return mine and not again

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mbexp.paths import LOOPS, ROOMS, cache_dir, machine_code_pattern
+from mbexp.results.store import ASIDE
 from mbexp.results.stored import DAMAGED
 from mbexp.sweep.claims import abandoned, claim, locks_hold
 from mbexp.sweep.making import Crew, Made, make
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, stored, token_of, why_not_stored, written_plan
 from mbexp.sweep.progress import Progress
-from mbexp.sweep.worker import WATCHED, Outcome, failure
+from mbexp.sweep.worker import WATCHED, Outcome, failure, is_alive
 
 SHOWN_DAMAGED = 3
 YOUNG_S = 86400.0  # where locks do not tell, what was half-written so lately may be someone's work
@@ -169,7 +170,16 @@ def sweep_up(folder: Path) -> set[str]:
             with contextlib.suppress(OSError), claim(folder / CLAIMS / path.stem) as mine:
                 if mine:
                     path.unlink()
+    for log in (folder / FAILED).glob("*.log"):
+        if stored(folder, log.stem):  # made by another sweep meanwhile
+            with contextlib.suppress(OSError):
+                log.unlink()
     abandoned(folder / WORK, "plan-*")
+    if not list((folder / WORK).glob("plan-*")):  # nobody else is at work: what was written aside is nobody's
+        for path in [*folder.glob(ASIDE), *(folder / FAILED).glob(ASIDE)]:
+            with contextlib.suppress(OSError, ValueError):
+                if not is_alive(int(path.suffixes[-2].removeprefix("."))):
+                    path.unlink()
     for name in (CLAIMS, WORK, FAILED, DAMAGED):
         with contextlib.suppress(OSError):
             (folder / name).rmdir()  # only when empty

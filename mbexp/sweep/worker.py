@@ -133,7 +133,7 @@ def end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     def watch() -> None:
-        while os.getppid() == parent if direct else _alive(parent):
+        while os.getppid() == parent if direct else is_alive(parent):
             time.sleep(0.5)
         os._exit(1)
 
@@ -233,7 +233,8 @@ def _no_room(error: BaseException | None) -> bool:
     return False
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has not ended yet."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

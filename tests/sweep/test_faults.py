@@ -293,7 +293,7 @@ def test_a_run_that_takes_too_long_ends_its_process_and_says_where_it_was(tmp_pa
         make(plan, plan_file, [0, 1], Workers(too_long).crew(), set(), made)
         assert failure(tmp_path, key, token) == "took longer than study.timeout_s=0.2"
     assert all(stored(tmp_path, run.key) is (run.key != key) for run in plan.runs)
-    assert "line 4 in <module>" in (tmp_path / FAILED / f"{key}.log").read_text()
+    assert "line 5 in <module>" in (tmp_path / FAILED / f"{key}.log").read_text()
     assert not list(tmp_path.glob(f"{FAILED}/*.watched"))
 
 

@@ -261,19 +261,19 @@ def test_workers_are_started_where_they_save_time(tmp_path: Path) -> None:
 
 
 def test_a_process_is_alive_until_it_has_ended_whether_or_not_anyone_asked_how() -> None:
-    from mbexp.sweep.worker import _alive
+    from mbexp.sweep.worker import is_alive
 
-    assert _alive(os.getpid())
-    assert _alive(1)  # of another user, most often
+    assert is_alive(os.getpid())
+    assert is_alive(1)  # of another user, most often
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert _alive(process.pid)
+        assert is_alive(process.pid)
         process.kill()
         deadline = time.monotonic() + 10
-        while _alive(process.pid) and time.monotonic() < deadline:  # a zombie: nobody has waited for it
+        while is_alive(process.pid) and time.monotonic() < deadline:  # a zombie: nobody has waited for it
             time.sleep(0.01)
         assert process.returncode is None
-        assert not _alive(process.pid)
-    assert not _alive(process.pid)
+        assert not is_alive(process.pid)
+    assert not is_alive(process.pid)
 
 
 @pytest.mark.parametrize(
