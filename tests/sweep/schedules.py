@@ -1,8 +1,9 @@
 """Seeded schedules of faults over the sweep engine; `python -m tests.sweep.schedules 100000` tries so many.
 
-A schedule is a few commands on one folder. Every write of theirs is a step, at which the schedule may kill the process, interrupt it, let the disk be full for a while, or let another command run from its beginning to its
-end. Between commands files are cut short, removed and given other times. Then one command runs without faults, and must
-find or make every run, as if nothing had been. A killed process writes nothing more: none of its clean-up happens.
+A schedule is a few commands on one folder. Every write of theirs is a step, at which the schedule may kill the process,
+interrupt it, let the disk be full for a while, or let another command run from its beginning to its end. Between
+commands files are cut short, removed and given other times. Then one command runs without faults, and must find or make
+every run, as if nothing had been. A killed process writes nothing more: none of its clean-up happens.
 """
 
 from __future__ import annotations
