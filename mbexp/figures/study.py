@@ -49,7 +49,8 @@ class StoredStudy:
     def name(self) -> str:
         """Name of the study."""
         name = str(self.info.get("name") or "")
-        return name if name and Path(name).name == name else self.folder.resolve().name  # it names folders
+        plain = name and Path(name).name == name and not name.startswith(".")  # it names folders
+        return name if plain else self.folder.resolve().name
 
     @property
     def names(self) -> set[str]:
@@ -123,7 +124,7 @@ class StoredStudy:
 
     def run_folder(self, run: str) -> Path:
         """Return the folder of a run."""
-        return self.folder if self.is_single_run else self.folder / Path(str(run)).name
+        return self.folder if self.is_single_run else self.folder / Path(str(run)).name.lstrip(".")
 
     def config(self, run: str) -> dict[str, Any]:
         """Return the resolved configuration of a run, by dotted names."""

@@ -63,7 +63,7 @@ def read_run(folder: Path) -> tuple[Values, Values]:
                 raise Damaged(f"{path}: {_ending(len(contents[name]), known[0])}")
         else:
             size = _size(path)
-            if size != known[0]:
+            if size != known[0] or not _ends_as_table(path):
                 raise Damaged(f"{path}: {_ending(size, known[0])}")
     for name in CHECKED:
         if name not in contents:
@@ -195,6 +195,16 @@ def _json(path: Path, content: bytes) -> Values:
     if not isinstance(values, dict):
         raise Damaged(f"{path}: cannot be read (not a JSON object)")
     return values
+
+
+def _ends_as_table(path: Path) -> bool:
+    """Whether a file ends as Parquet does; after a power cut it may have its size and hold zeros."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return file.read() == b"PAR1"
+    except OSError:
+        return False
 
 
 def _size(path: Path) -> int:
