@@ -15,7 +15,7 @@ from mbexp.paths import LOOPS, ROOMS, cache_dir, machine_code_pattern
 from mbexp.results.store import ASIDE
 from mbexp.results.stored import DAMAGED
 from mbexp.sweep.claims import abandoned, claim, locks_hold
-from mbexp.sweep.making import Crew, Made, make
+from mbexp.sweep.making import DIED, Crew, Made, make
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, stored, token_of, why_not_stored, written_plan
 from mbexp.sweep.progress import Progress
 from mbexp.sweep.worker import WATCHED, Outcome, failure, is_alive
@@ -153,6 +153,9 @@ def sweep_up(folder: Path) -> set[str]:
     Return the keys of runs whose process died while it made them.
     """
     died = set(abandoned(folder / CLAIMS))
+    with contextlib.suppress(OSError):
+        logs = (folder / FAILED).glob("*.log")
+        died |= {log.stem for log in logs if log.read_bytes().startswith(DIED.encode())}
     for path in [*folder.glob(".*.partial"), *folder.glob(".*.former")]:
         key = path.name.split(".")[1]
         with contextlib.suppress(OSError):

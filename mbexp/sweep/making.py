@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
 from mbexp.sweep.claims import abandoned
 from mbexp.sweep.plan import CLAIMS, FAILED, Plan, Run, stored, token_of
@@ -89,7 +90,9 @@ def make(plan: Plan, plan_file: Path, places: list[int], crew: Crew, suspects: s
     if limited and not crew.has_processes:
         raise UserError("study.timeout_s: hydra/launcher=basic has no process that could be ended; leave one out")
     if crew.may_stay and not limited and not worth_workers(plan, places, crew.workers):
-        made.outcomes += make_runs(plan, places, plan_file)
+        # Rules of the user's own come last: one that crashes takes this process with it, and is known the next time.
+        own_last = sorted(places, key=lambda place: bool(dotted_paths(plan.runs[place].config)))
+        made.outcomes += make_runs(plan, own_last, plan_file)
     elif places:
         last += _in_workers(plan, plan_file, places, crew, made, limited)
     if made.trouble or {*_left(plan, places, token, made)} - {*last}:  # cut short: no room, or nobody to make them

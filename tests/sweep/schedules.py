@@ -209,7 +209,10 @@ class Schedule:
             stack.enter_context(mock.patch.object(Path, "write_text", self._write_text()))
             for target, value in (
                 (engine, {"compile_first": lambda _: None, "Progress": lambda *_: contextlib.nullcontext()}),
-                (making, {"worth_workers": lambda *_: False, "print": lambda *_, **__: None}),
+                (
+                    making,
+                    {"worth_workers": lambda *_: False, "dotted_paths": lambda _: {}, "print": lambda *_, **__: None},
+                ),
                 (engine, {"print": lambda *_, **__: None, "is_alive": lambda _: False}),
                 (worker, {"make_run": self._make_run, "run_key": lambda config, _: config.key}),
                 (store, {"to_yaml": lambda _: "num_gpus: 1\n", "git_state": lambda: None}),

@@ -106,6 +106,8 @@ def test_what_killed_the_command_itself_comes_last_in_a_process_of_its_own(tmp_p
 
     assert workers.launched == [[[first]]]
     assert (ending.made, [outcome.key for outcome in ending.failed]) == (3, [first])
+    execute(plan, workers.crew(may_stay=True))
+    assert workers.launched[1:] == [[[first]]]  # it is still not tried in this process
 
 
 def test_under_force_a_run_stored_before_does_not_count_as_made_when_a_worker_died(tmp_path: Path) -> None:
