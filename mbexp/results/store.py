@@ -77,6 +77,11 @@ def named_files(config: Config) -> list[str]:
     return hashes
 
 
+def names_files(config: Config) -> bool:
+    """Whether there is any of them."""
+    return config.gpu.law.path is not None or bool(dotted_paths(config))
+
+
 def new_folder(parent: Path, config: Config, key: str) -> Path:
     """Return the name of a new run folder: when, what and its key. Microseconds and the key keep two runs apart."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")

@@ -19,7 +19,7 @@ from typing import Any
 
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
-from mbexp.results.store import replace_file, run_key, save
+from mbexp.results.store import names_files, replace_file, run_key, save
 from mbexp.results.stored import set_aside
 from mbexp.sweep.claims import can_claim, claim
 from mbexp.sweep.inputs import SharedInputs
@@ -161,7 +161,8 @@ def _make_and_store(plan: Plan, run: Run, inputs: SharedInputs, token: str, log:
     if trace.file_sha256 and trace.file_sha256 != run.trace_hash:
         raise UserError(f"workload={run.config.workload.kind}: the file has changed since the sweep began")
     result, summaries = make_run(run.config, inputs)
-    if run_key(run.config, run.trace_hash) != run.key:  # what was imported may not be what the key stands for
+    # What was imported may not be what the key stands for.
+    if names_files(run.config) and run_key(run.config, run.trace_hash) != run.key:
         raise UserError("a rule, something it imports or reads, or a grid has changed since the sweep began")
     folder = plan.folder / run.key
     if folder.exists() and not stored(plan.folder, run.key):

@@ -226,7 +226,7 @@ def test_a_damaged_grid_is_read_or_refused_in_words(tmp_path, kind):
     whole = (HEADER.rstrip("\n") + ",num_trials\n" + "\n".join(rows) + "\n").encode()
     slips = [b"\n", b"\r", b'"', b",", b"\0", b"nan", b"-", b"1e400", b"9" * 25, b"\xff\xfe", b"", b"0", b"e"]
     read, refused = 0, []
-    for _ in range(300):
+    for _ in range(100):
         content = bytearray(whole)
         for _ in range(rng.choice([1, 1, 2])):
             place = rng.randrange(len(content))
@@ -237,5 +237,5 @@ def test_a_damaged_grid_is_read_or_refused_in_words(tmp_path, kind):
             read += 1
         except UserError as error:
             refused.append(str(error))
-    assert read > 20
+    assert read > 5
     assert not [line for line in refused if "\n" in line]

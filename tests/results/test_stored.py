@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,14 +107,16 @@ def unseen(name: str, kind: str) -> bool:
     return name == "provenance.json" and kind in ("an object", "other types")
 
 
-def test_a_damaged_table_beside_the_results_costs_its_own_part_of_a_report(study: Path, tmp_path: Path) -> None:
+def test_a_damaged_table_beside_the_results_costs_its_own_part_of_a_report(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mbexp.report.content, "draw_pictures", without_drawing)
     folder = tmp_path / "hurt"
     shutil.copytree(study, folder)
     (folder / "best.csv").write_bytes(b"\xff\xfe\0")
     told = mbexp.report.content.collect(find_study(folder))
 
     assert [table.title for table in told.tables] == ["Verdicts", "Results"]
-    assert len(told.pictures) >= 2
     (reason,) = [reason for _, reason in told.not_drawn if "best.csv" in reason]
     assert reason.startswith(f"{folder / 'best.csv'}: cannot be read (")
 
@@ -172,6 +175,7 @@ def test_every_reader_names_its_file(tmp_path: Path) -> None:
                 read(tmp_path / name)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names open files by /proc")
 def test_a_long_run_is_on_the_disk_before_it_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = []
     real = SimpleNamespace(fsync=os.fsync, rename=os.rename)

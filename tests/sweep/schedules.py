@@ -214,7 +214,7 @@ class Schedule:
                     {"worth_workers": lambda *_: False, "dotted_paths": lambda _: {}, "print": lambda *_, **__: None},
                 ),
                 (engine, {"print": lambda *_, **__: None, "is_alive": lambda _: False}),
-                (worker, {"make_run": self._make_run, "run_key": lambda config, _: config.key}),
+                (worker, {"make_run": self._make_run, "names_files": lambda _: False}),
                 (store, {"to_yaml": lambda _: "num_gpus: 1\n", "git_state": lambda: None}),
                 (time, {"sleep": self._sleep}),
                 (worker, {"SharedInputs": lambda: SimpleNamespace(trace=lambda _: SimpleNamespace(file_sha256=""))}),

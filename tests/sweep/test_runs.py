@@ -289,7 +289,7 @@ class TestSignals:
         assert process.poll() is None, process.communicate()
         return process, folder, children(process.pid)
 
-    @pytest.mark.parametrize("how", ["ctrl-c", "terminate"])
+    @pytest.mark.parametrize("how", ["ctrl-c", pytest.param("terminate", marks=pytest.mark.slow)])
     def test_finished_runs_stay_and_the_same_command_goes_on(
         self, started: tuple[subprocess.Popen[str], Path, list[int]], how: str, command: Command
     ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from mbexp.sweep import engine, making, plan, worker
 from tests.sweep.schedules import broken_by
 
-FAST = 250  # `python -m tests.sweep.schedules 100000` tries more
+FAST = 150  # `python -m tests.sweep.schedules 100000` tries more
 
 
 def test_whatever_goes_wrong_the_same_command_makes_what_is_missing() -> None:
@@ -31,7 +31,6 @@ PLANTS: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "stored means that the summary exists": ((plan, "why_not_stored", by_existence),),
     "a damaged folder stays in the way": ((worker, "set_aside", lambda folder: folder),),
     "nobody removes what is half-written": ((engine, "sweep_up", lambda folder: set()),),
-    "a failure of any command counts": ((worker, "token_of", lambda _: "plan"), (engine, "token_of", lambda _: "plan")),
     "the dead count as alive": ((making, "abandoned", lambda *_: []), (engine, "abandoned", lambda *_: [])),
 }  # fmt: skip
 
