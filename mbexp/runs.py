@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import fnmatch
-import json
 import operator
 import re
 import sys
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.errors import UserError, nearest
-from mbexp.sweep.text import text_table
+from mbexp.results.index import stored_table
+from mbexp.sweep.text import plain_text, text_table
 
 Row = dict[str, Any]
 
@@ -75,17 +75,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def stored_runs(folder: Path) -> Iterator[Row]:
-    """Give one row for each complete run below `folder`: ``run``, ``folder``, configuration by dotted names, metrics.
+    """Give one row for each run below `folder` that is whole: ``run``, ``folder``, configuration and metrics.
 
-    Folders that are being written, and those of earlier tables, are left out.
+    Folders that are being written, those that were set aside, and those of earlier tables are left out.
     """
-    for path in sorted(folder.glob("**/summary.json")):
-        run = path.parent
-        if any(part.startswith(".") for part in run.relative_to(folder).parts):
-            continue
-        row = _read(run)
-        if row is not None:
-            yield row
+    yield from stored_table(folder)[0].to_pylist()
 
 
 def matches(row: Row, condition: tuple[str, str, str]) -> bool:
@@ -117,59 +111,43 @@ def _list(options: argparse.Namespace) -> None:
     for folder in folders or [Path("outputs")]:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-    rows = [row for folder in folders or [Path("outputs")] for row in stored_runs(folder)]
-    if not rows:
+    tables = []
+    for folder in folders or [Path("outputs")]:
+        table, damage = stored_table(folder)
+        tables.append(table)
+        for line in damage:
+            print(f"mbexp: not listed: {line}", file=sys.stderr)
+    count = sum(len(table) for table in tables)
+    if not count:
         print("no stored runs")
         return
-    known = list(dict.fromkeys(key for row in rows for key in row))
+    known = list(dict.fromkeys(name for table in tables for name in table.column_names))
     sort = SHORT.get(options.sort, options.sort)
     columns = [SHORT.get(key, key) for key in options.columns.split(",")] if options.columns else list(SHOWN)
-    for key in (sort, *columns, *(condition[0] for condition in conditions)):
+    asked = (sort, *columns, *(condition[0] for condition in conditions))
+    for key in asked:
         if key not in known and key not in SHOWN:
             raise UserError(f"{key}: no stored run has such a key{nearest(key, known)}")
-    rows = [row for row in rows if all(matches(row, condition) for condition in conditions)]
+    if options.csv and not options.columns:
+        columns = known
+    needed = {*asked, *columns}
+    rows = [
+        row
+        for table in tables
+        for row in table.select([name for name in table.column_names if name in needed]).to_pylist()
+        if all(matches(row, condition) for condition in conditions)
+    ]
     rows.sort(key=lambda row: (row.get(sort) is not None, _sortable(row.get(sort))), reverse=options.reverse)
     shown = rows[-options.limit :] if options.limit else rows
     if options.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns if options.columns else known)
-        writer.writerows([row.get(key) for key in (columns if options.columns else known)] for row in shown)
+        writer.writerow(columns)
+        writer.writerows([plain_text(row.get(key)) for key in columns] for row in shown)
     elif shown:
         print("\n".join(text_table(shown, columns)))
         print(f"\n{len(shown)} of {len(rows)} runs" if len(shown) < len(rows) else f"\n{len(rows)} runs")
     else:
         print("no stored run meets that")
-
-
-def _read(run: Path) -> Row | None:
-    import yaml
-
-    try:
-        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        known = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = yaml.load((run / "config.yaml").read_text(encoding="utf-8"), Loader=loader)
-        row: Row = {
-            "run": run.name.rpartition("_")[2],
-            "folder": str(run),
-            "study": run.parent.name if "_" not in run.name else None,
-            "finished": known["finished"][:19].replace("T", " "),
-            "trace_source": known.get("trace_source"),
-            "law": known.get("law"),
-        }
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return None  # not a run, or one that is just being removed
-    return row | _flat(config) | {("num_bins" if key == "bins" else key): value for key, value in summary.items()}
-
-
-def _flat(values: Any, prefix: str = "") -> Row:
-    found: Row = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
 
 
 def _sortable(value: Any) -> tuple[int, Any]:

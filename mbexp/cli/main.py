@@ -12,6 +12,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from mbexp.cli.signals import interruptible
 from mbexp.config.keys import all_defaults, load_config
 from mbexp.config.messages import explain
 from mbexp.errors import UserError
@@ -62,7 +63,8 @@ def main() -> None:
         job()
         return
     try:
-        job()
+        with interruptible():
+            job()
     except UserError as error:
         sys.exit(f"mbexp: {error}")
     except KeyboardInterrupt:

@@ -1,14 +1,22 @@
-"""Decorators that compile functions with Numba: for a signature, into their callers, or to be called."""
+"""Decorators that compile functions with Numba: for a signature, into their callers, or to be called.
+
+Machine code is kept on disk (`mbexp.compiled.cache`): that of the package by all its compiled sources, and that of a
+user's function also by the modules and files that its own module depends on.
+"""
 
 from __future__ import annotations
 
+import glob
 import importlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from mbexp.compiled.cache import cache_folder
+from mbexp.config.dependencies import dependencies, digest, is_of_mbexp
 
 
 @contextmanager
@@ -31,6 +39,8 @@ with _hidden("scipy", "scipy.linalg", "coverage"):
             importlib.import_module(_name)
 import numba  # noqa: E402
 
+_STARTED = time.time()
+
 Function = Callable[..., Any]
 
 
@@ -41,19 +51,42 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
     """
 
     def decorate(function: Function) -> Function:
-        folder = cache_folder()
-        # Code typed into a notebook or a shell has no file to watch.
-        cached = folder is not None and not function.__code__.co_filename.startswith("<")
+        folder = _folder_of(function)
         before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
-        if cached:
+        if folder is not None:
             numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
         try:
-            done: Function = numba.njit(signature, cache=cached, **options)(function)
+            done: Function = numba.njit(signature, cache=folder is not None, **options)(function)
+        except Exception as error:
+            if folder is None or isinstance(error, numba.core.errors.NumbaError):
+                raise
+            _forget(function, folder)  # a file that was cut short, most likely
+            done = numba.njit(signature, cache=True, **options)(function)
         finally:
             numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
         return done
 
     return decorate
+
+
+def _folder_of(function: Function) -> Path | None:
+    """Return the folder of a function's machine code; None where it is not kept."""
+    folder, source = cache_folder(), function.__code__.co_filename
+    # Code typed into a notebook or a shell has no file to watch.
+    if folder is None or source.startswith("<") or is_of_mbexp(source):
+        return None if source.startswith("<") else folder
+    files = [Path(source), *dependencies(source, function.__module__).values()]
+    # What was edited after this process may have imported it is not what the machine code is made of.
+    if any(file.stat().st_mtime > _STARTED for file in files):
+        return None
+    return folder / f"own-{digest(source, function.__module__)[:16]}"
+
+
+def _forget(function: Function, folder: Path) -> None:
+    """Remove the machine code of a function."""
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}".replace("<", "").replace(">", "")
+    for file in folder.rglob(f"{glob.escape(name)}-*.nb[ic]"):
+        file.unlink(missing_ok=True)
 
 
 def inlined(function: Function) -> Function:

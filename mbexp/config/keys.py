@@ -332,6 +332,7 @@ class StudyConfig:
     label: str | None = option(None, "name of a point in tables and figures, where its keys do not say enough")
     best: bool = option(False, "end with the best configuration of each load")
     target_pct: float = option(5.0, "request-SLA violation that a best configuration may have", low=0, high=100)
+    timeout_s: float | None = option(None, "end a run that takes longer, and count it as failed; null: never", above=0)
     runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
 
 

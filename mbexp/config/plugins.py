@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.machinery
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
+from mbexp.config.dependencies import digest, find_source, is_of_mbexp
 from mbexp.errors import UserError, nearest
 
 
 def load_object(where: str, dotted: str) -> Any:
     """Return what `dotted` (``package.module.name``) names.
 
-    Importing a module runs it, so a configuration may only name a Python source file, found on the import path or in
-    the current folder, that itself imports mbexp. Anything else (``os.system``) is refused unread and unrun.
+    Importing a module runs it, and so are the ``__init__.py`` of the packages it lies in. A configuration may therefore
+    only name a Python source file, found on the import path or in the current folder, that itself imports mbexp, in
+    packages whose ``__init__.py`` do so too or hold no statement. Anything else (``os.system``) is refused unread and
+    unrun.
 
     Parameters
     ----------
@@ -31,7 +34,10 @@ def load_object(where: str, dotted: str) -> Any:
     module_name, _, name = dotted.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in dotted.split(".")):
         raise UserError(f"{where}={dotted}: not a dotted path of the form package.module.name")
-    source = _source_of(where, dotted, module_name)
+    *packages, source = _sources_of(where, dotted)
+    for file in packages:
+        if not (_imports_mbexp(file) or _is_empty(file)):
+            raise UserError(f"{where}={dotted}: {file} would be run and does not import mbexp, so it is not run")
     if not _imports_mbexp(source):
         raise UserError(f"{where}={dotted}: {source} does not import mbexp, so it is not run")
     folder = os.getcwd()
@@ -39,6 +45,8 @@ def load_object(where: str, dotted: str) -> Any:
         sys.path.append(folder)
     try:
         module = importlib.import_module(module_name)
+    except UserError:  # in words already
+        raise
     except Exception as error:
         raise UserError(f"{where}={dotted}: importing {module_name} failed: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
@@ -47,34 +55,38 @@ def load_object(where: str, dotted: str) -> Any:
     return getattr(module, name)
 
 
-def source_file(where: str, dotted: str) -> str:
-    """Return the file of the module in which `dotted` stands, without running it."""
-    return _source_of(where, dotted, dotted.rpartition(".")[0])
+def source_digest(where: str, dotted: str) -> str:
+    """Return a hash of the module in which `dotted` stands and of all that it depends on, without running it."""
+    return digest(_sources_of(where, dotted)[-1], dotted.rpartition(".")[0])
 
 
-def _source_of(where: str, dotted: str, module_name: str) -> str:
-    path: list[str] | None = [*sys.path, os.getcwd()]
-    spec = None
-    for part in module_name.split("."):
-        # Each level is located without importing its parents.
-        spec = importlib.machinery.PathFinder.find_spec(part, path)
-        if spec is None:
-            raise UserError(f"{where}={dotted}: no module named {module_name} here or on the import path")
-        path = list(spec.submodule_search_locations) if spec.submodule_search_locations else None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+def _sources_of(where: str, dotted: str) -> list[str]:
+    """Return the file of the module in which `dotted` stands, after those of its packages."""
+    module_name = dotted.rpartition(".")[0]
+    files = find_source(module_name)
+    if not files:
+        raise UserError(f"{where}={dotted}: no module named {module_name} here or on the import path")
+    if not files[-1].endswith(".py"):
         raise UserError(f"{where}={dotted}: {module_name} is not a Python source file")
-    return spec.origin
+    return files
+
+
+def _statements(source: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(Path(source).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return [ast.Pass()]  # something, and nothing that imports mbexp
+
+
+def _is_empty(source: str) -> bool:
+    """Whether a source holds nothing but texts, such as what it says of itself."""
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in _statements(source))
 
 
 def _imports_mbexp(source: str) -> bool:
-    if os.path.dirname(os.path.abspath(source)).startswith(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))):
+    if is_of_mbexp(source):
         return True
-    try:
-        with open(source, encoding="utf-8") as file:
-            tree = ast.parse(file.read())
-    except (OSError, SyntaxError, ValueError):
-        return False
-    for node in ast.walk(tree):
+    for node in (inner for statement in _statements(source) for inner in ast.walk(statement)):
         if isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "mbexp" for alias in node.names):
             return True
         if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "mbexp":

@@ -80,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
         made = draw_study(study, folder, only, formats)
         drawn += made
         print(f"{study.folder}: {sum(not one.error for one in made)} figures in {folder}")
+        for line in study.damage:
+            print(f"  cannot be read: {line}")
         for one in made:
             print(f"  {one.spec.name}" if not one.error else f"  {one.spec.name}: NOT DRAWN: {one.error}")
     if every:
@@ -100,7 +102,7 @@ def write_traces(study: StoredStudy, folder: Path) -> None:
     if study.why_not(timeline):
         raise UserError(f"{study.folder}: {study.why_not(timeline)}")
     for run in study.typical_runs(timeline)[0]["run"]:
-        path = write_trace(study.run_folder(str(run)), folder / f"trace_{run}.json")
+        path = write_trace(study.run_folder(str(run)), folder / f"trace_{study.run_folder(str(run)).name}.json")
         print(f"wrote {path}  (open it at ui.perfetto.dev or chrome://tracing)")
 
 

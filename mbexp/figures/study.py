@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import functools
-import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mbexp.errors import UserError
 from mbexp.figures.aggregate import configuration_keys, swept
 from mbexp.figures.labels import setting_label
 from mbexp.figures.registry import FigureSpec, figures
 from mbexp.results.catalogue import as_columns
+from mbexp.results.stored import Damaged, read_config, read_csv, read_json, read_run, read_table, table_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Read = TypeVar("Read")
 TARGET_PCT = 5.0
 LOADS = ("num_requests", "workload.rate_scaling", "workload.arrivals.rate_per_s")
+# What study.json and the tables must hold to be read as such.
+INFO: dict[str, Any] = {"name": str, "config_name": str, "question": str, "swept": list, "failures": list,
+                        "missing": int, "git": dict, "wall_time_s": (int, float), "versions": str}  # fmt: skip
+NEEDED = {
+    "best": ("num_gpus", "k_bins", "request_sla_violation_pct", "target_pct", "meets_target"),
+    "verdicts": ("metric", "verdict", "seeds"),
+}
 MOST_RUNS = 8  # that one figure shows from inside
 
 
@@ -30,14 +39,19 @@ class StoredStudy:
     Attributes
     ----------
     folder : Path
+    damage : list of str
+        What was found that cannot be read and can be done without, a line each.
     """
 
     folder: Path
+    damage: list[str] = field(default_factory=list, compare=False)
 
     @property
     def name(self) -> str:
         """Name of the study."""
-        return str(self.info.get("name") or self.folder.resolve().name)
+        name = str(self.info.get("name") or "")
+        plain = name and Path(name).name == name and not name.startswith(".")  # it names folders
+        return name if plain else self.folder.resolve().name
 
     @property
     def names(self) -> set[str]:
@@ -46,9 +60,26 @@ class StoredStudy:
 
     @cached_property
     def info(self) -> dict[str, Any]:
-        """Return ``study.json``; empty for a single run."""
+        """Return ``study.json``; empty for a single run, or where it cannot be read."""
+        return self.unless_damaged(self._info) or {}
+
+    def unless_damaged(self, read: Callable[[], Read]) -> Read | None:
+        """Return what `read` returns; None, with a line in `damage`, where it cannot be read."""
+        try:
+            return read()
+        except Damaged as error:
+            if str(error) not in self.damage:
+                self.damage.append(str(error))
+            return None
+
+    def _info(self) -> dict[str, Any]:
         path = self.folder / "study.json"
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        values = read_json(path) if path.is_file() else {}
+        for key, kind in INFO.items():
+            if values.get(key) is not None and not isinstance(values[key], kind):
+                raise Damaged(f"{path}: cannot be read ({key} is {values[key]!r:.60})")
+        if not all(isinstance(each, dict) and each.get("run") for each in values.get("failures") or []):
+            raise Damaged(f"{path}: cannot be read (failures are not of runs)")
         return values
 
     @property
@@ -73,18 +104,28 @@ class StoredStudy:
         table = read_results(self.folder, by_seed=True)
         if table.empty:
             raise UserError(f"{self.folder}: its table has no run")
+        lacking = [name for name in ("run", "seed", "scheduler") if name not in table.columns]
+        if lacking:
+            raise Damaged(f"{self.folder}: its table cannot be read (it has no column {', '.join(lacking)})")
         return table
 
     def table(self, name: str) -> pd.DataFrame | None:
-        """Return ``best.csv`` or ``verdicts.csv``, None where the study has none."""
-        import pandas as pd
+        """Return ``best.csv`` or ``verdicts.csv``, None where the study has none that can be read."""
+        return self.unless_damaged(lambda: self._table(name))
 
+    def _table(self, name: str) -> pd.DataFrame | None:
         path = self.folder / f"{name}.csv"
-        return pd.read_csv(path) if path.is_file() and path.stat().st_size > 1 else None
+        if not path.is_file() or path.stat().st_size <= 1:
+            return None
+        table = read_csv(path)
+        lacking = [column for column in NEEDED[name] if column not in table.columns]
+        if lacking:
+            raise Damaged(f"{path}: cannot be read (it has no column {', '.join(lacking)})")
+        return table
 
     def run_folder(self, run: str) -> Path:
         """Return the folder of a run."""
-        return self.folder if self.is_single_run else self.folder / run
+        return self.folder if self.is_single_run else self.folder / Path(str(run)).name.lstrip(".")
 
     def config(self, run: str) -> dict[str, Any]:
         """Return the resolved configuration of a run, by dotted names."""
@@ -174,8 +215,8 @@ class StoredStudy:
         best = self.table("best")
         if best is not None and len(best) and "target_pct" in best:
             return float(best["target_pct"].iloc[0])
-        path = self.run_folder(str(self.results["run"].iloc[0])) / "config.yaml"
-        return float(_flat_config(path).get("study.target_pct", TARGET_PCT)) if path.is_file() else TARGET_PCT
+        config = self.unless_damaged(lambda: self.config(str(self.results["run"].iloc[0]))) or {}
+        return float(config.get("study.target_pct", TARGET_PCT))
 
     def drawable(self) -> list[FigureSpec]:
         """Return the figures that say something about this study.
@@ -204,24 +245,23 @@ class StoredStudy:
                 f"{self.folder}: neither results.parquet of a study nor summary.json of a run; "
                 f"`python -m mbexp -cn {self.folder.name}` makes a study's"
             )
-        values = as_columns(json.loads(path.read_text(encoding="utf-8")))
+        values = as_columns(read_run(self.folder)[0])
         config = _flat_config(self.folder / "config.yaml")
-        head = {"run": self.folder.resolve().name, "scheduler": config["scheduler.name"]}
-        head |= {"workload": config["workload.kind"], "gpu": config["gpu.name"]}
+        head = {"run": self.folder.resolve().name, "scheduler": config.get("scheduler.name")}
+        head |= {"workload": config.get("workload.kind"), "gpu": config.get("gpu.name")}
         same = ("num_gpus", "k_bins", "num_requests", "seed", "sla.request_s", "sla.token_ms")
-        return pd.DataFrame([head | {name: config[name] for name in same} | values])
+        return pd.DataFrame([head | {name: config.get(name) for name in same} | values])
 
     def _inside(self, spec: FigureSpec) -> pd.DataFrame:
         """Return the batches or requests of one run for each setting of the first column that varies."""
         import pandas as pd
-        import pyarrow.parquet as parquet
 
         runs, by, note = self.typical_runs(spec)
         parts = []
         for _, row in runs.iterrows():
             path = self.run_folder(str(row["run"])) / f"{spec.table}.parquet"
-            stored = parquet.read_schema(path).names
-            part = parquet.read_table(path, columns=[name for name in spec.needs if name in stored]).to_pandas()
+            stored = _stored_columns(path)
+            part = read_table(path, [name for name in spec.needs if name in stored]).to_pandas()
             label = setting_label(by, [row[name] for name in by]) or str(row["scheduler"])
             columns = {"run": row["run"], "label": label, "scheduler": row["scheduler"]}
             columns |= {name: row[name] for name in spec.needs if name in row.index and name not in part.columns}
@@ -264,29 +304,9 @@ class StoredStudy:
 
 def _stored_columns(path: Path) -> tuple[str, ...]:
     """Return the columns of a stored table; none where there is no table."""
-    return _columns_of(path) if path.is_file() else ()
-
-
-@functools.lru_cache(maxsize=4096)
-def _columns_of(path: Path) -> tuple[str, ...]:
-    import pyarrow.parquet as parquet
-
-    return tuple(parquet.read_schema(path).names)
+    return table_columns(path) if path.is_file() else ()
 
 
 @functools.lru_cache(maxsize=4096)
 def _flat_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C form is several times faster
-    if not path.is_file():
-        raise UserError(f"{path}: missing; the run folder is not whole")
-    with path.open(encoding="utf-8") as file:
-        return dict(_flatten(yaml.load(file, Loader=loader)))
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        pairs += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return pairs
+    return read_config(path)

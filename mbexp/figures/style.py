@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from mbexp.errors import UserError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -212,15 +214,20 @@ def save(figure: Figure, folder: Path, name: str, formats: Sequence[str] = FORMA
     -------
     list of Path
         The files, in the order of `formats`.
-    """
-    import os
 
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for suffix in formats:
-        path = folder / f"{name}.{suffix}"
-        aside = folder / f".{name}.{os.getpid()}.{suffix}"
-        aside.write_bytes(to_bytes(figure, suffix))
-        aside.replace(path)
-        paths.append(path)
+    Raises
+    ------
+    UserError
+        If they cannot be written.
+    """
+    from mbexp.results.store import replace_file
+
+    paths = [folder / f"{name}.{suffix}" for suffix in formats]
+    contents = [to_bytes(figure, suffix) for suffix in formats]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in zip(paths, contents, strict=True):
+            replace_file(path, functools.partial(Path.write_bytes, data=content))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from error
     return paths

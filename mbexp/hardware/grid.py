@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from mbexp.errors import UserError, nearest
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+SMALLEST, LARGEST = 1e-12, 1e9  # sizes, tokens and seconds beyond are slips, and their products no numbers
 MEAN_COLUMNS = ("mean_latency_sec", "mean_latency_s")
 PACKAGED_GRIDS = Path(__file__).parent / "grids"
 # A decoded token takes 1 to 100 ms; half a second a token, over a whole grid, is a grid in milliseconds.
@@ -92,11 +95,7 @@ def read_grid(path: str) -> LatencyGrid:
         ``mean_latency_s`` is taken at its word).
     """
     file = find_grid(path)
-    with file.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.DictReader(handle)
-        names = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = names
-        rows = list(reader)
+    names, rows = read_rows(file)
     mean_column = next((name for name in MEAN_COLUMNS if name in names), None)
     for column in ("batch_size", "max_seq_len", mean_column or MEAN_COLUMNS[0]):
         if column not in names:
@@ -128,6 +127,39 @@ def read_grid(path: str) -> LatencyGrid:
     )
     _check_points(file, grid, mean_column)
     return grid
+
+
+def read_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the names of the columns of a CSV file, and its rows by these names.
+
+    Raises
+    ------
+    UserError
+        If the file is no UTF-8 text (compressed, UTF-16, Latin-1, Parquet), or no CSV with commas and distinct names.
+    """
+    from mbexp.workload.text_file import first_lines  # it knows what is not text
+
+    try:
+        first_lines(file, 1)
+        text = file.read_bytes().decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        names = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = names
+        rows = list(reader)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{file}, line {line}: is not UTF-8 text (Latin-1?): save it as UTF-8") from None
+    except csv.Error as error:
+        raise UserError(f"{file}: cannot be read as CSV ({error})") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+    for separator, what in ((";", "semicolons"), ("\t", "tabs")):
+        if len(names) == 1 and separator in names[0]:
+            raise UserError(f"{file}: its columns are separated by {what}, not by commas")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"{file}: has {len(names)} columns, and more than one is called {twice[0] or 'nothing'}")
+    return names, rows
 
 
 def generated_reasons(grid: LatencyGrid) -> list[str]:
@@ -215,6 +247,8 @@ def read_number(file: Path, line: int, row: dict[str, str], column: str, positiv
         raise UserError(
             f"{file}, line {line}: {column}={text} must be {'above zero' if positive else 'zero or more'} and finite"
         )
+    if value > LARGEST or 0 < value < SMALLEST:
+        raise UserError(f"{file}, line {line}: {column}={text} must be between {SMALLEST:g} and {LARGEST:g}")
     return value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from mbexp.figures.aggregate import first_row, settings, swept
 from mbexp.figures.labels import axis_label, number, setting_label
 from mbexp.figures.study import StoredStudy
 from mbexp.report.tables import Table, best_table, cell, is_true, results_table, verdict_table
+from mbexp.results.stored import read_bytes, read_json
 from mbexp.sweep.text import short_number
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ def collect(study: StoredStudy) -> Report:
     first = str(frame["run"].iloc[0])
     pictures, not_drawn = draw_pictures(study)
     tables = [table for table in (best_table(study), verdict_table(study), results_table(study)) if table]
-    failed = info.get("failures", [])
+    failed = info.get("failures") or []
+    path = study.run_folder(first) / "config.yaml"
+    configuration = study.unless_damaged(lambda: read_bytes(path).decode(errors="replace"))
+    came_from = provenance(study, first)
     folder = study.shown_folder
     return Report(
         title=title_of(study),
@@ -80,12 +83,12 @@ def collect(study: StoredStudy) -> Report:
         answers=answers(study),
         tables=tables,
         pictures=pictures,
-        not_drawn=not_drawn,
+        not_drawn=[*not_drawn, *(("what rests on a damaged file", line) for line in study.damage)],
         warnings=warnings_of(frame),
         failures=[(" ".join(each.get("overrides", [])) or each["run"], str(each.get("reason", ""))) for each in failed],
-        configuration=(study.run_folder(first) / "config.yaml").read_text(encoding="utf-8"),
+        configuration=configuration or "",
         varied=varied(study),
-        provenance=provenance(study, first),
+        provenance=came_from,
     )
 
 
@@ -117,6 +120,8 @@ def summary(study: StoredStudy) -> list[tuple[str, str]]:
     ]
     if targets:
         facts.append(("Latency targets", "; ".join(targets)))
+    if info.get("versions"):
+        facts.append(("Versions", info["versions"]))
     if info.get("missing"):
         facts.append(("Missing", f"{info['missing']} runs were not made; the same command makes them"))
     return facts
@@ -185,21 +190,23 @@ def varied(study: StoredStudy) -> list[tuple[str, str]]:
 def provenance(study: StoredStudy, first: str) -> list[tuple[str, str]]:
     """Return where the numbers come from: code, machine, traces, law, times."""
     path = study.run_folder(first) / "provenance.json"
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = study.unless_damaged(lambda: read_json(path)) or {}
     info, frame = study.info, study.results
-    git = info.get("git") or known.get("git")
+    git = _group(info, "git") or _group(known, "git")
     pairs = [
         ("mbexp", f"{known.get('mbexp_version', '?')}, results version {known.get('results_version', '?')}"),
         (
             "Commit",
-            f"{git['commit']}{' with local changes' if git.get('modified') else ''}" if git else "installed package",
+            f"{git.get('commit')}{' with local changes' if git.get('modified') else ''}"
+            if git
+            else "installed package",
         ),
         ("Python", f"{known.get('python', '?')} on {known.get('platform', '?')}"),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in known.get("dependencies", {}).items())),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in _group(known, "dependencies").items())),
         ("Latency law", f"{known.get('law', '?')}: {known.get('law_provenance', '?')}"),
         ("Requests", str(known.get("trace_source", "?"))),
-        ("Rows dropped", _counts(known.get("trace_dropped", {}))),
-        ("Rows changed", _counts(known.get("trace_changed", {}))),
+        ("Rows dropped", _counts(_group(known, "trace_dropped"))),
+        ("Rows changed", _counts(_group(known, "trace_changed"))),
         ("Finished", str(info.get("finished") or known.get("finished", "?"))),
     ]
     if "trace_sha256" in frame:
@@ -219,10 +226,16 @@ def command_of(study: StoredStudy, first: str) -> str:
     command = study.info.get("command")
     path = study.run_folder(first) / "provenance.json"
     if not command and study.is_single_run and path.is_file():
-        command = json.loads(path.read_text(encoding="utf-8")).get("command")
+        command = (study.unless_damaged(lambda: read_json(path)) or {}).get("command")
     if isinstance(command, list):
         return shlex.join(str(word) for word in command)
     return str(command or f"python -m mbexp -cn {study.name}")
+
+
+def _group(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return a group of values of stored data, which may have anything in its place."""
+    group = values.get(key)
+    return group if isinstance(group, dict) else {}
 
 
 def _counts(values: dict[str, int]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from mbexp.errors import UserError
 from mbexp.report.content import Report
+from mbexp.results.store import replace_file
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 STYLE = Path(__file__).with_name("page.css")
@@ -27,13 +26,10 @@ def to_html(report: Report) -> str:
 
 def write_page(report: Report, path: Path) -> Path:
     """Write the page, whole or not at all, and return `path`."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    html = to_html(report)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(to_html(report), encoding="utf-8")
-        aside.replace(path)
+        replace_file(path, lambda aside: aside.write_text(html, encoding="utf-8"))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     return path

@@ -15,8 +15,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,20 +24,26 @@ from typing import TYPE_CHECKING, Any
 from mbexp.config.keys import Config
 from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
+from mbexp.results.stored import manifest
 from mbexp.version import RESULTS_VERSION, __version__
 
 if TYPE_CHECKING:
     from mbexp.results.result import Result
 
+# From so long a run on it is flushed to the disk before it counts as stored. A shorter one is sooner made again, and
+# what a power cut leaves of it is recognised (see `mbexp.results.stored`).
+DURABLE_FROM_S = 1.0
+ASIDE = ".*.aside"  # what files that are being written are called
 REQUESTS_BY_DEFAULT = 1_000_000  # up to this many, requests.parquet is stored unless the config says otherwise
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "scipy")
 
 
-def run_key(config: Config, trace_hash: str) -> str:
+def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None) -> str:
     """Return 12 hex digits that name a run: its resolved configuration, its trace and the version of the results.
 
     `trace_hash` is that of the file the requests come from, or `generated_hash`; neither needs the requests. What
     does not change the numbers is left out: where results are written and which files, and what a sweep is for.
+    `named` is what `named_files` returns, where that is known already.
     """
     values = dataclasses.asdict(config)
     for key in ("output", "study", "force"):
@@ -45,7 +51,8 @@ def run_key(config: Config, trace_hash: str) -> str:
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
     if not values["scheduler"]["parameters"]:  # younger than the first stored runs, which had none
         values["scheduler"].pop("parameters")
-    text = json.dumps([RESULTS_VERSION, trace_hash, values, *_named_files(config)], sort_keys=True)
+    named = named_files(config) if named is None else named
+    text = json.dumps([RESULTS_VERSION, trace_hash, values, *named], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -57,16 +64,24 @@ def generated_hash() -> str:
     return "numpy " + ".".join(importlib.metadata.version("numpy").split(".")[:2])
 
 
-def _named_files(config: Config) -> list[str]:
-    """Return hashes of the files that a configuration names besides the trace: a latency grid, a user's own rules."""
-    from mbexp.config.plugins import source_file
+def named_files(config: Config) -> list[str]:
+    """Return hashes of what a configuration names besides the trace: a latency grid, a user's rules with all they use.
 
-    files = [Path(source_file(key, name)) for key, name in dotted_paths(config).items()]
+    What a rule uses are the modules it imports and the files it reads (see `mbexp.config.dependencies`).
+    """
+    from mbexp.config.plugins import source_digest
+
+    hashes = [source_digest(key, name) for key, name in dotted_paths(config).items()]
     if config.gpu.law.path is not None:
         from mbexp.hardware.grid import find_grid
 
-        files.append(find_grid(config.gpu.law.path))
-    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        hashes.append(hashlib.sha256(find_grid(config.gpu.law.path).read_bytes()).hexdigest())
+    return hashes
+
+
+def names_files(config: Config) -> bool:
+    """Whether there is any of them."""
+    return config.gpu.law.path is not None or bool(dotted_paths(config))
 
 
 def new_folder(parent: Path, config: Config, key: str) -> Path:
@@ -85,6 +100,7 @@ def save(
     overrides: Sequence[str] | None = None,
     replications: Sequence[dict[str, Any]] = (),
     replace: bool = False,
+    plan: str | None = None,
 ) -> Path:
     """Write a run folder, aside first and renamed when complete.
 
@@ -99,6 +115,8 @@ def save(
         Summary of each seed, written to ``replications.parquet`` where there are several.
     replace
         Whether a folder of that name gives way; otherwise it stays, since the same key means the same results.
+    plan
+        Token of the sweep that made the run, written to ``provenance.json``.
 
     Raises
     ------
@@ -109,7 +127,7 @@ def save(
 
     output = result.config.output
     keep_requests = len(result.trace) <= REQUESTS_BY_DEFAULT if output.requests is None else output.requests
-    with complete_folder(folder, replace) as aside:
+    with complete_folder(folder, replace, result.summary["wall_time_s"] >= DURABLE_FROM_S) as aside:
         write_json(aside / "summary.json", {**result.summary, "warnings": "\n".join(result.warnings)})
         if output.batches:
             write_batches(result.mode, result.outcome, aside / "batches.parquet")
@@ -123,16 +141,17 @@ def save(
             lines = json.dumps(list(overrides), indent=0, ensure_ascii=False)  # JSON is YAML too
             (aside / "overrides.yaml").write_text(lines + "\n", encoding="utf-8")
         (aside / "config.yaml").write_text(to_yaml(result.config), encoding="utf-8")
-        write_json(aside / "provenance.json", provenance(result, command))
         (aside / "run.log").write_text(log, encoding="utf-8")
+        write_json(aside / "provenance.json", provenance(result, command) | {"plan": plan, "files": manifest(aside)})
     return folder
 
 
 @contextmanager
-def complete_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
+def complete_folder(folder: Path, replace: bool = False, durable: bool = False) -> Iterator[Path]:
     """Give a folder to write in, and make it `folder` only when the block ends well; otherwise leave nothing behind.
 
     Where there is such a folder already, it is kept (the same key means the same results) unless `replace` is set.
+    `durable` has all of it on the disk before it takes its name.
     """
     aside = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
     try:
@@ -141,23 +160,59 @@ def complete_folder(folder: Path, replace: bool = False) -> Iterator[Path]:
         except OSError as error:
             raise UserError(f"output.dir={folder.parent}: cannot write there ({error.strerror})") from error
         yield aside
+        if durable:
+            flush(aside)
         if replace and folder.is_dir():
             former = aside.with_suffix(".former")
             os.rename(folder, former)
             os.rename(aside, folder)
             shutil.rmtree(former, ignore_errors=True)
-            return
-        try:
-            os.rename(aside, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            try:
+                os.rename(aside, folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+                shutil.rmtree(aside, ignore_errors=True)
+        if durable:
+            flush(folder.parent, content=False)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise UserError(f"output.dir={folder.parent}: writing failed ({error.strerror or error})") from error
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def flush(folder: Path, content: bool = True) -> None:
+    """Have the files of a folder, and their names, on the disk."""
+    for path in [*(folder.iterdir() if content else ()), folder]:
+        with suppress(IsADirectoryError, PermissionError):  # not every system opens folders
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            except OSError:
+                if path != folder:  # not every file system flushes folders
+                    raise
+            finally:
+                os.close(handle)
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` write a file aside, which takes the place of `path` when it is complete; leave nothing else behind.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}{ASIDE.removeprefix('.*')}")
+    try:
+        write(aside)
+        os.replace(aside, path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
         raise
 
 

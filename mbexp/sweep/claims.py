@@ -1,13 +1,15 @@
 """Claims on runs, so that workers and whole sweeps can share a folder without doing the same run twice.
 
 A claim is a lock on a file, which the system releases however its holder ends. Where files cannot be locked every
-claim succeeds: a run may then be made twice, and since it is written aside and renamed nothing is damaged.
+claim succeeds: a run may then be made twice, and since it is written aside and renamed nothing is damaged. No claim
+counts as abandoned there, and what is half-written may be someone's work.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +19,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+
+TRIED = ".lock-"  # names of files that tell whether locks work
 
 
 def can_claim() -> bool:
@@ -48,16 +53,28 @@ def claim(path: Path) -> Iterator[bool]:
 def abandoned(folder: Path, pattern: str = "*") -> list[str]:
     """Return the names of claims whose holder ended without finishing, and remove them."""
     names = []
-    for path in sorted(folder.glob(pattern)) if folder.is_dir() and can_claim() else []:
+    paths = [*sorted(folder.glob(pattern)), *folder.glob(f"{TRIED}*")] if folder.is_dir() else []
+    for path in paths if paths and locks_hold(folder) else []:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDWR)
             try:
                 if _lock(handle) and _same_file(handle, path):
-                    names.append(path.name)
+                    if not path.name.startswith(TRIED):
+                        names.append(path.name)
                     path.unlink()
             finally:
                 os.close(handle)
     return names
+
+
+def locks_hold(folder: Path) -> bool:
+    """Whether a file of this folder that one holds is refused to another."""
+    path = folder / f"{TRIED}{secrets.token_hex(4)}"
+    try:
+        with claim(path) as mine, claim(path) as again:
+            return mine and not again
+    except OSError:
+        return False
 
 
 def _open(path: Path) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
-from mbexp.sweep.engine import Crew
+from mbexp.sweep.making import Crew
 from mbexp.sweep.points import Point
 from mbexp.sweep.worker import Job, Outcome
 
@@ -26,14 +27,22 @@ def crew_of(config: DictConfig, context: HydraContext, point: Point) -> Crew:
         Any point of the sweep: jobs are composed with its overrides.
     """
 
-    def launch(job: Job, jobs: int) -> Sequence[Outcome]:
-        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=config)
+    def launch(job: Job, jobs: int, apart: bool = False) -> Sequence[Outcome]:
+        settings = config
+        if apart and joblib and workers == 1:  # joblib makes the jobs of one worker in this process
+            settings = copy.deepcopy(config)
+            with read_write(settings.hydra.launcher):
+                settings.hydra.launcher.n_jobs = 2
+        launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=job, config=settings)
         returned = launcher.launch([list(point.overrides)] * jobs, initial_job_idx=0)
         return [outcome for each in returned for outcome in each.return_value]
 
     target = str(config.hydra.launcher.get("_target_"))
     chosen = config.hydra.runtime.choices.get("hydra/launcher")
-    return Crew(launch, workers_of(target, config.hydra.launcher), point.config.study.runs_per_job, chosen == LOCAL)
+    joblib = target.endswith("JoblibLauncher")
+    workers = workers_of(target, config.hydra.launcher)
+    has_processes = not target.endswith("BasicLauncher")
+    return Crew(launch, workers, point.config.study.runs_per_job, chosen == LOCAL, has_processes)
 
 
 def workers_of(target: str, settings: Any) -> int:

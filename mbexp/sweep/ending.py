@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mbexp.errors import UserError
+from mbexp.results.index import refresh
+from mbexp.results.store import git_state, replace_file
+from mbexp.results.stored import flat, run_folders
 from mbexp.sweep.best import VIOLATION, best_configurations, load_keys
 from mbexp.sweep.engine import Ending
 from mbexp.sweep.plan import Plan
@@ -53,7 +57,9 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
         If the sweep was interrupted, when all is written.
     """
     study = asked.points[0].config.study
-    rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of)
+    origins: dict[str, Row] = {}
+    rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of, origins)
+    mixed = versions(origins.values())
     _set_aside(plan.folder, plan.key_of)
     best = best_configurations(rows, asked.swept, study.target_pct) if study.best else []
     told = verdicts(by_seed, asked.swept)
@@ -66,9 +72,13 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
         write_csv(to_table(best).drop_columns(["warnings"]), plan.folder / "best.csv")
     if told:
         write_csv(to_table(told).drop_columns(["warnings"]), plan.folder / "verdicts.csv")
-    _write_study(asked, plan, ending, wall_time_s)
+    _write_study(asked, plan, ending, wall_time_s, mixed)
+    values = {run.key: run.values for run in plan.runs}
+    refresh(plan.folder, [path.name for path in run_folders(plan.folder)], lambda key: flat(values.get(key, {})))
     for line in [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]:
         print(line)
+    if mixed:
+        print(f"! {mixed}")
     elsewhere = f", {ending.made_elsewhere} by another sweep" if ending.made_elsewhere else ""
     made = f"{ending.made} made{elsewhere}, {ending.stored_before} stored before"
     print(f"{len(rows)} rows of {len(plan.runs)} runs in {plan.folder}  ({made}; {wall_time_s:.1f} s)", flush=True)
@@ -77,6 +87,8 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
         missing = len(plan.runs) - len({row["run"] for row in rows})
         print(f"{missing} of {len(plan.runs)} runs are missing; the same command makes them", flush=True)
         raise KeyboardInterrupt
+    if ending.trouble:
+        raise UserError(f"{ending.trouble}; {_what_failed(plan, ending)}" if ending.missing else ending.trouble)
     if ending.failed or ending.missing:
         raise UserError(_what_failed(plan, ending))
     return best
@@ -130,23 +142,47 @@ def _what_failed(plan: Plan, ending: Ending) -> str:
     )
 
 
+def versions(origins: Iterable[Row]) -> str:
+    """Return a sentence on the versions of what made these runs, where there are several; else an empty string."""
+    made_with: list[dict[str, str]] = []
+    for known in origins:
+        git = known.get("git")
+        commit = f"commit {git['commit'][:8]}{' with changes' if git.get('modified') else ''}" if git else ""
+        own = {
+            "mbexp": commit or known.get("mbexp_version"),
+            "Python": known.get("python"),
+            **(known.get("dependencies") or {}),
+        }
+        made_with.append({name: str(version) for name, version in own.items()})
+    names = dict.fromkeys(name for each in made_with for name in each)
+    differing = {name: Counter(each.get(name, "?") for each in made_with) for name in names}
+    told = [
+        f"{name} ({', '.join(f'{version} in {count:,}' for version, count in counts.most_common())})"
+        for name, counts in differing.items()
+        if len(counts) > 1
+    ]
+    if not told:
+        return ""
+    return f"these runs were made with several versions of {' and '.join(told)}; force=true makes all of them again"
+
+
 def _set_aside(folder: Path, keys: Sequence[str]) -> None:
     """Keep the tables of an earlier command that asked for runs that are not among these."""
     try:
         before = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         if set(before["runs"]) <= set(keys):
             return
-        aside = folder / "earlier" / before["finished"].replace(":", "").replace("-", "")
+        written = datetime.fromtimestamp((folder / "study.json").stat().st_mtime, UTC)
+        aside = folder / "earlier" / written.strftime("%Y%m%dT%H%M%SZ")  # not a name out of the file
         aside.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return
     for name in (*TABLES, "study.json", "multirun.yaml"):
         with contextlib.suppress(OSError):
             os.replace(folder / name, aside / name)
 
 
-def _write_study(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> None:
-    from mbexp.results.store import git_state
+def _write_study(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float, mixed: str) -> None:
     from mbexp.version import RESULTS_VERSION, __version__
 
     overrides = {run.key: list(run.overrides) for run in plan.runs}
@@ -169,17 +205,15 @@ def _write_study(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -
             for each in ending.failed
         ],
         "workers": ending.workers,
+        "versions": mixed,
         "wall_time_s": round(wall_time_s, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "mbexp_version": __version__,
         "results_version": RESULTS_VERSION,
         "git": git_state(),
     }
-    path = plan.folder / "study.json"
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    path, text = plan.folder / "study.json", json.dumps(values, indent=2) + "\n"
     try:
-        aside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-        os.replace(aside, path)
+        replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); the runs are stored") from error

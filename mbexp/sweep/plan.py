@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.config.keys import Config, load_config
+from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
+from mbexp.results.stored import Damaged, read_run
 from mbexp.sweep.claims import claim
 from mbexp.sweep.inputs import trace_hash, trace_request
 from mbexp.sweep.points import Point
@@ -81,16 +83,20 @@ class Plan:
 
 def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[str]) -> Plan:
     """Return the distinct runs of `points` in the order in which they share most."""
-    from mbexp.results.store import run_key
+    from mbexp.results.store import named_files, run_key
 
     runs: dict[str, tuple[tuple[str, ...], Run]] = {}
     key_of = []
     hashes: dict[str, str] = {}
+    named: dict[str, list[str]] = {}  # by what names files
     for point in points:
         request = trace_request(point.config)
         if request not in hashes:
             hashes[request] = trace_hash(point.config)
-        key = run_key(point.config, hashes[request])
+        names = json.dumps([dotted_paths(point.config), point.config.gpu.law.path])
+        if names not in named:
+            named[names] = named_files(point.config)
+        key = run_key(point.config, hashes[request], named[names])
         key_of.append(key)
         if key not in runs:
             values = dataclasses.asdict(point.config)
@@ -107,7 +113,7 @@ def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[
 
 @contextlib.contextmanager
 def written_plan(plan: Plan) -> Iterator[Path]:
-    """Give a file that workers can read `plan` from, for the length of the block."""
+    """Give a file that workers can read `plan` from, for the length of the block; `token_of` it is the plan's alone."""
     path = plan.folder.absolute() / WORK / f"plan-{secrets.token_hex(4)}.json"
     fields = [field.name for field in dataclasses.fields(Run)]
     lines = [{name: getattr(run, name) for name in fields} for run in plan.runs]
@@ -122,6 +128,11 @@ def written_plan(plan: Plan) -> Iterator[Path]:
         yield path
 
 
+def token_of(plan_file: Path) -> str:
+    """Return what marks runs and failures of a plan, so that no clock has to tell them from earlier ones."""
+    return plan_file.stem
+
+
 def read_plan(path: Path) -> Plan:
     """Return the plan that a file holds, and go to the folder that it was written in."""
     values = json.loads(path.read_text(encoding="utf-8"))
@@ -131,10 +142,15 @@ def read_plan(path: Path) -> Plan:
     return Plan(path.parent.parent, runs, values["key_of"], values["force"], values["command"])
 
 
-def stored(folder: Path, key: str, newer_than_ns: int | None = None) -> bool:
-    """Whether a run is stored, and, where `newer_than_ns` is given, since then."""
+def stored(folder: Path, key: str, by: str | None = None) -> bool:
+    """Whether a run is stored, whole, and, where a plan's token is given, by that plan."""
+    return (folder / key).is_dir() and not why_not_stored(folder, key, by)
+
+
+def why_not_stored(folder: Path, key: str, by: str | None = None) -> str:
+    """Return what is wrong with the folder of a run, or an empty string."""
     try:
-        status = (folder / key / "summary.json").stat()
-    except OSError:
-        return False
-    return newer_than_ns is None or status.st_mtime_ns >= newer_than_ns
+        _, provenance = read_run(folder / key)
+    except Damaged as error:
+        return str(error)
+    return "" if by is None or provenance.get("plan") == by else "made by an earlier sweep"

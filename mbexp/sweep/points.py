@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from mbexp.config.keys import Config, load_config
 from mbexp.errors import UserError
 
+MOST_POINTS = 1_000_000  # a slip of the finger beyond; each takes kilobytes
 Assignments = dict[str, str]  # key -> the override that sets it, in Hydra's syntax
 
 
@@ -72,7 +74,8 @@ def expand(
         if override.is_sweep_override():
             if not override.is_discrete_sweep():
                 raise UserError(f"{override.input_line}: a sweep needs values; an interval has none")
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            values = itertools.islice(override.sweep_string_iterator(), MOST_POINTS + 1)
+            choices[key] = [f"{key}={value}" for value in values]
             if not choices[key]:
                 raise UserError(f"{override.input_line}: nothing to sweep over")
         else:
@@ -85,6 +88,8 @@ def expand(
         {key: f"{key}={override_value(value)}" for key, value in keys.items() if key not in choices}
         for keys in explicit or [{}]
     ]
+    if math.prod(map(len, choices.values())) * len(sets) > MOST_POINTS:
+        raise UserError(f"{', '.join(swept)}: a sweep has at most {MOST_POINTS:,} points; split it")
     together = list(dict.fromkeys(key for keys in sets for key in keys))
     # Rows come out with explicit sets innermost: the sides of a comparison stand beside one another.
     points = [

@@ -1,4 +1,7 @@
-"""Shows how far a sweep is, a bar on a terminal and plain lines elsewhere, by watching its folder."""
+"""Shows how far a sweep is, a bar on a terminal and plain lines elsewhere, by watching its folder.
+
+A run that takes unusually long is named, whatever it computes.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from mbexp.sweep.plan import FAILED, stored
+from mbexp.sweep.making import expected_s
+from mbexp.sweep.plan import CLAIMS, FAILED, Plan, stored
+from mbexp.sweep.worker import has_failed
 
 POLL_S = 0.25
 LINE_EVERY_S = 10.0
+LONG_RUN_S = 600.0
 
 
 class Progress:
@@ -23,36 +28,36 @@ class Progress:
 
     Parameters
     ----------
-    folder
+    plan
         The sweep's.
-    weights
-        Runs to make, by key, with the work in each, which the remaining time is told from.
-    newer_than_ns
-        Runs stored before do not count; None where any stored run does.
-    failures_after_ns
-        Failures written before do not count.
+    places
+        Of the runs to make.
+    token
+        Of the plan: earlier failures do not count, nor, under force, earlier runs.
     stream
         Where to show it.
     """
 
     def __init__(
         self,
-        folder: Path,
-        weights: Mapping[str, float],
-        newer_than_ns: int | None,
-        failures_after_ns: int,
+        plan: Plan,
+        places: Sequence[int],
+        token: str,
         stream: TextIO | None = None,
     ) -> None:
-        self.folder = folder
-        self.weights = dict(weights)
-        self.newer_than_ns = newer_than_ns
-        self.failures_after_ns = failures_after_ns
+        self.folder = plan.folder
+        self.runs = {plan.runs[place].key: plan.runs[place] for place in places}
+        self.weights = {key: expected_s(run) for key, run in self.runs.items()}
+        self.again = token if plan.force else None
+        self.token = token
         self.stream = stream or sys.stderr
         self.done: set[str] = set()
         self.failed: set[str] = set()
         self._began = time.monotonic()
         self._first: tuple[float, float] | None = None
         self._bar: Any = None
+        self._began_run: dict[str, float] = {}
+        self._next_note_s: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="sweep-progress")
 
@@ -84,15 +89,33 @@ class Progress:
         """Count anew."""
         there = set(os.listdir(self.folder))
         for key in (self.weights.keys() & there) - self.done:
-            if stored(self.folder, key, self.newer_than_ns):
+            if stored(self.folder, key, self.again):
                 self.done.add(key)
-        self.failed = set()
-        with contextlib.suppress(OSError), os.scandir(self.folder / FAILED) as entries:
-            for entry in entries:
-                key = entry.name.removesuffix(".log")
-                if key in self.weights and entry.stat().st_mtime_ns >= self.failures_after_ns:
-                    self.failed.add(key)
+        for key in self._names(FAILED, ".log") - self.failed:
+            if has_failed(self.folder, key, self.token):
+                self.failed.add(key)
         self.failed -= self.done
+
+    def long_runs(self) -> list[str]:
+        """Return a line for each run that has been under way for long, and again each time that has doubled."""
+        now, lines = time.monotonic(), []
+        under_way = self._names(CLAIMS)
+        self._began_run = {key: self._began_run.get(key, now) for key in under_way}
+        for key, began in self._began_run.items():
+            after_s = self._next_note_s.get(key, LONG_RUN_S)
+            if now - began >= after_s:
+                self._next_note_s[key] = 2 * after_s
+                what = " ".join(self.runs[key].overrides) or key
+                lines.append(f"run {key} ({what}) has taken {_duration(now - began)}; study.timeout_s would end it")
+        return lines
+
+    def _names(self, folder: str, suffix: str = "") -> set[str]:
+        """Return the runs of this sweep for which a folder has a file."""
+        try:
+            names = os.listdir(self.folder / folder)
+        except OSError:
+            return set()
+        return {name.removesuffix(suffix) for name in names if name.endswith(suffix)} & self.weights.keys()
 
     def line(self) -> str:
         """Return what a terminal without a bar shows."""
@@ -117,13 +140,21 @@ class Progress:
         while not self._stop.wait(POLL_S):
             with contextlib.suppress(OSError):
                 self.look()
+            for line in self.long_runs():
+                self._say(line)
             count = len(self.done) + len(self.failed)
             if self._bar is not None:
                 self._bar.n = count
                 self._bar.set_postfix_str(self._more().lstrip(", "), refresh=True)
             elif count != said and time.monotonic() - said_at >= LINE_EVERY_S:
-                print(self.line(), file=self.stream, flush=True)
+                self._say(self.line())
                 said, said_at = count, time.monotonic()
+
+    def _say(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(line, file=self.stream)
+        else:
+            print(line, file=self.stream, flush=True)
 
 
 def _duration(seconds: float) -> str:

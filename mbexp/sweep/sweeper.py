@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from mbexp.errors import UserError
+from mbexp.results.store import replace_file
 from mbexp.sweep.best import PLANNED, Row, load_keys
 from mbexp.sweep.points import Assignments, Point, compose_points, expand
 
@@ -167,8 +167,6 @@ def save_config(config: DictConfig, folder: Path) -> None:
     """Save the composed configuration of a sweep as Hydra does."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".multirun.yaml.{os.getpid()}"
-        OmegaConf.save(config, aside)
-        os.replace(aside, folder / "multirun.yaml")
+        replace_file(folder / "multirun.yaml", lambda aside: OmegaConf.save(config, aside))
     except OSError as error:
         raise UserError(f"output.dir={folder.parent}: cannot write there ({error.strerror or error})") from error

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexp.errors import UserError
 from mbexp.results.arrow import list_column, text_column
 from mbexp.results.catalogue import as_columns
-from mbexp.sweep.plan import stored
+from mbexp.results.store import replace_file
+from mbexp.results.stored import Damaged, read_run, read_table
 from mbexp.sweep.points import Point
+from mbexp.sweep.text import plain_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,30 +21,38 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+ORIGIN = ("trace_source", "trace_sha256", "law")  # of a run's provenance
 GROUPS = ("scheduler", "workload", "gpu", "predictor", "bins", "sla", "execution")
 
 
-def rows_of(folder: Path, points: Sequence[Point], key_of: Sequence[str]) -> tuple[list[Row], list[Row]]:
+def rows_of(
+    folder: Path, points: Sequence[Point], key_of: Sequence[str], origins: dict[str, Row] | None = None
+) -> tuple[list[Row], list[Row]]:
     """Return a row for each stored run, in the order of the points, and one for each run and seed.
 
-    A run that was asked for under two names (`study.label`) has a row for each.
+    A run that was asked for under two names (`study.label`) has a row for each. Into `origins` goes the provenance of
+    each run.
     """
     rows: list[Row] = []
     by_seed: list[Row] = []
     seen = set()
     for point, key in zip(points, key_of, strict=True):
         identity = (key, json.dumps(point.swept, sort_keys=True, default=str))
-        if identity in seen or not stored(folder, key):
+        if identity in seen or not (folder / key).is_dir():
+            continue
+        try:
+            summary, known = read_run(folder / key)
+            seeds = read_table(folder / key / "replications.parquet") if point.config.replications > 1 else None
+        except Damaged:  # the sweep counts it as missing
             continue
         seen.add(identity)
+        if origins is not None:
+            origins[key] = known
         head = point.swept | {name: value for name, value in _identity(point, key).items() if name not in point.swept}
-        summary = _read(folder / key / "summary.json")
-        head |= {name: value for name, value in _origin(folder / key).items() if name not in point.swept}
+        head |= {name: known.get(name) for name in ORIGIN if name not in point.swept}
         rows.append(head | as_columns(summary))
-        if point.config.replications > 1:
-            import pyarrow.parquet as parquet
-
-            for one in parquet.read_table(folder / key / "replications.parquet").to_pylist():
+        if seeds is not None:
+            for one in seeds.to_pylist():
                 seed = one.pop("seed")
                 by_seed.append(head | {"seed": seed} | as_columns(one | {"warnings": summary.get("warnings")}))
         else:
@@ -71,8 +80,12 @@ def write_table(table: pa.Table, folder: Path, name: str) -> None:
 
 def write_csv(table: pa.Table, path: Path) -> None:
     """Write a table as CSV, complete or not at all."""
-    from pyarrow import csv
+    from pyarrow import csv, types
 
+    for place, column in enumerate(table.columns):
+        if types.is_string(column.type):
+            plain = text_column([plain_text(text) for text in column.to_pylist()])
+            table = table.set_column(place, table.column_names[place], plain)
     options = csv.WriteOptions(quoting_style="needed")
     _replace(path, lambda aside: csv.write_csv(table, aside, options))
 
@@ -92,15 +105,14 @@ def read_results(folder: str | Path, by_seed: bool = False) -> pd.DataFrame:
     UserError
         If there is no such table.
     """
-    import pandas as pd
-
     folder = Path(folder)
     path = folder / "results.parquet"
     if by_seed and (folder / "replications.parquet").is_file():
         path = folder / "replications.parquet"
     if not path.is_file():
         raise UserError(f"{folder}: no sweep is stored there (results.parquet is missing)")
-    return pd.read_parquet(path)
+    frame: pd.DataFrame = read_table(path).to_pandas()
+    return frame
 
 
 def _identity(point: Point, key: str) -> Row:
@@ -121,21 +133,8 @@ def _identity(point: Point, key: str) -> Row:
     }
 
 
-def _origin(folder: Path) -> Row:
-    known = _read(folder / "provenance.json")
-    return {name: known.get(name) for name in ("trace_source", "trace_sha256", "law")}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
-
-
-def _replace(path: Path, write: Any) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     try:
-        write(aside)
-        os.replace(aside, path)
+        replace_file(path, write)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); the runs are stored") from error

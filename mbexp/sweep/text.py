@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 UNITS = ("_requests_per_s", "_tokens_per_s", "_per_s", "_pct", "_tokens", "_ms", "_s")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula of a spreadsheet begins with
 UNIT_NAMES = {
     "_pct": "%",
     "_ms": "ms",
@@ -39,6 +40,11 @@ def text_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[s
         ).rstrip()
         for line in cells
     ]
+
+
+def plain_text(value: Any) -> Any:
+    """Return a value of a CSV cell, with an apostrophe before a text that a spreadsheet would run as a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in FORMULA else value
 
 
 def short_number(value: float) -> str:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import faulthandler
 import os
+import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
+from mbexp.results.store import names_files, replace_file, run_key, save
+from mbexp.results.stored import set_aside
 from mbexp.sweep.claims import can_claim, claim
 from mbexp.sweep.inputs import SharedInputs
-from mbexp.sweep.plan import CLAIMS, FAILED, Plan, Run, read_plan, stored
+from mbexp.sweep.plan import CLAIMS, FAILED, Plan, Run, read_plan, stored, token_of
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # no further run can be stored either
 POLL_S = 0.1
+WATCHED = ".watched"  # in place of .log: what becomes the log of a run whose process is ended for taking too long
+TIMED_OUT = b"Timeout ("  # what faulthandler writes
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 @dataclass(frozen=True)
@@ -76,13 +85,14 @@ class Job:
 def make_runs(plan: Plan, places: Iterable[int], plan_file: Path, inputs: SharedInputs | None = None) -> list[Outcome]:
     """Make the runs at `places` of the plan that are neither stored nor in someone else's hands; say how they ended."""
     inputs = inputs or SharedInputs()
-    since = plan_file.stat().st_mtime_ns if plan.force else None
+    token = token_of(plan_file)
+    again = token if plan.force else None
     waiting = [plan.runs[place] for place in places]
     outcomes: list[Outcome] = []
     while waiting:
         held = []
         for run in waiting:
-            if stored(plan.folder, run.key, since) or has_failed(plan.folder, run.key, plan_file):
+            if stored(plan.folder, run.key, again) or has_failed(plan.folder, run.key, token):
                 continue
             with contextlib.ExitStack() as stack:
                 try:
@@ -93,9 +103,9 @@ def make_runs(plan: Plan, places: Iterable[int], plan_file: Path, inputs: Shared
                 if not mine:
                     held.append(run)
                     continue
-                if stored(plan.folder, run.key, since):  # by whoever held it until now
+                if stored(plan.folder, run.key, again):  # by whoever held it until now
                     continue
-                outcome, stop = _attempt(plan, run, inputs)
+                outcome, stop = _attempt(plan, run, inputs, token)
             outcomes.append(outcome)
             if stop:
                 return outcomes
@@ -114,65 +124,106 @@ def make_run(config: Config, inputs: SharedInputs) -> Any:
 
 
 def end_with(parent: int) -> None:
-    """End this process when `parent` does, so that nothing goes on computing unseen."""
+    """End this process when `parent` does, so that nothing goes on computing unseen.
+
+    Linux does it, whatever this process computes. Elsewhere a thread does, which compiled code can keep waiting.
+    """
     direct = os.getppid() == parent
+    if direct and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     def watch() -> None:
-        while os.getppid() == parent if direct else _alive(parent):
+        while os.getppid() == parent if direct else is_alive(parent):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
-def _attempt(plan: Plan, run: Run, inputs: SharedInputs) -> tuple[Outcome, bool]:
+def _attempt(plan: Plan, run: Run, inputs: SharedInputs, token: str) -> tuple[Outcome, bool]:
     """Make and store one run. Return how that ended, and whether it is no use to go on."""
-    from mbexp.results.store import save
-    from mbexp.results.terminal import report
-
     log = plan.folder / FAILED / f"{run.key}.log"
     try:
-        trace = inputs.trace(run.config)
-        if trace.file_sha256 and trace.file_sha256 != run.trace_hash:
-            raise UserError(f"workload={run.config.workload.kind}: the file has changed since the sweep began")
-        result, summaries = make_run(run.config, inputs)
-        save(
-            result,
-            plan.folder / run.key,
-            plan.command,
-            "\n".join(report(result)) + "\n",
-            overrides=run.overrides,
-            replications=summaries,
-            replace=plan.force,
-        )
-        with contextlib.suppress(OSError):
-            log.unlink(missing_ok=True)
+        with ended_in_time(log, run, token):
+            return _make_and_store(plan, run, inputs, token, log), False
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split()) or type(error).__name__
-        wrote = write_failure(log, run, reason, "" if isinstance(error, UserError) else traceback.format_exc())
+        details = "" if isinstance(error, UserError) else traceback.format_exc()
+        wrote = write_failure(log, run, token, reason, details)
         return Outcome(run.key, reason, str(log) if wrote else ""), _no_room(error)
-    return Outcome(run.key), False
 
 
-def write_failure(log: Path, run: Run, reason: str, details: str = "") -> bool:
-    """Write why a run failed; return whether that could be written."""
+def _make_and_store(plan: Plan, run: Run, inputs: SharedInputs, token: str, log: Path) -> Outcome:
+    from mbexp.results.terminal import report
+
+    trace = inputs.trace(run.config)
+    if trace.file_sha256 and trace.file_sha256 != run.trace_hash:
+        raise UserError(f"workload={run.config.workload.kind}: the file has changed since the sweep began")
+    result, summaries = make_run(run.config, inputs)
+    # What was imported may not be what the key stands for.
+    if names_files(run.config) and run_key(run.config, run.trace_hash) != run.key:
+        raise UserError("a rule, something it imports or reads, or a grid has changed since the sweep began")
+    folder = plan.folder / run.key
+    if folder.exists() and not stored(plan.folder, run.key):
+        set_aside(folder)
+    lines = "\n".join(report(result)) + "\n"
+    save(result, folder, plan.command, lines, run.overrides, summaries, replace=plan.force, plan=token)
+    with contextlib.suppress(OSError):
+        log.unlink(missing_ok=True)
+    return Outcome(run.key)
+
+
+@contextlib.contextmanager
+def ended_in_time(log: Path, run: Run, token: str) -> Iterator[None]:
+    """End this process, compiled loop or not, where the block takes longer than ``study.timeout_s``.
+
+    What then becomes the log of the run lies beside it meanwhile, and tells where it was.
+    """
+    timeout_s = run.values["study"]["timeout_s"]
+    if timeout_s is None:
+        yield
+        return
+    watched = log.with_suffix(WATCHED)
+    write_failure(watched, run, token, f"took longer than study.timeout_s={timeout_s:g}")
+    with watched.open("a") as file:
+        faulthandler.dump_traceback_later(timeout_s, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            watched.unlink(missing_ok=True)
+
+
+def ran_out(watched: Path) -> bool:
+    """Whether the process of a run was ended because it took too long."""
+    return TIMED_OUT in watched.read_bytes()
+
+
+def write_failure(log: Path, run: Run, token: str, reason: str, details: str = "") -> bool:
+    """Write why a run of a plan failed; return whether that could be written."""
+    text = "\n".join([reason, token, "", *run.overrides, "", details])
     try:
         log.parent.mkdir(exist_ok=True)
-        aside = log.with_suffix(f".{os.getpid()}")
-        aside.write_text("\n".join([reason, "", *run.overrides, "", details]), encoding="utf-8")
-        os.replace(aside, log)
+        replace_file(log, lambda path: path.write_text(text, encoding="utf-8"))
     except OSError:
         return False
     return True
 
 
-def has_failed(folder: Path, key: str, plan_file: Path) -> bool:
-    """Whether a run has failed since the plan was made, in whatever process."""
+def failure(folder: Path, key: str, token: str) -> str:
+    """Return why a run of a plan failed, in whatever process; empty where it did not."""
     try:
-        return (folder / FAILED / f"{key}.log").stat().st_mtime_ns >= plan_file.stat().st_mtime_ns
+        with (folder / FAILED / f"{key}.log").open(encoding="utf-8", errors="replace") as file:
+            reason, of = file.readline().strip(), file.readline().strip()
     except OSError:
-        return False
+        return ""
+    return (reason or "no reason is known") if of == token else ""
+
+
+def has_failed(folder: Path, key: str, token: str) -> bool:
+    """Whether a run of a plan has failed, in whatever process."""
+    return bool(failure(folder, key, token))
 
 
 def _no_room(error: BaseException | None) -> bool:
@@ -183,7 +234,8 @@ def _no_room(error: BaseException | None) -> bool:
     return False
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has not ended yet."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

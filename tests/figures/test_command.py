@@ -61,7 +61,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_lose_the_others(
     assert main([str(folder), "--format", "png"]) == 1
     told = capsys.readouterr().out
     assert "multi_bin_throughput: NOT DRAWN" in told
-    assert "run folder is not whole" in told
+    assert "config.yaml: missing" in told
     assert (folder / "figures" / "queue_length.png").is_file()
 
 

@@ -1,5 +1,8 @@
 """Latency grids: reading, what cannot be a measurement, fitting and interpolating."""
 
+import gzip
+import random
+
 import numpy as np
 import pytest
 
@@ -191,3 +194,48 @@ def test_interpolation_needs_two_rows_of_two(tmp_path):
 def test_provenance_says_generated_only_of_the_generated_grid(tmp_path):
     assert "a grid that looks generated" in interpolation(ORIGINAL_GRID).provenance
     assert interpolation(write_measured(tmp_path, 0.01)).provenance == "interpolated from the grid grid.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"batch_size,max_seq_len,mean_latency_sec\n1,128,1\n"), "is compressed (gzip): unpack it first"),
+        ("batch_size,max_seq_len,mean_latency_sec\n1,128,1\n".encode("utf-16"), "is UTF-16 text: save it as UTF-8"),
+        (b"batch_size,max_seq_len,mean_latency_sec,who\n1,128,1,caf\xe9\n", ", line 2: is not UTF-8 text (Latin-1?)"),
+        (b"PAR1\0\0\0", "is a Parquet file, not text"),
+        (b"batch_size;max_seq_len;mean_latency_sec\n1;128;1\n", "are separated by semicolons, not by commas"),
+        (b"batch_size\tmax_seq_len\n1\t128\n", "its columns are separated by tabs, not by commas"),
+        (b"batch_size,batch_size,mean_latency_sec\n1,128,1\n", "more than one is called batch_size"),
+        (b"batch_size,max_seq_len,mean_latency_sec\n1e20,128,1\n", "batch_size=1e20 must be between 1e-12 and 1e+09"),
+        (b'batch_size,max_seq_len,mean_latency_sec\n1,128,"' + b"1" * 200_000, "field larger than field limit"),
+        (b"", "no column batch_size"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_grid_is_one_line(tmp_path, content, message):
+    (tmp_path / "grid.csv").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_grid(str(tmp_path / "grid.csv"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["grid_fit", "grid_interpolation"])
+def test_a_damaged_grid_is_read_or_refused_in_words(tmp_path, kind):
+    rng = random.Random(kind)
+    rows = [f"{b},{n},{measured(b, n):.4f},5" for b in (1, 2, 4) for n in (128, 256, 512)]
+    whole = (HEADER.rstrip("\n") + ",num_trials\n" + "\n".join(rows) + "\n").encode()
+    slips = [b"\n", b"\r", b'"', b",", b"\0", b"nan", b"-", b"1e400", b"9" * 25, b"\xff\xfe", b"", b"0", b"e"]
+    read, refused = 0, []
+    for _ in range(100):
+        content = bytearray(whole)
+        for _ in range(rng.choice([1, 1, 2])):
+            place = rng.randrange(len(content))
+            content[place : place + rng.choice([0, 0, 1, 20])] = rng.choice([*slips, bytes([rng.randrange(256)])])
+        (tmp_path / "grid.csv").write_bytes(content)
+        try:
+            build_law(GpuConfig(law=LawConfig(kind=kind, path=str(tmp_path / "grid.csv"))))
+            read += 1
+        except UserError as error:
+            refused.append(str(error))
+    assert read > 5
+    assert not [line for line in refused if "\n" in line]

@@ -166,3 +166,17 @@ def test_a_short_run_is_told(make_trace) -> None:  # type: ignore[no-untyped-def
     warnings = simulate(make_trace([0.0, 1.0], [1, 1]), **LAW).warnings
 
     assert "short run: 2 requests, so its p99 rests on the slowest 1" in warnings
+
+
+def test_a_target_that_is_met_exactly_is_met(make_trace) -> None:  # type: ignore[no-untyped-def]
+    trace = make_trace([0.0], [7])
+    known = simulate(trace, scheduler="static_fifo")
+    latency_s = known.summary["latency_max_s"]
+    token_ms = float(known.outcome.batches["step_s"][0]) * 1000
+    for late, sla in (
+        (0.0, {"request_s": latency_s, "token_ms": token_ms}),
+        (100.0, {"request_s": np.nextafter(latency_s, 0), "token_ms": np.nextafter(token_ms, 0)}),
+    ):
+        summary = simulate(trace, scheduler="static_fifo", sla=sla).summary
+        assert summary["request_sla_violation_pct"] == late
+        assert summary["token_sla_violation_pct"] == late

@@ -221,3 +221,10 @@ def test_a_column_that_is_not_there_is_named() -> None:
 def test_few_parts_never_climb() -> None:
     assert statistics.climbs(range(8))
     assert not statistics.climbs(range(7))
+
+
+def test_batch_means_leave_out_the_first_values_that_fill_no_batch() -> None:
+    """What comes first is nearest to the start, which is not the steady state."""
+    interval = statistics.batch_means_interval([1e9, *range(20)], batches=4)
+
+    assert interval.mean == pytest.approx(9.5)

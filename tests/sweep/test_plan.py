@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +15,9 @@ from typing import Any
 import pytest
 
 from mbexp import UserError, configure
-from mbexp.results.store import generated_hash, run_key
-from mbexp.sweep.engine import sweep_up, terminated_is_interrupted
+from mbexp.results.store import complete_folder, generated_hash, run_key, write_json
+from mbexp.results.stored import manifest
+from mbexp.sweep.engine import sweep_up
 from mbexp.sweep.inputs import SharedInputs, trace_hash
 from mbexp.sweep.plan import CLAIMS, Plan, make_plan, read_plan, stored, written_plan
 from mbexp.sweep.points import Point
@@ -31,6 +30,17 @@ def point(**values: Any) -> Point:
 
 def plan_of(folder: Path, *points: Point, force: bool = False) -> Plan:
     return make_plan(points, folder, force, ["mbexp"])
+
+
+def store_run(folder: Path, plan: str | None = None, **metrics: Any) -> Path:
+    """Write a run folder without simulating anything."""
+    with complete_folder(folder, replace=True) as aside:
+        write_json(aside / "summary.json", {"num_requests": 3, **metrics})
+        (aside / "config.yaml").write_text("num_gpus: 1\n")
+        write_json(
+            aside / "provenance.json", {"plan": plan, "files": manifest(aside), "finished": "2026-01-01T00:00:00"}
+        )
+    return folder
 
 
 def csv_trace(path: Path, rows: int = 3) -> Path:
@@ -149,18 +159,15 @@ def test_a_plan_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         pass
 
 
-def test_stored_means_complete_and_recent_where_asked(tmp_path: Path) -> None:
-    folder = tmp_path / "key"
+def test_stored_means_whole_and_by_this_plan_where_asked(tmp_path: Path) -> None:
     assert not stored(tmp_path, "key")
-    folder.mkdir()
+    (tmp_path / "key").mkdir()
     assert not stored(tmp_path, "key")
-    summary = folder / "summary.json"
-    summary.write_text("{}")
-    made = summary.stat().st_mtime_ns
+    store_run(tmp_path / "key", plan="plan-1")
 
     assert stored(tmp_path, "key")
-    assert stored(tmp_path, "key", made)
-    assert not stored(tmp_path, "key", made + 1)
+    assert stored(tmp_path, "key", "plan-1")
+    assert not stored(tmp_path, "key", "plan-2")
 
 
 def test_a_trace_and_its_bins_are_made_once_for_all_runs_that_meet_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,8 +230,26 @@ def test_a_file_that_changes_during_a_sweep_fails_its_runs(tmp_path: Path) -> No
     assert not stored(plan.folder, plan.key_of[0])
 
 
+def test_a_module_that_changes_during_a_sweep_fails_the_runs_that_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mbexp.sweep.worker import make_runs
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "changing_rule.py").write_text("import mbexp, changing_helper\n"
+                                               "from mbexp.policy.selection import round_robin as pick\n")  # fmt: skip
+    (tmp_path / "changing_helper.py").write_text("x = 1\n")
+    plan = plan_of(tmp_path / "sweep", point(num_requests=10, **{"scheduler.selection": "changing_rule.pick"}))
+    (tmp_path / "changing_helper.py").write_text("x = 22\n")
+    with written_plan(plan) as file:
+        (outcome,) = make_runs(plan, [0], file)
+
+    assert outcome.reason == "a rule, something it imports or reads, or a grid has changed since the sweep began"
+    assert not stored(plan.folder, plan.key_of[0])
+
+
 def test_workers_are_started_where_they_save_time(tmp_path: Path) -> None:
-    from mbexp.sweep.engine import worth_workers
+    from mbexp.sweep.making import worth_workers
 
     small = plan_of(tmp_path, *[point(num_requests=100, k_bins=k) for k in range(1, 9)])
     large = plan_of(tmp_path, *[point(num_requests=10_000_000, k_bins=k) for k in range(1, 9)])
@@ -236,19 +261,19 @@ def test_workers_are_started_where_they_save_time(tmp_path: Path) -> None:
 
 
 def test_a_process_is_alive_until_it_has_ended_whether_or_not_anyone_asked_how() -> None:
-    from mbexp.sweep.worker import _alive
+    from mbexp.sweep.worker import is_alive
 
-    assert _alive(os.getpid())
-    assert _alive(1)  # of another user, most often
+    assert is_alive(os.getpid())
+    assert is_alive(1)  # of another user, most often
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert _alive(process.pid)
+        assert is_alive(process.pid)
         process.kill()
         deadline = time.monotonic() + 10
-        while _alive(process.pid) and time.monotonic() < deadline:  # a zombie: nobody has waited for it
+        while is_alive(process.pid) and time.monotonic() < deadline:  # a zombie: nobody has waited for it
             time.sleep(0.01)
         assert process.returncode is None
-        assert not _alive(process.pid)
-    assert not _alive(process.pid)
+        assert not is_alive(process.pid)
+    assert not is_alive(process.pid)
 
 
 @pytest.mark.parametrize(
@@ -288,24 +313,6 @@ def test_a_full_disk_ends_a_job_whoever_tells_of_it(error: Exception, stops: boo
     told = UserError("output.dir=x: writing failed")
     told.__cause__ = error
     assert _no_room(told) is _no_room(error) is stops
-
-
-def test_a_thread_that_sweeps_leaves_signals_alone() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    seen = []
-
-    def sweep() -> None:
-        with terminated_is_interrupted():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=sweep)
-    thread.start()
-    thread.join()
-    with terminated_is_interrupted():
-        seen.append(signal.getsignal(signal.SIGTERM))
-    assert seen[0] is before
-    assert seen[1] is not before
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_of_a_run_that_was_being_replaced_one_stays(tmp_path: Path) -> None:

@@ -140,9 +140,12 @@ def test_one_bad_run_loses_neither_the_others_nor_the_table(
     assert all(Path(failure["log"]).is_file() for failure in failures)
 
 
-def test_a_repaired_sweep_forgets_its_failures(command: Command, tmp_path: Path) -> None:
+def test_a_repaired_sweep_forgets_its_failures(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rule = "import os\nfrom mbexp.policy.selection import round_robin as pick\n"
-    (tmp_path / "rule.py").write_text(rule + "if not os.path.exists('ready'): raise RuntimeError('not yet')\n")
+    sys.modules.pop("rule", None)
+    (tmp_path / "rule.py").write_text(rule + "if 'READY' not in os.environ: raise RuntimeError('not yet')\n")
     sweep = ("-m", "scheduler.selection=rule.pick,round_robin", *SMALL, *BASIC)
     code, _, err = command(*sweep)
     assert code == 1
@@ -151,7 +154,7 @@ def test_a_repaired_sweep_forgets_its_failures(command: Command, tmp_path: Path)
     assert len(list((folder / "failed").iterdir())) == 1
 
     sys.modules.pop("rule", None)
-    (tmp_path / "ready").touch()
+    monkeypatch.setenv("READY", "yes")
     code, out, _ = command(*sweep)
 
     assert code == 0
@@ -287,7 +290,7 @@ class TestSignals:
         assert process.poll() is None, process.communicate()
         return process, folder, children(process.pid)
 
-    @pytest.mark.parametrize("how", ["ctrl-c", "terminate"])
+    @pytest.mark.parametrize("how", ["ctrl-c", pytest.param("terminate", marks=pytest.mark.slow)])
     def test_finished_runs_stay_and_the_same_command_goes_on(
         self, started: tuple[subprocess.Popen[str], Path, list[int]], how: str, command: Command
     ) -> None:
