@@ -9,7 +9,7 @@ from mbexp.modes import Summary, mode_of
 from mbexp.modes.problem import Problem, make_problem
 from mbexp.prediction import Prediction
 from mbexp.results.metrics import request_metrics, warm_up_requests
-from mbexp.results.notes import notes
+from mbexp.results.notes import notes, short_tail
 from mbexp.results.result import Result
 from mbexp.simulator.outcome import REJECTIONS, Outcome
 from mbexp.workload.trace import Trace
@@ -45,7 +45,7 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         "kv_capacity_tokens": problem.fleet.kv_capacity_tokens,
         "wall_time_s": time.perf_counter() - began,
     }
-    warnings = (*notes(problem, summary), *mode.notes(problem, outcome, summary))
+    warnings = (*notes(problem, summary), *short_tail(config, outcome, summary), *mode.notes(problem, outcome, summary))
     return Result(config, problem.trace, problem.prediction, problem.fleet.law, outcome, summary, warnings, mode)
 
 

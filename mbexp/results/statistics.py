@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
+
+ROUNDING = 1e-12  # of a metric: differences that spread by less are equal
+NAMES = ("seed", "replication", "run", "study.label", "warnings", "wall_time_s")  # of a run; no results of it
 
 
 @dataclass(frozen=True)
@@ -61,53 +65,74 @@ class Interval:
         return f"{self.mean:.4g} +- {self.half_width:.2g}"
 
 
+class Range(NamedTuple):
+    """A mean and the ends of its interval, which need not lie evenly about it; nan where there is none."""
+
+    mean: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides measured on the same requests.
+    """Two sides measured on the same requests, with the one statistic that decides who wins and is shown.
 
     Attributes
     ----------
-    difference : Interval
-        Mean of (first - second), pair by pair, in the metric's unit.
-    relative_pct : Interval or None
-        The same as a share of the second side's mean, in per cent, with the uncertainty of that mean carried along
-        (delta method on the pairs); None where the second side's mean is not positive.
+    effect : Range
+        Of the first side against the second, with `confidence`: in per cent (how much the geometric mean of
+        first / second is above 1), or, where not `relative`, the mean of first - second in the metric's unit.
+    relative : bool
+    difference : float
+        Mean of first - second in the metric's unit, whichever of the two decides.
+    count : int
+        Pairs.
     higher_is_better : bool
+    confidence : float
+        Of the interval: 0.95, or what deciding several together leaves to this one.
+    p_value, p_corrected : float
+        Two-sided, of this comparison alone and as one of `comparisons` (Holm).
+    comparisons : int
+        How many were decided together.
     """
 
-    difference: Interval
-    relative_pct: Interval | None
+    effect: Range
+    relative: bool
+    difference: float
+    count: int
     higher_is_better: bool
+    confidence: float = 0.95
+    p_value: float = 1.0
+    p_corrected: float = 1.0
+    comparisons: int = 1
 
     @property
     def winner(self) -> int:
         """1 if the first side is better, -1 if it is worse, 0 if no difference is shown."""
-        difference = self.difference
-        if math.isnan(difference.half_width) or difference.contains(0.0):
+        if not (self.effect.low > 0 or self.effect.high < 0):
             return 0
-        return 1 if (difference.mean > 0) == self.higher_is_better else -1
+        return 1 if (self.effect.mean > 0) == self.higher_is_better else -1
 
     def verdict(self, first: str, second: str, unit: str = "") -> str:
-        """Return one sentence: who wins by how much, or that no difference is shown.
+        """Return one sentence: who wins by how much and with which interval, or that no difference is shown.
 
-        In per cent of the second side, or in `unit` where there is no such share or where the metric is itself a
-        percentage (`unit` "percentage points").
+        In per cent of the second side, or in `unit` where not `relative`.
         """
-        if self.difference.count < 2:
-            return f"{first} against {second}: no verdict from {self.difference.count} paired run; add seeds"
-        in_per_cent = self.relative_pct is not None and not unit
-        shown = self.relative_pct if self.relative_pct is not None and in_per_cent else self.difference
-
-        def amount(mean: float) -> str:
-            value, half_width = rounded_pair(mean, shown.half_width)
-            if in_per_cent:
-                return f"{value} % +- {half_width} %"
-            return f"{value} +- {half_width}{' ' if unit else ''}{unit}"
-
+        mean, low, high = self.effect
+        if self.count < 2:
+            return f"{first} against {second}: no verdict from {self.count} paired run; add seeds"
+        if math.isnan(low):
+            return f"{first} against {second}: no verdict, since all {self.count} pairs differ by the same"
+        if mean == low == high == 0:
+            return f"no difference shown between {first} and {second} (equal in all {self.count} pairs)"
+        after = " %" if self.relative else f" {unit}" if unit else ""
+        if self.winner and mean < 0:
+            mean, low, high = -mean, -high, -low
+        by, lowest, highest = _alike(mean, low, high)
+        ends = f"{lowest} to {highest}{' %' if self.relative else ''}"
         if self.winner == 0:
-            return f"no difference shown between {first} and {second} ({amount(shown.mean)})"
-        verb = "beats" if self.winner > 0 else "is beaten by"
-        return f"{first} {verb} {second} by {amount(abs(shown.mean))}"
+            return f"no difference shown between {first} and {second} ({by}{after}, {ends})"
+        return f"{first} {'beats' if self.winner > 0 else 'is beaten by'} {second} by {by}{after} ({ends})"
 
 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
@@ -183,27 +208,89 @@ def growth_warnings(arrival_s: npt.ArrayLike, start_s: npt.ArrayLike, batches: i
 
 
 def paired_comparison(
-    first: npt.ArrayLike, second: npt.ArrayLike, higher_is_better: bool, confidence: float = 0.95
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    higher_is_better: bool,
+    confidence: float = 0.95,
+    relative: bool = True,
+    resolution: float = 0.0,
 ) -> Comparison:
-    """Return the paired difference of two sides that met the same requests, seed by seed.
+    """Return what sets two sides apart that met the same requests, seed by seed: Student's t on the pairs.
 
     Parameters
     ----------
     first, second : array, shape (n,)
-        A metric of the two sides; values at one place share a seed (common random numbers).
+        A metric of the two sides; values at one place share a seed (common random numbers). Runs that are copies of
+        one another are one observation and must be left out (`distinct`).
+    relative
+        Compare ratios, by their logarithms: a seed that makes all latencies ten times as long counts no more than
+        another. Set it to False for shares, which are compared by their differences, as are values that can be 0.
+    resolution
+        Least step of a difference, such as the share of one request: differences are taken to spread by as much.
+        Where it is 0, pairs that all differ by the same give no interval, since they tell nothing of their spread.
     """
     a, b = _checked(first), _checked(second)
     if a.size != b.size:
         raise UserError(f"paired comparison: {a.size} against {b.size} runs; each seed needs both sides")
-    difference = mean_interval(a - b, confidence)
-    base = float(b.mean())
-    if base <= 0:
-        return Comparison(difference, None, higher_is_better)
-    ratio = float(a.mean()) / base
-    # ratio of means: its error is that of a - ratio * b over the mean of b
-    error = mean_interval(a - ratio * b, confidence).half_width / base
-    relative = Interval(100 * (ratio - 1), 100 * error, a.size, confidence)
-    return Comparison(difference, relative, higher_is_better)
+    relative = bool(relative and min(a.min(), b.min()) > 0)
+    apart = np.log(a / b) if relative else a - b
+    mean, count = float(apart.mean()), a.size
+    scale = 1.0 if relative else float(max(np.abs(a).max(), np.abs(b).max()))
+    deviation = float(apart.std(ddof=1)) if count > 1 else 0.0
+    deviation = max(deviation if deviation > ROUNDING * scale else 0.0, 0.0 if relative else resolution)
+    p_value = 1.0
+    half_width = 0.0 if abs(mean) <= ROUNDING * scale and count > 1 else math.nan
+    if deviation and count > 1:
+        error = deviation / math.sqrt(count)
+        half_width, p_value = _t_quantile(confidence, count - 1) * error, _two_sided(abs(mean) / error, count - 1)
+    effect = Range(mean, mean - half_width, mean + half_width)
+    if relative:
+        effect = Range(*(100 * float(np.expm1(value)) for value in effect))
+    difference = float((a - b).mean())
+    return Comparison(effect, relative, difference, count, higher_is_better, confidence, p_value, p_value)
+
+
+def compare_together(pairs: Sequence[Mapping[str, Any]], confidence: float = 0.95) -> list[Comparison]:
+    """Return several comparisons, decided together: in at most 1 - `confidence` of cases is any verdict wrong.
+
+    Parameters
+    ----------
+    pairs
+        Arguments of `paired_comparison` by name, `confidence` left out.
+
+    Notes
+    -----
+    Holm's step-down rule (Scand. J. Stat. 6, 1979): of m comparisons the clearest must show at 1 - (1 - confidence)/m,
+    the next at 1 - (1 - confidence)/(m - 1), until one does not; those that are left have its level. Each interval is
+    of the level that decided it, so that it holds 0 exactly where no difference is shown.
+    """
+    found = [paired_comparison(**pair, confidence=confidence) for pair in pairs]
+    largest, left = 0.0, len(found)
+    for rank, place in enumerate(sorted(range(len(found)), key=lambda place: found[place].p_value)):
+        largest = min(max(largest, (len(found) - rank) * found[place].p_value), 1.0)
+        one = paired_comparison(**pairs[place], confidence=1 - (1 - confidence) / left)
+        left -= bool(one.winner)  # the first that shows no difference leaves its level to the rest
+        found[place] = dataclasses.replace(one, p_corrected=largest, comparisons=len(found))
+    return found
+
+
+def distinct(runs: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Return the places of the runs that are no copy of an earlier one: identical results are one observation.
+
+    Parameters
+    ----------
+    runs
+        Of one configuration, as rows or summaries.
+    """
+    first: dict[tuple[str, ...], int] = {}
+    for place, run in enumerate(runs):
+        first.setdefault(result_of(run), place)
+    return list(first.values())
+
+
+def result_of(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what tells the results of a run from others of its configuration: all but its names and the clock's."""
+    return tuple(f"{name}={value!r}" for name, value in run.items() if name not in NAMES)
 
 
 def is_higher_better(metric: str) -> bool:
@@ -219,6 +306,12 @@ def is_higher_better(metric: str) -> bool:
         known = [row.column or row.key for row in catalogue().values() if row.better]
         raise unknown_choice("metric with a better direction", metric, known)
     return found.better == "higher"
+
+
+def is_relative(metric: str) -> bool:
+    """Return whether values of a metric are compared in per cent of each other: all but shares are."""
+    found = find_column(metric)
+    return found is None or found.unit != "%"
 
 
 def compare_runs(
@@ -246,11 +339,17 @@ def compare_runs(
         if not rows.index.is_unique:
             raise UserError(f"{by}={value}: several runs for one {', '.join(pair_on)}; narrow the table to one setting")
         sides.append(rows)
+    whole = [table[table[by] == value].set_index(list(pair_on)) for value in (first, second)]
     common = sides[0].index.intersection(sides[1].index).sort_values()
     if common.empty:
         raise UserError(f"{by}: {first} and {second} share no {', '.join(pair_on)}, so nothing can be paired")
+    both = [_rows(side.loc[common]) for side in whole]
+    common = common[distinct({"pair": (result_of(a), result_of(b))} for a, b in zip(*both, strict=True))]
     return paired_comparison(
-        sides[0].loc[common].to_numpy(), sides[1].loc[common].to_numpy(), higher_is_better=is_higher_better(metric)
+        sides[0].loc[common].to_numpy(),
+        sides[1].loc[common].to_numpy(),
+        is_higher_better(metric),
+        relative=is_relative(metric),
     )
 
 
@@ -278,12 +377,13 @@ def interval_table(
     for key, group in table.groupby(list(by), sort=True, dropna=False):
         row = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
         row["runs"] = len(group)
+        copies = len(distinct(_rows(group))) == 1  # one observation, however often it was made
         if "overloaded" in group:
             row["overloaded_runs"] = int(group["overloaded"].sum())
         for metric in metrics:
             interval = mean_interval(group[metric].to_numpy(), confidence)
             row[metric] = interval.mean
-            row[f"{metric}_half_width"] = interval.half_width
+            row[f"{metric}_half_width"] = math.nan if copies else interval.half_width
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -294,6 +394,21 @@ def rounded_pair(mean: float, half_width: float) -> tuple[str, str]:
         return f"{mean:.3g}", f"{half_width:.2g}"
     decimals = max(0, -math.floor(math.log10(half_width)))
     return f"{mean:.{decimals}f}", f"{half_width:.{decimals}f}"
+
+
+def _alike(mean: float, low: float, high: float) -> tuple[str, str, str]:
+    """Return a mean and the ends of its interval as text, with the decimals that one digit of its half-width needs.
+
+    An end that is not 0 is not written as 0, so that the sentence shows on which side of it the interval lies.
+    """
+    width = (high - low) / 2
+    decimals = max(0, -math.floor(math.log10(width))) if width > 0 else 2
+
+    def text(value: float) -> str:
+        rounded = f"{value:.{decimals}f}"
+        return f"{value:.1g}" if value and not float(rounded) else rounded if value else "0"
+
+    return text(mean), text(low), text(high)
 
 
 def climbs(means: npt.ArrayLike) -> bool:
@@ -330,6 +445,16 @@ def _t_quantile(confidence: float, freedom: int) -> float:
     if not 0 < confidence < 1:
         raise UserError(f"confidence={confidence}: must be between 0 and 1")
     return float(stdtrit(freedom, (1 + confidence) / 2))
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _two_sided(t: float, freedom: int) -> float:
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(freedom, -t))
 
 
 def _checked(values: npt.ArrayLike) -> FloatArray:

@@ -45,6 +45,8 @@ def run_key(config: Config, trace_hash: str) -> str:
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
     if not values["scheduler"]["parameters"]:  # younger than the first stored runs, which had none
         values["scheduler"].pop("parameters")
+    if values["replicate"] == "seeds":  # younger too
+        values.pop("replicate")
     text = json.dumps([RESULTS_VERSION, trace_hash, values, *_named_files(config)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mbexp.errors import UserError
-from mbexp.sweep.best import VIOLATION, best_configurations, load_keys
+from mbexp.sweep.best import TARGETS, UNDECIDED, VIOLATION, best_configurations, load_keys
 from mbexp.sweep.engine import Ending
 from mbexp.sweep.plan import Plan
 from mbexp.sweep.points import Point
 from mbexp.sweep.table import Row, rows_of, to_table, write_csv, write_table
 from mbexp.sweep.text import text_table
-from mbexp.sweep.verdicts import sides_key, verdicts
+from mbexp.sweep.verdicts import observations, sides_key, verdicts, without_effect
 
 TABLES = ("results.parquet", "results.csv", "replications.parquet", "replications.csv", "best.csv", "verdicts.csv")
 HEADLINES = (VIOLATION, "latency_p95_s", "throughput_requests_per_s", "goodput_requests_per_s", "gpu_utilization_pct")
@@ -55,7 +56,7 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     study = asked.points[0].config.study
     rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of)
     _set_aside(plan.folder, plan.key_of)
-    best = best_configurations(rows, asked.swept, study.target_pct) if study.best else []
+    best = best_configurations(by_seed, asked.swept, study.target_pct) if study.best else []
     told = verdicts(by_seed, asked.swept)
     if rows:
         write_table(to_table(rows), plan.folder, "results")
@@ -67,7 +68,8 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     if told:
         write_csv(to_table(told).drop_columns(["warnings"]), plan.folder / "verdicts.csv")
     _write_study(asked, plan, ending, wall_time_s)
-    for line in [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]:
+    shown = [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]
+    for line in [*shown, *_warnings(rows, by_seed, asked.swept)]:
         print(line)
     elsewhere = f", {ending.made_elsewhere} by another sweep" if ending.made_elsewhere else ""
     made = f"{ending.made} made{elsewhere}, {ending.stored_before} stored before"
@@ -91,28 +93,75 @@ def _results(rows: Sequence[Row], swept: Sequence[str]) -> list[str]:
 def _best(best: Sequence[Row], asked: Asked) -> list[str]:
     if not best:
         return []
-    study, sla = asked.points[0].config.study, asked.points[0].config.sla
-    head = f"Fewest GPUs with at most {study.target_pct:g} % of requests over {sla.request_s:g} s:"
-    columns = [*load_keys(asked.swept), "num_gpus", "k_bins", VIOLATION, "latency_p95_s", "throughput_requests_per_s"]
-    lines = [head, *text_table(best, [*columns, "meets_target"])]
-    short = sum(not row["meets_target"] for row in best)
-    if short:
-        lines.append(f"No configuration tried meets the target for {short} of {len(best)} loads: the lowest is shown.")
+    target = f"at most {asked.points[0].config.study.target_pct:g} %"
+    limits = (
+        {f"{point.config.sla.request_s:g}" for point in asked.points},
+        {f"{point.config.sla.token_ms:g}" for point in asked.points},
+    )
+    over = [found.pop() if len(found) == 1 else "the target's" for found in limits]
+    head = f"Fewest GPUs with {target} of requests over {over[0]} s and {target} of tokens over {over[1]} ms:"
+    columns = [*load_keys(asked.swept), "num_gpus", "k_bins", *TARGETS, "latency_p95_s", "throughput_requests_per_s"]
+    shown = [row | {"meets_target": UNDECIDED} if row["judgement"] == UNDECIDED else row for row in best]
+    lines = [head, *text_table(shown, [*columns, "meets_target"])]
+    for row in best:
+        if row["targets_not_met"] or row["fewer_gpus_undecided"]:
+            lines.append(f"  {_left_open(row, load_keys(asked.swept))}")
+    lines.append(
+        "Judged by the 95 % interval over the seeds, whose upper end must meet the target."
+        if min(row["runs"] for row in best) > 1
+        else "Judged by one run each, so without an interval; replications=5 gives one."
+    )
+    if (tried := max(row["tried"] for row in best)) > 1:
+        lines.append(
+            f"Each is chosen from {tried} configurations by these same numbers, and so reads better than it is; "
+            "a run of it with other seeds does not."
+        )
     return [*lines, ""]
+
+
+def _left_open(row: Row, loads: Sequence[str]) -> str:
+    """Return which targets the answer for a load leaves open or misses, or which fewer GPUs may do as well."""
+    load = ", ".join(f"{key}={row[key]}" for key in loads)
+    where = f"{load}: " if load else ""
+    if row["meets_target"]:
+        return f"{where}{row['fewer_gpus_undecided']} GPUs are undecided"
+    which = "no configuration tried shows that it meets" if row["judgement"] == UNDECIDED else "none tried meets"
+    return f"{where}{which} {row['targets_not_met']}; the lowest is shown"
 
 
 def _verdicts(told: Sequence[Row], by_seed: Sequence[Row], asked: Asked) -> list[str]:
     sides = sides_key(asked.swept)
-    if sides is None:
+    if sides is None or len({row[sides] for row in by_seed}) < 2:
         return []
     if not told:
-        one_seed = len({row["seed"] for row in by_seed}) == 1 and len({row[sides] for row in by_seed}) > 1
-        return ["No verdict from one seed; replications=5 gives intervals and verdicts.", ""] if one_seed else []
+        seeds = len({row["seed"] for row in by_seed})
+        if seeds == 1:
+            return ["No verdict from one seed; replications=5 gives intervals and verdicts.", ""]
+        if observations(by_seed, asked.swept) == 1:
+            same = f"No verdict: all {seeds} seeds gave the same results, which are one observation."
+            return [f"{same} replicate=windows gives each seed a window of the trace file.", ""]
+        return []
+    count, shown = len(told), sum(row["winner"] is not None for row in told)
+    rule = f"{count} comparisons decided together (Holm): at most 1 table in 20 errs; {shown} show a winner."
     settings = {json.dumps([row.get(key) for key in asked.swept], default=str) for row in told}
     if len(settings) > 1:
-        return [f"{len(told)} verdicts over {len(settings)} settings are in verdicts.csv.", ""]
+        return [f"{count} verdicts over {len(settings)} settings are in verdicts.csv.", rule, ""]
     width = max(len(row["metric"]) for row in told)
-    return [f"{row['metric']:<{width}}  {row['verdict']}" for row in told] + [""]
+    return [*[f"{row['metric']:<{width}}  {row['verdict']}" for row in told], rule, ""]
+
+
+def _warnings(rows: Sequence[Row], by_seed: Sequence[Row], swept: Sequence[str]) -> list[str]:
+    """Return what single runs would have said, each sentence once with how many say it, and which keys did nothing."""
+    from mbexp.results.replications import said_once
+    from mbexp.results.terminal import WIDTH
+
+    runs = {row["run"]: (row.get("warnings") or "").split("\n") for row in rows}
+    told = sorted(said_once(filter(None, sentences) for sentences in runs.values()), key=lambda pair: -pair[1])
+    found = [f"! {count} of {len(runs)} runs: {sentence}" for sentence, count in told]
+    if idle := without_effect(by_seed, swept):
+        found.append(f"! {', '.join(idle)}: no value changed any result, so rows that differ in it are one run")
+    lines = [line for each in found for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
+    return [*lines, ""] if lines else []
 
 
 def _what_failed(plan: Plan, ending: Ending) -> str:

@@ -18,6 +18,7 @@ UNIT_NAMES = {
 }
 TITLES = {
     "request_sla_violation": "request SLA violation",
+    "token_sla_violation": "token SLA violation",
     "latency_p95": "p95 latency",
     "gpu_utilization": "GPUs busy",
     "meets_target": "meets target",
