@@ -57,8 +57,7 @@ def _refuse_unasked_sweep(hydra_config: Any) -> None:
     from hydra.types import RunMode
 
     asked = [name for name in ("params", "points", "best_of") if hydra_config.sweeper.get(name)]
-    one_run = any(line.startswith("hydra.mode=") for line in hydra_config.overrides.hydra)
-    if asked and hydra_config.mode is not RunMode.MULTIRUN and not one_run:
+    if asked and hydra_config.mode is not RunMode.MULTIRUN and "hydra.mode=RUN" not in sys.argv:
         raise UserError(
             f"hydra.sweeper.{asked[0]} is set, but one run was asked for: "
             f"add -m, or `mode: MULTIRUN` below hydra: in {hydra_config.job.config_name}.yaml"

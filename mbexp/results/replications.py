@@ -15,6 +15,7 @@ from mbexp.results.statistics import distinct, mean_interval
 Summary = dict[str, Any]
 NO_INTERVAL = ("wall_time_s",)
 NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+RANGE = re.compile(rf"(?:{NUMBER.pattern})(?: to (?:{NUMBER.pattern}))?")
 
 
 def run_replications(config: Config, run_one: Callable[[Config], Result]) -> tuple[Result, list[Summary]]:
@@ -88,18 +89,18 @@ def said_once(warnings: Iterable[Iterable[str]]) -> list[tuple[str, int]]:
     alike: dict[str, list[str]] = {}
     for sentences in warnings:
         for sentence in dict.fromkeys(sentences):
-            alike.setdefault(NUMBER.sub("#", sentence), []).append(sentence)
+            alike.setdefault(RANGE.sub("#", sentence), []).append(sentence)
     return [(_joined(sentences), len(sentences)) for sentences in alike.values()]
 
 
 def _joined(sentences: Sequence[str]) -> str:
     """Return sentences that differ in numbers alone as one."""
     ranges = []
-    for texts in zip(*(NUMBER.findall(sentence) for sentence in sentences), strict=True):
-        ordered = sorted(texts, key=lambda text: float(text.replace(",", "")))
+    for texts in zip(*(RANGE.findall(sentence) for sentence in sentences), strict=True):
+        ordered = sorted(NUMBER.findall(" ".join(texts)), key=lambda text: float(text.replace(",", "")))
         ranges.append(ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}")
     found = iter(ranges)
-    return NUMBER.sub(lambda _: next(found), sentences[0])
+    return RANGE.sub(lambda _: next(found), sentences[0])
 
 
 def _what_seeds_change(config: Config, summaries: Sequence[Summary], from_file: bool) -> str:

@@ -275,7 +275,7 @@ def _swept_value(key: str, override: Override, choices: Mapping[str, str], confi
     value, text = override.value(), override.get_value_element_as_str()
     if isinstance(value, str) and key in choices:
         return choices[key]
-    if "${" in text:  # what it has come to, not how it was written
+    if "${" in str(value):  # what it has come to, not how it was written
         value = _configured(config, key)
         return value if value is None or isinstance(value, (bool, int, float, str)) else override_value(value)
     return text if isinstance(value, (list, dict)) else value
