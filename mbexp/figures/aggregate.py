@@ -62,7 +62,8 @@ def means(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.
     for key, group in frame.groupby(list(by), sort=True, dropna=False) if by else [((), frame)]:
         row: dict[str, Any] = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
         row["runs"] = len(group)
-        copies = len(distinct(records(group))) == 1
+        alike = all(group[metric].nunique(dropna=False) < 2 for metric in metrics)  # else they are no copies
+        copies = alike and len(distinct(records(group))) == 1
         for metric in metrics:
             values = group[metric].to_numpy(dtype=np.float64)
             known = bool(np.isfinite(values).all())
