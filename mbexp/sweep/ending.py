@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from mbexp.sweep.verdicts import observations, sides_key, verdicts, without_effe
 TABLES = ("results.parquet", "results.csv", "replications.parquet", "replications.csv", "best.csv", "verdicts.csv")
 HEADLINES = (VIOLATION, "latency_p95_s", "throughput_requests_per_s", "goodput_requests_per_s", "gpu_utilization_pct")
 SHOWN_ROWS = 50
+TARGET_NAMES = dict(zip(TARGETS, ("the request SLA", "the token SLA"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,15 @@ def _best(best: Sequence[Row], asked: Asked) -> list[str]:
     if not best:
         return []
     target = f"at most {asked.points[0].config.study.target_pct:g} %"
-    limits = (
-        {f"{point.config.sla.request_s:g}" for point in asked.points},
-        {f"{point.config.sla.token_ms:g}" for point in asked.points},
-    )
-    over = [found.pop() if len(found) == 1 else "the target's" for found in limits]
-    head = f"Fewest GPUs with {target} of requests over {over[0]} s and {target} of tokens over {over[1]} ms:"
+    limits = {f"{point.config.sla.request_s:g} s" for point in asked.points}
+    gaps = {f"{point.config.sla.token_ms:g} ms" for point in asked.points}
+    over = [found.pop() if len(found) == 1 else "their limit" for found in (limits, gaps)]
+    head = f"Fewest GPUs with {target} of requests over {over[0]} and {target} of tokens over {over[1]}:"
     columns = [*load_keys(asked.swept), "num_gpus", "k_bins", *TARGETS, "latency_p95_s", "throughput_requests_per_s"]
     shown = [row | {"meets_target": UNDECIDED} if row["judgement"] == UNDECIDED else row for row in best]
     lines = [head, *text_table(shown, [*columns, "meets_target"])]
-    for row in best:
-        if row["targets_not_met"] or row["fewer_gpus_undecided"]:
-            lines.append(f"  {_left_open(row, load_keys(asked.swept))}")
+    for what, loads in Counter(filter(None, map(_left_open, best))).items():
+        lines.append(f"For {loads} of {len(best)} loads {what}.")
     lines.append(
         "Judged by the 95 % interval over the seeds, whose upper end must meet the target."
         if min(row["runs"] for row in best) > 1
@@ -119,14 +118,13 @@ def _best(best: Sequence[Row], asked: Asked) -> list[str]:
     return [*lines, ""]
 
 
-def _left_open(row: Row, loads: Sequence[str]) -> str:
-    """Return which targets the answer for a load leaves open or misses, or which fewer GPUs may do as well."""
-    load = ", ".join(f"{key}={row[key]}" for key in loads)
-    where = f"{load}: " if load else ""
+def _left_open(row: Row) -> str:
+    """Return which targets the answer for a load misses or leaves open, or that fewer GPUs may do as well."""
     if row["meets_target"]:
-        return f"{where}{row['fewer_gpus_undecided']} GPUs are undecided"
-    which = "no configuration tried shows that it meets" if row["judgement"] == UNDECIDED else "none tried meets"
-    return f"{where}{which} {row['targets_not_met']}; the lowest is shown"
+        return "fewer GPUs are undecided (fewer_gpus_undecided in best.csv)" if row["fewer_gpus_undecided"] else ""
+    targets = " nor ".join(TARGET_NAMES[metric] for metric in row["targets_not_met"].split(", "))
+    which = "is shown to meet" if row["judgement"] == UNDECIDED else "meets"
+    return f"no configuration tried {which} {targets}; the nearest is given"
 
 
 def _verdicts(told: Sequence[Row], by_seed: Sequence[Row], asked: Asked) -> list[str]:

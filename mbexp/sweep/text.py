@@ -72,5 +72,6 @@ def _cell(row: dict[str, Any], name: str) -> str:
     half = row.get(f"{name}_half_width")
     if not isinstance(half, (int, float)) or not math.isfinite(half):
         return short_number(value)
-    negligible = half < 1e-9 * abs(value)  # what the last bits of equal numbers leave
-    return f"{short_number(value)} +- {0 if negligible else half:.2g}"
+    if half <= 1e-9 * abs(value):  # what the last bits of equal numbers leave, which is no estimate of a spread
+        return short_number(value)
+    return f"{short_number(value)} +- {half:.2g}"

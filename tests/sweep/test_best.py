@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mbexp.sweep.best import best_configurations, load_keys
+from mbexp.sweep.ending import _left_open
 from tests import SHARED
 
 ORIGINAL = SHARED / "reference" / "original_results"
@@ -84,6 +85,7 @@ def test_the_token_target_is_judged_too_and_named_where_it_fails() -> None:
     assert (best["num_gpus"], best["meets_target"]) == (4, True)
     (best,) = best_configurations([row(1, 1, 0.0, **{token: 60.0}), row(4, 1, 7.0, **{token: 40.0})], SWEPT, 5.0)
     assert (best["num_gpus"], best["targets_not_met"]) == (4, f"request_sla_violation_pct, {token}")
+    assert _left_open(best) == "no configuration tried meets the request SLA nor the token SLA; the nearest is given"
     # of requests of one token there is no gap to judge
     assert best_configurations([row(1, 1, 0.0, **{token: float("nan")})], SWEPT, 5.0)[0]["meets_target"]
 

@@ -84,6 +84,7 @@ def test_grid_search_ends_with_the_configuration_of_each_load(command: Command, 
 
     best = pd.read_csv(tmp_path / "outputs" / "grid_search_1x" / "best.csv")
     assert best["num_requests"].tolist() == [60, 90]
+    assert best["tried"].tolist() == [6, 6]
     table = read_results(tmp_path / "outputs" / "grid_search_1x")
     for row in best.itertuples():
         load = table[table["num_requests"] == row.num_requests]
