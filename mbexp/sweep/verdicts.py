@@ -35,7 +35,8 @@ def verdicts(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     swept
         Swept keys; those that are not compared, nor seeds, make a setting.
     """
-    from mbexp.results.statistics import compare_together, distinct, is_higher_better, is_relative, result_of
+    from mbexp.results.comparisons import compare_together, is_higher_better, is_relative
+    from mbexp.results.statistics import distinct, result_of
 
     key = sides_key(swept)
     if key is None:

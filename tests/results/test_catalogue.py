@@ -16,8 +16,8 @@ from mbexp.figures.registry import figures
 from mbexp.report import tables as report_tables
 from mbexp.results.catalogue import Metric, as_columns, catalogue, find_column, metric, register
 from mbexp.results.catalogue.page import page
+from mbexp.results.comparisons import is_higher_better
 from mbexp.results.replications import run_replications
-from mbexp.results.statistics import is_higher_better
 from mbexp.results.store import save
 from mbexp.run import run
 from mbexp.sweep import best, ending, verdicts

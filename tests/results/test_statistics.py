@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbexp.errors import UserError
-from mbexp.results import statistics
+from mbexp.results import comparisons, statistics
 from mbexp.results.notes import FEW_SPELLS, tail_spells
 from mbexp.theory import queueing
 
@@ -112,7 +112,7 @@ def test_pairing_finds_what_unpaired_runs_hide() -> None:
     generator = np.random.default_rng(np.random.SeedSequence([2, 11]))
     shared = generator.normal(100, 20, 6)  # the seed's requests move both sides together
     better = 1.113 * shared + generator.normal(0, 0.3, 6)
-    comparison = statistics.paired_comparison(better, shared, higher_is_better=True)
+    comparison = comparisons.paired_comparison(better, shared, higher_is_better=True)
     assert comparison.winner == 1
     sentence = comparison.verdict("multi_bin_dynamic", "dynamic_no_bins")
     assert sentence.startswith("multi_bin_dynamic beats dynamic_no_bins by 11.")
@@ -122,25 +122,25 @@ def test_pairing_finds_what_unpaired_runs_hide() -> None:
 
 def test_the_direction_of_a_metric_decides_who_wins() -> None:
     low, high = [1.0, 1.1, 0.9], [2.0, 2.2, 2.1]
-    assert statistics.paired_comparison(low, high, higher_is_better=False).winner == 1
-    lost = statistics.paired_comparison(low, high, higher_is_better=True)
+    assert comparisons.paired_comparison(low, high, higher_is_better=False).winner == 1
+    lost = comparisons.paired_comparison(low, high, higher_is_better=True)
     assert lost.winner == -1
     assert lost.verdict("a", "b") == "a is beaten by b by 53 % (41 to 62 %)"  # e^(-0.7445 +- 0.2211)
 
 
 def test_no_difference_is_said_so() -> None:
-    comparison = statistics.paired_comparison([1.0, 3.0, 2.0], [2.0, 1.0, 3.1], higher_is_better=True)
+    comparison = comparisons.paired_comparison([1.0, 3.0, 2.0], [2.0, 1.0, 3.1], higher_is_better=True)
     assert comparison.winner == 0
     assert comparison.verdict("a", "b").startswith("no difference shown between a and b (")
-    same = statistics.paired_comparison([1.0, 3.0], [1.0, 3.0], higher_is_better=True)
+    same = comparisons.paired_comparison([1.0, 3.0], [1.0, 3.0], higher_is_better=True)
     assert same.winner == 0
-    single = statistics.paired_comparison([1.0], [3.0], higher_is_better=True)
+    single = comparisons.paired_comparison([1.0], [3.0], higher_is_better=True)
     assert single.winner == 0
     assert single.verdict("a", "b") == "a against b: no verdict from 1 paired run; add seeds"
 
 
 def test_a_percentage_is_compared_in_points_and_a_zero_base_has_no_share() -> None:
-    comparison = statistics.paired_comparison([2.0, 2.5, 3.0], [0.0, 0.0, 0.0], higher_is_better=False)
+    comparison = comparisons.paired_comparison([2.0, 2.5, 3.0], [0.0, 0.0, 0.0], higher_is_better=False)
     assert not comparison.relative
     assert comparison.verdict("a", "b", "percentage points") == "a is beaten by b by 2 percentage points (1 to 4)"
 
@@ -163,7 +163,7 @@ def test_equal_sides_seldom_beat_one_another_anywhere_in_a_table(sides: int, met
             for metric in range(metrics)
             for one, other in itertools.combinations(range(sides), 2)
         ]
-        together = statistics.compare_together(pairs)
+        together = comparisons.compare_together(pairs)
         wrong.append(any(comparison.winner for comparison in together))
         alone.append(any(comparison.p_value < 0.05 for comparison in together))
     assert np.mean(wrong) <= 0.072
@@ -179,7 +179,7 @@ def test_holms_rule_by_hand() -> None:
     ]
     p = [1 - 2 * math.atan(t) / math.pi for t in of_t.values()]
 
-    found = statistics.compare_together(pairs)
+    found = comparisons.compare_together(pairs)
 
     assert [comparison.p_value for comparison in found] == pytest.approx(p)
     corrected = [4 * p[0], 3 * p[1], 2 * p[2], 0.5]
@@ -200,7 +200,7 @@ def test_a_verdict_and_its_interval_never_disagree(pairs: list[tuple[float, floa
     """Not even as printed: 0 lies outside of the ends in the sentence exactly where a winner is named."""
     b = np.array([base for base, _ in pairs])
     a = b * (1 + effect) + np.array([noise for _, noise in pairs])
-    comparison = statistics.paired_comparison(a, b, higher_is_better=True, relative=not unit)
+    comparison = comparisons.paired_comparison(a, b, higher_is_better=True, relative=not unit)
     sentence = comparison.verdict("one", "other", unit)
     ends = re.search(r"\(.*?(-?[\d.e+-]+) to (-?[\d.e+-]+)(?: %)?\)$", sentence)
     assert bool(comparison.winner) == (" beats " in sentence or " beaten " in sentence)
@@ -219,11 +219,11 @@ def test_false_verdicts_are_as_rare_as_stated_and_relative_intervals_cover() -> 
     for _ in range(3000):
         shared = generator.lognormal(1, 1, 5)  # bursts make one seed ten times as slow as another
         a, b = shared * generator.lognormal(0, 0.1, 5), shared * generator.lognormal(0, 0.1, 5)
-        false_verdicts.append(statistics.paired_comparison(a, b, True).winner != 0)
-        better = statistics.paired_comparison(1.2 * a, b, True).effect
+        false_verdicts.append(comparisons.paired_comparison(a, b, True).winner != 0)
+        better = comparisons.paired_comparison(1.2 * a, b, True).effect
         covered.append(better.low <= 20.0 <= better.high)
         a, b = generator.normal(12, 1, 5), generator.normal(10, 1, 5)
-        difference = statistics.paired_comparison(a, b, True, relative=False).effect
+        difference = comparisons.paired_comparison(a, b, True, relative=False).effect
         differences.append(difference.low <= 2.0 <= difference.high)
     assert np.mean(false_verdicts) == pytest.approx(0.05, abs=0.012)
     assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
@@ -233,14 +233,14 @@ def test_false_verdicts_are_as_rare_as_stated_and_relative_intervals_cover() -> 
 def test_copies_are_one_observation() -> None:
     runs = [{"seed": seed, "run": f"r{seed}", "latency_mean_s": value} for seed, value in enumerate((1.0, 1.0, 2.0))]
     assert statistics.distinct(runs) == [0, 2]
-    equal = statistics.paired_comparison([3.0, 3.0, 3.0], [1.0, 1.0, 1.0], higher_is_better=True)
+    equal = comparisons.paired_comparison([3.0, 3.0, 3.0], [1.0, 1.0, 1.0], higher_is_better=True)
     assert (equal.winner, math.isnan(equal.effect.low), equal.p_value) == (0, True, 1)
     assert equal.verdict("a", "b") == "a against b: no verdict, since all 3 pairs differ by the same"
     # a share of 1,000 requests moves in steps of 0.1: three runs of 100 % against three of 0 % do differ
-    shares = statistics.paired_comparison([0.0] * 3, [100.0] * 3, False, relative=False, resolution=0.1)
+    shares = comparisons.paired_comparison([0.0] * 3, [100.0] * 3, False, relative=False, resolution=0.1)
     assert shares.winner == 1
     table = pd.DataFrame({"side": ["a", "b"] * 4, "seed": [0, 0, 1, 1, 2, 2, 3, 3], "latency_mean_s": [1.0, 2.0] * 4})
-    assert statistics.compare_runs(table, "side", "a", "b", "latency_mean_s").count == 1
+    assert comparisons.compare_runs(table, "side", "a", "b", "latency_mean_s").count == 1
 
 
 def test_few_spells_of_slow_requests_are_told_from_many() -> None:
@@ -271,7 +271,7 @@ def test_runs_are_paired_by_seed_from_a_table() -> None:
             "batch_size_mean": [1.0] * 6,
         }
     )
-    comparison = statistics.compare_runs(table, "scheduler", "a", "b", "latency_mean_s")
+    comparison = comparisons.compare_runs(table, "scheduler", "a", "b", "latency_mean_s")
     assert comparison.difference == pytest.approx(-0.5)
     logs = [math.log(1 / 1.4), math.log(2 / 2.6), math.log(3 / 3.5)]
     mean, deviation = sum(logs) / 3, np.std(logs, ddof=1)
@@ -281,11 +281,11 @@ def test_runs_are_paired_by_seed_from_a_table() -> None:
     )
     assert comparison.winner == 1
     for bad in (
-        lambda: statistics.compare_runs(table, "scheduler", "a", "c", "latency_mean_s"),
-        lambda: statistics.compare_runs(table, "schedular", "a", "b", "latency_mean_s"),
-        lambda: statistics.compare_runs(table, "scheduler", "a", "b", "batch_size_mean"),
-        lambda: statistics.compare_runs(table.assign(seed=0), "scheduler", "a", "b", "latency_mean_s"),
-        lambda: statistics.compare_runs(table.assign(seed=range(6)), "scheduler", "a", "b", "latency_mean_s"),
+        lambda: comparisons.compare_runs(table, "scheduler", "a", "c", "latency_mean_s"),
+        lambda: comparisons.compare_runs(table, "schedular", "a", "b", "latency_mean_s"),
+        lambda: comparisons.compare_runs(table, "scheduler", "a", "b", "batch_size_mean"),
+        lambda: comparisons.compare_runs(table.assign(seed=0), "scheduler", "a", "b", "latency_mean_s"),
+        lambda: comparisons.compare_runs(table.assign(seed=range(6)), "scheduler", "a", "b", "latency_mean_s"),
     ):
         with pytest.raises(UserError):
             bad()
@@ -313,8 +313,8 @@ def test_a_table_of_intervals() -> None:
         lambda: statistics.mean_interval([1.0, 2.0], confidence=95),
         lambda: statistics.batch_means_interval([1.0] * 5),
         lambda: statistics.batch_means_interval([1.0] * 5, batches=1),
-        lambda: statistics.paired_comparison([1.0, 2.0], [1.0], True),
-        lambda: statistics.is_higher_better("batch_size_mean"),
+        lambda: comparisons.paired_comparison([1.0, 2.0], [1.0], True),
+        lambda: comparisons.is_higher_better("batch_size_mean"),
     ],
 )
 def test_a_mistake_is_one_clear_line(call) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mbexp.results.statistics import mean_interval, paired_comparison
+from mbexp.results.comparisons import paired_comparison
+from mbexp.results.statistics import mean_interval
 from mbexp.theory import dynamic_batching
 from mbexp.validate.case import seeds
 from mbexp.validate.papers.row import Effort, Row, shown, table
