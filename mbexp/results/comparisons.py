@@ -18,6 +18,7 @@ from mbexp.results.statistics import checked, distinct, records, result_of, t_qu
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_DIGITS = 1e6  # larger numbers are written by their power of ten
 ROUNDING = 1e-12  # of a metric: differences that spread by less are equal
 
 
@@ -122,14 +123,16 @@ def paired_comparison(
     scale = 1.0 if relative else float(max(np.abs(a).max(), np.abs(b).max()))
     deviation = float(apart.std(ddof=1)) if count > 1 else 0.0
     deviation = max(deviation if deviation > ROUNDING * scale else 0.0, 0.0 if relative else resolution)
-    p_value = 1.0
-    half_width = 0.0 if abs(mean) <= ROUNDING * scale and count > 1 else math.nan
-    if deviation and count > 1:
+    p_value, half_width = 1.0, math.nan
+    if count > 1 and not deviation and abs(mean) <= ROUNDING * scale:  # equal in all pairs
+        mean = half_width = 0.0
+    elif count > 1 and deviation:
         error = deviation / math.sqrt(count)
         half_width, p_value = t_quantile(confidence, count - 1) * error, _two_sided(abs(mean) / error, count - 1)
     effect = Range(mean, mean - half_width, mean + half_width)
     if relative:
-        effect = Range(*(100 * float(np.expm1(value)) for value in effect))
+        with np.errstate(over="ignore"):  # of two seeds among many comparisons an end can be anywhere
+            effect = Range(*(100 * float(np.expm1(value)) for value in effect))
     difference = float((a - b).mean())
     return Comparison(effect, relative, difference, count, higher_is_better, confidence, p_value, p_value)
 
@@ -224,9 +227,11 @@ def _alike(mean: float, low: float, high: float) -> tuple[str, str, str]:
     An end that is not 0 is not written as 0, so that the sentence shows on which side of it the interval lies.
     """
     width = (high - low) / 2
-    decimals = max(0, -math.floor(math.log10(width))) if width > 0 else 2
+    decimals = max(0, -math.floor(math.log10(width))) if 0 < width < math.inf else 2 * (width == 0)
 
     def text(value: float) -> str:
+        if abs(value) >= MOST_DIGITS:
+            return f"{value:.1g}"
         rounded = f"{value:.{decimals}f}"
         return f"{value:.1g}" if value and not float(rounded) else rounded if value else "0"
 

@@ -230,6 +230,23 @@ def test_false_verdicts_are_as_rare_as_stated_and_relative_intervals_cover() -> 
     assert np.mean(differences) == pytest.approx(0.95, abs=0.012)
 
 
+def test_two_seeds_among_many_comparisons_say_little() -> None:
+    """One degree of freedom at 0.05 / 10,000: t = 127,324, so that the ratio can be anything."""
+    pair = {"first": [2.0, 3.0], "second": [1.0, 2.0], "higher_is_better": True}
+    (found, *_) = comparisons.compare_together([pair] * 100)
+    assert re.search(r"\(73 %, -100 to \de\+\d+ %\)$", found.verdict("a", "b"))
+    wide = comparisons.paired_comparison(**pair, confidence=1 - 5e-6)
+    assert wide.verdict("a", "b").endswith("(73 %, -100 to inf %)")
+
+
+def test_rounding_is_no_difference() -> None:
+    almost = statistics.mean_interval([0.1 + 0.2]).mean  # 0.30000000000000004
+    for relative in (True, False):
+        comparison = comparisons.paired_comparison([almost, 1.0], [0.3, 1.0], True, relative=relative)
+        assert (comparison.winner, comparison.p_value) == (0, 1)
+        assert comparison.verdict("a", "b") == "no difference shown between a and b (equal in all 2 pairs)"
+
+
 def test_copies_are_one_observation() -> None:
     runs = [{"seed": seed, "run": f"r{seed}", "latency_mean_s": value} for seed, value in enumerate((1.0, 1.0, 2.0))]
     assert statistics.distinct(runs) == [0, 2]
