@@ -11,7 +11,13 @@ from mbexp.workload import load_trace as load_configured
 from mbexp.workload.trace import Trace
 
 
-def load_trace(workload: str = "burstgpt_like", num_requests: int | None = 10_000, seed: int = 0, **keys: Any) -> Trace:
+def load_trace(
+    workload: str = "burstgpt_like",
+    num_requests: int | None = 10_000,
+    seed: int = 0,
+    replicate: str = "seeds",
+    **keys: Any,
+) -> Trace:
     """Load or generate requests.
 
     Parameters
@@ -21,7 +27,9 @@ def load_trace(workload: str = "burstgpt_like", num_requests: int | None = 10_00
     num_requests
         How many; None takes all that there are.
     seed
-        Of a generated workload.
+        Of a generated workload, or which window of a file where `replicate` is ``windows``.
+    replicate
+        ``seeds``, or ``windows`` for consecutive windows of `num_requests` of a trace file.
     **keys
         Keys of the group: ``path="BurstGPT_1.csv"``, ``timestamps="real"``, ``window={"kind": "busiest"}``.
 
@@ -33,8 +41,8 @@ def load_trace(workload: str = "burstgpt_like", num_requests: int | None = 10_00
     array([0. , 0.5, 1. ])
     """
     dotted = {f"workload.{key}": value for key, value in keys.items()}
-    config = configure(workload=workload, num_requests=num_requests, seed=seed, **dotted)
-    return load_configured(config.workload, config.num_requests, config.seed)
+    config = configure(workload=workload, num_requests=num_requests, seed=seed, replicate=replicate, **dotted)
+    return load_configured(config.workload, config.num_requests, config.seed, config.replicate)
 
 
 def simulate(trace: Trace | None = None, **values: Any) -> Result:

@@ -9,7 +9,7 @@ from mbexp.modes import mode_of
 from mbexp.modes.problem import Problem, Summary, make_problem
 from mbexp.prediction import Prediction
 from mbexp.results.metrics import request_metrics, warm_up_requests
-from mbexp.results.notes import notes
+from mbexp.results.notes import notes, short_tail
 from mbexp.results.result import Result
 from mbexp.simulator.outcome import REJECTIONS, Outcome
 from mbexp.workload.trace import Trace
@@ -46,7 +46,11 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         "wall_time_s": time.perf_counter() - began,
     }
     known, fleet = (problem.trace, problem.prediction, problem.fleet.law), problem.fleet
-    warnings = (*notes(*known, fleet.count, summary), *mode.notes(problem, outcome, summary))
+    warnings = (
+        *notes(*known, fleet.count, summary),
+        *short_tail(config, outcome, summary),
+        *mode.notes(problem, outcome, summary),
+    )
     return Result(config, *known, outcome, summary, warnings, mode)
 
 

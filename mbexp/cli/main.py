@@ -40,6 +40,7 @@ def job(composed: DictConfig) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        _refuse_unasked_sweep(HydraConfig.get())
         values: Any = OmegaConf.to_container(composed, resolve=True)
         config = load_config(values)  # before anything slow is imported, so that mistakes show at once
         from mbexp.cli.job import run_and_store
@@ -50,6 +51,18 @@ def job(composed: DictConfig) -> None:
             raise
         # Hydra would put a line of its own before the message.
         sys.exit(f"mbexp: {explain(error) or error}")
+
+
+def _refuse_unasked_sweep(hydra_config: Any) -> None:
+    """Refuse one run of a study file that says what to sweep: without a mode Hydra would leave that out silently."""
+    from hydra.types import RunMode
+
+    asked = [name for name in ("params", "points", "best_of") if hydra_config.sweeper.get(name)]
+    if asked and hydra_config.mode is not RunMode.MULTIRUN and "hydra.mode=RUN" not in sys.argv:
+        raise UserError(
+            f"hydra.sweeper.{asked[0]} is set, but one run was asked for: "
+            f"add -m, or `mode: MULTIRUN` below hydra: in {hydra_config.job.config_name}.yaml"
+        )
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ SELECTIONS = rule_names("selection")
 FILLS = rule_names("fill")
 MEMORY_RULES = ("corrected", "original", "printed")
 WORKLOADS = module_names("workload/kinds")
+REPLICATES = ("seeds", "windows")
 WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
@@ -345,6 +346,11 @@ class Config:
     num_requests: int | None = option(10_000, "requests to simulate; null takes all that the trace has", low=1)
     seed: int = option(0, "seed of every random draw", low=0, high=2**63 - 1)
     replications: int = option(1, "repeat the run with seeds seed, seed + 1, ... and give means", low=1, high=100_000)
+    replicate: str = option(
+        "seeds",
+        "what a further seed brings: other random draws, or the next window of num_requests of a trace file",
+        choices=REPLICATES,
+    )
     force: bool = option(False, "run again what a sweep has stored already")
     scheduler: SchedulerConfig = option(SchedulerConfig(), "batching policy")
     workload: WorkloadConfig = option(WorkloadConfig(), "requests")

@@ -49,24 +49,27 @@ def swept(frame: pd.DataFrame, leave_out: Iterable[str] = ()) -> list[str]:
 def means(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Return one row a setting: `by`, the means of `metrics`, ``<metric>_half_width`` (95 %; nan of one run), ``runs``.
 
-    A setting in which a metric does not exist for some run has nan there. ``growing`` is true where any run of the
-    setting was overloaded or had a queue that climbed throughout (`queue_grows`).
+    Runs that are all copies of one another have no interval. A setting in which a metric does not exist for some run
+    has nan there. ``growing`` is true where any run of the setting was overloaded or had a queue that climbed
+    throughout (`queue_grows`).
     """
     import numpy as np
     import pandas as pd
 
-    from mbexp.results.statistics import mean_interval
+    from mbexp.results.statistics import distinct, mean_interval
 
     rows = []
     for key, group in frame.groupby(list(by), sort=True, dropna=False) if by else [((), frame)]:
         row: dict[str, Any] = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
         row["runs"] = len(group)
+        alike = all(group[metric].nunique(dropna=False) < 2 for metric in metrics)  # else they are no copies
+        copies = alike and len(distinct(records(group))) == 1
         for metric in metrics:
             values = group[metric].to_numpy(dtype=np.float64)
             known = bool(np.isfinite(values).all())
             interval = mean_interval(values) if known else None
             row[metric] = interval.mean if interval else np.nan
-            row[f"{metric}_half_width"] = interval.half_width if interval else np.nan
+            row[f"{metric}_half_width"] = interval.half_width if interval and not copies else np.nan
         row["growing"] = bool(queue_grows(group).any())
         rows.append(row)
     return pd.DataFrame(rows)

@@ -20,7 +20,7 @@ from mbexp.figures.lines import (
 )
 from mbexp.figures.registry import figure
 from mbexp.figures.style import GREY, Look, panels
-from mbexp.sweep.best import best_configurations
+from mbexp.sweep.best import FAILS, UNDECIDED, best_configurations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TARGET_PCT = 5.0
+TARGET_WORDS = {FAILS: "target not met", UNDECIDED: "target not shown to be met"}
 ALL_PCT = 104.0  # top of an axis of shares, with room for a marker at 100 %
 MOST_PANELS = 12
 # What can be a line of its own, in the order in which it is chosen; everything else that was swept makes panels.
@@ -133,7 +134,7 @@ def violation_against_gpus(frame: pd.DataFrame) -> Figure:
             )
             words = [value_label("num_gpus", row["num_gpus"])]
             words += [value_label("k_bins", row["k_bins"])] if has_bins else []
-            verdict = "" if met else f"; target not met ({row[metric]:.1f} %)"
+            verdict = "" if met else f"; {TARGET_WORDS[row['judgement']]} ({row[metric]:.1f} %)"
             choices.append((load, f"{setting_label(series, load)}: {', '.join(words)}{verdict}".removeprefix(": ")))
         write_choices(panel, choices, looks, target)
     for panel in axes:

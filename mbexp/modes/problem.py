@@ -76,7 +76,7 @@ def make_problem(config: Config, trace: Trace | None = None, prediction: Predict
         On a mistake in the configuration or the trace.
     """
     if trace is None:
-        trace = load_trace(config.workload, config.num_requests, config.seed)
+        trace = load_trace(config.workload, config.num_requests, config.seed, config.replicate)
     if not len(trace):
         raise UserError(f"workload={config.workload.kind}: no usable request")
     if prediction is None:

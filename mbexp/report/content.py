@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import re
+import math
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,19 @@ from mbexp.figures.aggregate import first_row, settings, swept
 from mbexp.figures.labels import axis_label, number, setting_label
 from mbexp.figures.study import StoredStudy
 from mbexp.report.tables import Table, best_table, cell, is_true, results_table, verdict_table
+from mbexp.results.replications import said_once
 from mbexp.results.stored import read_bytes, read_json
+from mbexp.sweep.best import FAILS, UNDECIDED
 from mbexp.sweep.text import short_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PIXELS_PER_INCH = 96
+NOT_MET = {
+    FAILS: "no configuration tried meets the targets; the best is ",
+    UNDECIDED: "no configuration tried is shown to meet the targets; the best is ",
+}
 
 
 @dataclass(frozen=True)
@@ -138,8 +144,10 @@ def answers(study: StoredStudy) -> list[str]:
             choice = setting_label(["num_gpus", "k_bins"], [row["num_gpus"], row["k_bins"]])
             violation = f"{short_number(row['request_sla_violation_pct'])} % of requests late"
             target = f"target {short_number(row['target_pct'])} %"
-            words = "" if is_true(row["meets_target"]) else "no configuration tried meets the target; the best is "
-            found.append(f"{load}: {words}{choice} ({violation}, {target})".removeprefix(": "))
+            words = "" if is_true(row["meets_target"]) else NOT_MET.get(row.get("judgement"), NOT_MET[FAILS])
+            tokens = row.get("token_sla_violation_pct", math.nan)
+            late = f", {short_number(tokens)} % of tokens" if not math.isnan(tokens) else ""
+            found.append(f"{load}: {words}{choice} ({violation}{late}, {target})".removeprefix(": "))
     told = study.table("verdicts")
     if told is not None and len(told) <= 12:
         found += [f"{axis_label(str(row['metric']))}: {row['verdict']}" for row in told.to_dict("records")]
@@ -168,13 +176,9 @@ def warnings_of(frame: pd.DataFrame) -> list[Caution]:
     """Return each warning once, with how many runs it holds for; those that differ in numbers alone count as one."""
     if "warnings" not in frame.columns:
         return []
-    found: dict[str, list[Any]] = {}
-    for text in frame["warnings"].dropna():
-        for sentence in str(text).split("\n"):
-            if sentence:
-                alike = re.sub(r"\d[\d.,]*", "#", sentence)
-                found.setdefault(alike, [sentence, 0])[1] += 1
-    ordered = sorted(found.values(), key=lambda pair: -pair[1])
+    runs = frame.drop_duplicates("run") if "run" in frame.columns else frame  # a run has a row for each seed
+    sentences = [filter(None, str(text).split("\n")) for text in runs["warnings"].dropna()]
+    ordered = sorted(said_once(sentences), key=lambda pair: -pair[1])
     return [Caution(sentence, count) for sentence, count in ordered]
 
 

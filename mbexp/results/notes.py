@@ -6,13 +6,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from mbexp.config.keys import Config
 from mbexp.hardware.law import LatencyLaw
+from mbexp.results.metrics import warm_up_requests
 
 if TYPE_CHECKING:
     from mbexp.prediction import Prediction
+    from mbexp.simulator.outcome import Outcome
     from mbexp.workload.trace import Trace
 
+FEW_SPELLS, ENOUGH_SPELLS = 5, 10  # of the slowest requests: too few for a p99, and as many as are advised
 SHORT_RUN = 1000  # requests; with fewer, a 99th percentile rests on fewer than ten of them
 
 
@@ -44,6 +49,47 @@ def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, num_gpus: int, 
             f"{max(1, summary['measured_requests'] // 100)}"
         )
     return found
+
+
+def short_tail(config: Config, outcome: Outcome, summary: dict[str, Any]) -> list[str]:
+    """Return a sentence where the slowest requests come in too few spells for the p99 of the latency.
+
+    Under a queue the slowest requests come together. How many times they come is their number divided by their index
+    of dispersion, variance over mean of how many lie in each of 20 equal parts of the run. In M/M/1 with five seeds,
+    95 % intervals of the p99 cover it in 86 % of cases with 2 spells a run, in 87 to 90 % with 3 and in 92 to 95 %
+    with 4 to 17; what they miss lies above them.
+    """
+    growing = summary["overloaded"] or summary["queue_climbing"]
+    if growing or summary["measured_requests"] < SHORT_RUN:  # which says more of latencies than this
+        return []
+    latency_s = outcome.measured(warm_up_requests(config, outcome.arrival_s)).latency_s()
+    spells = tail_spells(latency_s, summary["latency_p99_s"])
+    if not spells < FEW_SPELLS:
+        return []
+    advised = math.ceil(len(latency_s) * ENOUGH_SPELLS / spells)
+    step = 10 ** max(len(str(advised)) - 2, 0)
+    advised = -(-advised // step) * step
+    return [
+        f"short for its p99: the slowest 1 % of requests come in about {spells:.1f} independent spells, so the p99 "
+        f"reads too low and its interval over seeds is too narrow; num_requests={advised:,} or more "
+        "would do, further seeds would not"
+    ]
+
+
+def tail_spells(values: npt.NDArray[np.float64], threshold: float, parts: int = 20) -> float:
+    """Return about how many independent spells the values above a threshold come in; NaN where there are none.
+
+    Parameters
+    ----------
+    values : float64 array, shape (n,)
+        In order of time, n >= `parts`.
+    """
+    size = len(values) // parts
+    counts = np.count_nonzero(values[len(values) - size * parts :].reshape(parts, size) > threshold, axis=1)
+    mean = float(counts.mean())
+    if not mean:
+        return math.nan
+    return float(counts.sum()) / max(float(counts.var(ddof=1)) / mean, 1.0)
 
 
 def extrapolation(summary: dict[str, Any], law: LatencyLaw, what: str) -> list[str]:

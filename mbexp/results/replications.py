@@ -1,19 +1,21 @@
-"""Repeats a run with other seeds and gives means with their intervals."""
+"""Repeats a run with other seeds and gives means with their intervals; says once what several runs say."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mbexp.config.keys import Config
 from mbexp.results.result import Result
-from mbexp.results.statistics import mean_interval
+from mbexp.results.statistics import distinct, mean_interval
 
 Summary = dict[str, Any]
 NO_INTERVAL = ("wall_time_s",)
+NUMBER = re.compile(r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+RANGE = re.compile(rf"(?:{NUMBER.pattern})(?: to (?:{NUMBER.pattern}))?")
 
 
 def run_replications(config: Config, run_one: Callable[[Config], Result]) -> tuple[Result, list[Summary]]:
@@ -34,36 +36,36 @@ def run_replications(config: Config, run_one: Callable[[Config], Result]) -> tup
     """
     first: Result | None = None
     summaries: list[Summary] = []
-    warnings: dict[str, str] = {}
+    warnings: list[Sequence[str]] = []
     for seed in range(config.seed, config.seed + config.replications):
         result = run_one(dataclasses.replace(config, seed=seed, replications=1))
         first = first or result
         summaries.append({"seed": seed, **result.summary})
-        for warning in result.warnings:  # the same sentence with other numbers is said once
-            warnings.setdefault(re.sub(r"[\d.,]+", "#", warning), warning)
+        warnings.append(result.warnings)
     assert first is not None
     if config.replications == 1:
         return dataclasses.replace(first, config=config), summaries
-    if _all_the_same(summaries):
-        warnings["same"] = (
-            f"all {config.replications} seeds gave the same numbers: nothing in this configuration is random, "
-            "so the intervals of width 0 say nothing"
-        )
-    result = dataclasses.replace(first, config=config, summary=combine(summaries), warnings=tuple(warnings.values()))
-    return result, summaries
+    told = [sentence for sentence, _ in said_once(warnings)]
+    if what := _what_seeds_change(config, summaries, bool(first.trace.file_sha256)):
+        told.append(what)
+    return dataclasses.replace(first, config=config, summary=combine(summaries), warnings=tuple(told)), summaries
 
 
 def combine(summaries: list[Summary]) -> Summary:
-    """Return the mean of each metric over the seeds with its half width; a flag is set where any seed set it."""
+    """Return the mean of each metric over the seeds with its half width; a flag is set where any seed set it.
+
+    Seeds with identical summaries are one observation; where there is only one, half widths are nan.
+    """
+    seen = [summaries[place] for place in distinct(summaries)]
     combined: Summary = {}
     for name in summaries[0]:
         if name == "seed":
             continue
-        values = [summary[name] for summary in summaries]
+        values = [summary[name] for summary in seen]
         if isinstance(values[0], bool):
             combined[name] = any(values)
         elif name in NO_INTERVAL:
-            combined[name] = sum(values)
+            combined[name] = sum(summary[name] for summary in summaries)
         elif all(math.isfinite(value) for value in values):
             interval = mean_interval(values)
             whole = all(isinstance(value, int) and value == values[0] for value in values)
@@ -74,7 +76,44 @@ def combine(summaries: list[Summary]) -> Summary:
     return combined
 
 
-def _all_the_same(summaries: list[Summary]) -> bool:
-    left_out = ("seed", *NO_INTERVAL)
-    seen = [{name: repr(value) for name, value in summary.items() if name not in left_out} for summary in summaries]
-    return all(other == seen[0] for other in seen)
+def said_once(warnings: Iterable[Iterable[str]]) -> list[tuple[str, int]]:
+    """Return each sentence of several runs once, with how many of the runs say it.
+
+    Sentences that differ in numbers alone are one, in which these are ranges: "the offered load is 1.2 to 5.1".
+
+    Parameters
+    ----------
+    warnings
+        The sentences of each run.
+    """
+    alike: dict[str, list[str]] = {}
+    for sentences in warnings:
+        for sentence in dict.fromkeys(sentences):
+            alike.setdefault(RANGE.sub("#", sentence), []).append(sentence)
+    return [(_joined(sentences), len(sentences)) for sentences in alike.values()]
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """Return sentences that differ in numbers alone as one."""
+    ranges = []
+    for texts in zip(*(RANGE.findall(sentence) for sentence in sentences), strict=True):
+        ordered = sorted(NUMBER.findall(" ".join(texts)), key=lambda text: float(text.replace(",", "")))
+        ranges.append(ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}")
+    found = iter(ranges)
+    return RANGE.sub(lambda _: next(found), sentences[0])
+
+
+def _what_seeds_change(config: Config, summaries: Sequence[Summary], from_file: bool) -> str:
+    """Return what must be said of intervals over these seeds, or an empty string."""
+    cure = "; replicate=windows takes other requests of the file for each" if from_file else ""
+    if len(distinct(summaries)) == 1:
+        return (
+            f"all {config.replications} seeds gave the same numbers, which are one observation without an interval: "
+            f"nothing in this configuration is random{cure}"
+        )
+    if from_file and config.replicate == "seeds":
+        return (
+            "seeds: all of them meet the same requests of a trace file, so intervals tell of random draws at these "
+            f"requests, not of other traffic{cure}"
+        )
+    return ""

@@ -1,23 +1,24 @@
-"""Confidence intervals of replicated and of single long runs, and verdicts of comparisons from paired differences."""
+"""Confidence intervals of replicated and of single long runs, and which runs are copies of one another."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError, unknown_choice
-from mbexp.results.catalogue import catalogue, find_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
+
+NAMES = ("seed", "replication", "run", "study.label", "warnings", "wall_time_s")  # of a run; no results of it
 
 
 @dataclass(frozen=True)
@@ -61,55 +62,6 @@ class Interval:
         return f"{self.mean:.4g} +- {self.half_width:.2g}"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two sides measured on the same requests.
-
-    Attributes
-    ----------
-    difference : Interval
-        Mean of (first - second), pair by pair, in the metric's unit.
-    relative_pct : Interval or None
-        The same as a share of the second side's mean, in per cent, with the uncertainty of that mean carried along
-        (delta method on the pairs); None where the second side's mean is not positive.
-    higher_is_better : bool
-    """
-
-    difference: Interval
-    relative_pct: Interval | None
-    higher_is_better: bool
-
-    @property
-    def winner(self) -> int:
-        """1 if the first side is better, -1 if it is worse, 0 if no difference is shown."""
-        difference = self.difference
-        if math.isnan(difference.half_width) or difference.contains(0.0):
-            return 0
-        return 1 if (difference.mean > 0) == self.higher_is_better else -1
-
-    def verdict(self, first: str, second: str, unit: str = "") -> str:
-        """Return one sentence: who wins by how much, or that no difference is shown.
-
-        In per cent of the second side, or in `unit` where there is no such share or where the metric is itself a
-        percentage (`unit` "percentage points").
-        """
-        if self.difference.count < 2:
-            return f"{first} against {second}: no verdict from {self.difference.count} paired run; add seeds"
-        in_per_cent = self.relative_pct is not None and not unit
-        shown = self.relative_pct if self.relative_pct is not None and in_per_cent else self.difference
-
-        def amount(mean: float) -> str:
-            value, half_width = rounded_pair(mean, shown.half_width)
-            if in_per_cent:
-                return f"{value} % +- {half_width} %"
-            return f"{value} +- {half_width}{' ' if unit else ''}{unit}"
-
-        if self.winner == 0:
-            return f"no difference shown between {first} and {second} ({amount(shown.mean)})"
-        verb = "beats" if self.winner > 0 else "is beaten by"
-        return f"{first} {verb} {second} by {amount(abs(shown.mean))}"
-
-
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     """Return the mean of independent replications with Student's t interval.
 
@@ -118,11 +70,11 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     values : array, shape (n,)
         One value for each run; nan is an error, since a missing run must not pass unseen.
     """
-    array = _checked(values)
+    array = checked(values)
     if array.size == 1:
         return Interval(float(array[0]), math.nan, 1, confidence)
     deviation = float(array.std(ddof=1))
-    half_width = _t_quantile(confidence, array.size - 1) * deviation / math.sqrt(array.size)
+    half_width = t_quantile(confidence, array.size - 1) * deviation / math.sqrt(array.size)
     return Interval(float(array.mean()), half_width, array.size, confidence)
 
 
@@ -144,7 +96,7 @@ def batch_means_interval(values: npt.ArrayLike, batches: int = 20, confidence: f
     """
     if batches < 2:
         raise UserError(f"batches={batches}: must be at least 2")
-    array = _checked(values)
+    array = checked(values)
     size = array.size // batches
     if size < 1:
         raise UserError(f"batch means: {array.size} values are too few for {batches} batches")
@@ -161,7 +113,7 @@ def steady_state_warnings(values: npt.ArrayLike, batches: int = 20) -> tuple[str
     This finds what the offered load cannot show: a policy that is unstable at a load that full batches would carry.
     Empty where nothing speaks against it, or where fewer than 8 values for each batch leave nothing to judge.
     """
-    array = _checked(values)
+    array = checked(values)
     return batch_means_interval(array, batches).warnings if array.size >= 8 * batches else ()
 
 
@@ -175,83 +127,30 @@ def growth_warnings(arrival_s: npt.ArrayLike, start_s: npt.ArrayLike, batches: i
     arrival_s, start_s : arrays, shape (n,)
         Arrival, non-decreasing, and start of service of each request.
     """
-    arrival, start = _checked(arrival_s), np.sort(_checked(start_s))
+    arrival, start = checked(arrival_s), np.sort(checked(start_s))
     if arrival.size != start.size:
         raise UserError(f"growth: {arrival.size} arrivals and {start.size} starts")
     found = np.arange(arrival.size) - np.searchsorted(start, arrival, side="left")
     return steady_state_warnings(found, batches)
 
 
-def paired_comparison(
-    first: npt.ArrayLike, second: npt.ArrayLike, higher_is_better: bool, confidence: float = 0.95
-) -> Comparison:
-    """Return the paired difference of two sides that met the same requests, seed by seed.
+def distinct(runs: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Return the places of the runs that are no copy of an earlier one: identical results are one observation.
 
     Parameters
     ----------
-    first, second : array, shape (n,)
-        A metric of the two sides; values at one place share a seed (common random numbers).
+    runs
+        Of one configuration, as rows or summaries.
     """
-    a, b = _checked(first), _checked(second)
-    if a.size != b.size:
-        raise UserError(f"paired comparison: {a.size} against {b.size} runs; each seed needs both sides")
-    difference = mean_interval(a - b, confidence)
-    base = float(b.mean())
-    if base <= 0:
-        return Comparison(difference, None, higher_is_better)
-    ratio = float(a.mean()) / base
-    # ratio of means: its error is that of a - ratio * b over the mean of b
-    error = mean_interval(a - ratio * b, confidence).half_width / base
-    relative = Interval(100 * (ratio - 1), 100 * error, a.size, confidence)
-    return Comparison(difference, relative, higher_is_better)
+    first: dict[tuple[str, ...], int] = {}
+    for place, run in enumerate(runs):
+        first.setdefault(result_of(run), place)
+    return list(first.values())
 
 
-def is_higher_better(metric: str) -> bool:
-    """Return whether more of a metric of the run summary is better.
-
-    Raises
-    ------
-    UserError
-        For a metric without a better direction, such as the mean batch size.
-    """
-    found = find_column(metric)
-    if found is None or found.better is None:
-        known = [row.column or row.key for row in catalogue().values() if row.better]
-        raise unknown_choice("metric with a better direction", metric, known)
-    return found.better == "higher"
-
-
-def compare_runs(
-    table: pd.DataFrame, by: str, first: object, second: object, metric: str, pair_on: Sequence[str] = ("seed",)
-) -> Comparison:
-    """Compare two values of one swept key over runs that agree in `pair_on`.
-
-    Parameters
-    ----------
-    table
-        A row per run, as a sweep stores it; narrow it to one setting of every other key first.
-    by, first, second
-        Column and its two values, such as ``"scheduler", "multi_bin_dynamic", "static_fifo"``.
-    pair_on
-        Columns that name the requests a run met.
-    """
-    for column in (by, metric, *pair_on):
-        if column not in table.columns:
-            raise unknown_choice("column", column, table.columns)
-    sides = []
-    for value in (first, second):
-        rows = table[table[by] == value].set_index(list(pair_on))[metric]
-        if rows.empty:
-            raise unknown_choice(by, value, table[by].unique())
-        if not rows.index.is_unique:
-            raise UserError(f"{by}={value}: several runs for one {', '.join(pair_on)}; narrow the table to one setting")
-        sides.append(rows)
-    common = sides[0].index.intersection(sides[1].index).sort_values()
-    if common.empty:
-        raise UserError(f"{by}: {first} and {second} share no {', '.join(pair_on)}, so nothing can be paired")
-    return paired_comparison(
-        sides[0].loc[common].to_numpy(), sides[1].loc[common].to_numpy(), higher_is_better=is_higher_better(metric)
-    )
+def result_of(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what tells the results of a run from others of its configuration: all but its names and the clock's."""
+    return tuple(f"{name}={value!r}" for name, value in run.items() if name not in NAMES)
 
 
 def interval_table(
@@ -278,12 +177,13 @@ def interval_table(
     for key, group in table.groupby(list(by), sort=True, dropna=False):
         row = dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
         row["runs"] = len(group)
+        copies = len(distinct(records(group))) == 1  # one observation, however often it was made
         if "overloaded" in group:
             row["overloaded_runs"] = int(group["overloaded"].sum())
         for metric in metrics:
             interval = mean_interval(group[metric].to_numpy(), confidence)
             row[metric] = interval.mean
-            row[f"{metric}_half_width"] = interval.half_width
+            row[f"{metric}_half_width"] = math.nan if copies else interval.half_width
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -298,7 +198,7 @@ def rounded_pair(mean: float, half_width: float) -> tuple[str, str]:
 
 def climbs(means: npt.ArrayLike) -> bool:
     """Return whether the means of contiguous parts of a run climb throughout (Kendall's tau with time, at 0.1 %)."""
-    array = _checked(means)
+    array = checked(means)
     count = array.size
     if count < 8:
         return False
@@ -324,7 +224,8 @@ def _batch_warnings(means: FloatArray) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _t_quantile(confidence: float, freedom: int) -> float:
+def t_quantile(confidence: float, freedom: int) -> float:
+    """Return the factor of Student's t that a two-sided interval of some confidence takes."""
     from scipy.special import stdtrit
 
     if not 0 < confidence < 1:
@@ -332,7 +233,13 @@ def _t_quantile(confidence: float, freedom: int) -> float:
     return float(stdtrit(freedom, (1 + confidence) / 2))
 
 
-def _checked(values: npt.ArrayLike) -> FloatArray:
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as dictionaries by column."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def checked(values: npt.ArrayLike) -> FloatArray:
+    """Return values as an array; a value that is not finite is an error, since a missing run must not pass unseen."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0:
         raise UserError("statistics: needs a flat, non-empty list of values")

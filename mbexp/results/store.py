@@ -51,6 +51,8 @@ def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None)
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
     if not values["scheduler"]["parameters"]:  # younger than the first stored runs, which had none
         values["scheduler"].pop("parameters")
+    if values["replicate"] == "seeds":  # younger too
+        values.pop("replicate")
     named = named_files(config) if named is None else named
     text = json.dumps([RESULTS_VERSION, trace_hash, values, *named], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

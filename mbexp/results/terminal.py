@@ -41,7 +41,8 @@ def report(result: Result) -> list[str]:
     shown["load"] = "all at once" if math.isnan(load.value) else f"{load:named}"
     shown["left_out"], shown["sla"] = _left_out(result), config.sla
     seeds = f"{config.seed}-{config.seed + config.replications - 1}"
-    means = f"; means of {config.replications} runs, seeds {seeds}" if config.replications > 1 else ""
+    what = f"windows of {config.num_requests:,} requests" if config.replicate == "windows" else f"runs, seeds {seeds}"
+    means = f"; means of {config.replications} {what}" if config.replications > 1 else ""
     lines = [head, f"on {result.trace.source}{means}"]
     lines += [f"   {result.trace.window}"] if result.trace.window else []
     lines.append("")

@@ -1,4 +1,4 @@
-"""The answer a planner wants: for each load the fewest GPUs, and the bins, that keep the request SLA."""
+"""The answer a planner wants: for each load the fewest GPUs, and the bins, that keep the latency targets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 Row = dict[str, Any]
 
 VIOLATION = "request_sla_violation_pct"
+TARGETS = (VIOLATION, "token_sla_violation_pct")  # each at most `study.target_pct`; none is left out
 PLANNED = ("num_gpus", "gpu.count", "k_bins", "bins.k")  # what is chosen; everything else that is swept is the load
 NOT_A_LOAD = (*PLANNED, "seed", "replications", "study.label")
 SHOWN = ("latency_p95_s", "throughput_requests_per_s", "goodput_requests_per_s", "gpu_utilization_pct")
+MEETS, UNDECIDED, FAILS = "meets", "undecided", "fails"
 
 
 def load_keys(swept: Sequence[str]) -> list[str]:
@@ -22,37 +24,83 @@ def load_keys(swept: Sequence[str]) -> list[str]:
 def best_configurations(rows: Sequence[Row], swept: Sequence[str], target_pct: float) -> list[Row]:
     """Return one row for each load: the configuration to take.
 
-    That is the one with the fewest GPUs among those whose request-SLA violation is at most `target_pct`, ties by the
-    lowest violation, then by the fewest bins. Where none is, the one with the lowest violation (then the fewest GPUs
-    and bins), with ``meets_target`` false.
+    That is the one with the fewest GPUs among those that meet every target, ties by the lowest violations, then by the
+    fewest bins. Where none does, the one whose highest violation is lowest (then the fewest GPUs and bins), with
+    ``meets_target`` false. A target is met where the upper end of the 95 % interval of its violation over the seeds is
+    at most `target_pct`, missed where the lower end is above it, and undecided between; one run has no interval and is
+    judged by its value.
 
     Parameters
     ----------
     rows
-        Of the tidy table. Rows that differ in the seed alone are one configuration, taken at its mean.
+        A row for each run and seed. Rows that differ in the seed alone are one configuration, taken at its mean;
+        copies among them are one observation.
     swept
         Swept keys.
+
+    Returns
+    -------
+    list of dict
+        With ``judgement`` ("meets", "undecided" or "fails"), ``targets_not_met`` (the metrics), ``tried`` (from how
+        many configurations it was chosen) and ``fewer_gpus_undecided`` (the fewest GPUs, where they are fewer than the
+        answer's, whose judgement is undecided).
     """
+    from mbexp.results.statistics import distinct
+
     loads = load_keys(swept)
     configurations: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if row.get(VIOLATION) is not None and math.isfinite(row[VIOLATION]):
+        if _known(row.get(VIOLATION)):
             where = (*(row.get(key) for key in loads), row["num_gpus"], row["k_bins"])
             configurations.setdefault(where, []).append(row)
     by_load: dict[tuple[Any, ...], list[Row]] = {}
     for where, same in configurations.items():
+        once = [same[place] for place in distinct(same)]
         found: Row = dict(zip(loads, where, strict=False))
-        found |= {"num_gpus": where[-2], "k_bins": where[-1]}
-        for metric in (VIOLATION, *SHOWN):
-            values = [row[metric] for row in same if row.get(metric) is not None]
-            found[metric] = sum(values) / len(values) if values else None
-        found |= {"meets_target": found[VIOLATION] <= target_pct, "target_pct": target_pct}
-        found |= {"runs": len(same), "run": same[0]["run"]}
+        found |= {"num_gpus": where[-2], "k_bins": where[-1], **_judged(once, target_pct)}
         by_load.setdefault(where[:-2], []).append(found)
-    return [min(choices, key=_preference) for choices in by_load.values()]
+    return [_chosen(choices) for choices in by_load.values()]
+
+
+def _judged(runs: Sequence[Row], target_pct: float) -> Row:
+    """Return means and intervals of one configuration, and how it stands to the targets."""
+    from mbexp.results.statistics import mean_interval
+
+    found: Row = {}
+    judgements = {}
+    for metric in (*TARGETS, *SHOWN):
+        values = [row[metric] for row in runs if _known(row.get(metric))]
+        interval = mean_interval(values) if values else None
+        half_width = interval.half_width if interval and not math.isnan(interval.half_width) else None
+        found[metric] = interval.mean if interval else None
+        found[f"{metric}_half_width"] = half_width
+        if metric in TARGETS and interval:
+            low, high = interval.mean - (half_width or 0), interval.mean + (half_width or 0)
+            judgements[metric] = MEETS if high <= target_pct else FAILS if low > target_pct else UNDECIDED
+    judgement = next((each for each in (FAILS, UNDECIDED) if each in judgements.values()), MEETS)
+    return found | {
+        "meets_target": judgement == MEETS,
+        "judgement": judgement,
+        "targets_not_met": ", ".join(metric for metric, each in judgements.items() if each != MEETS) or None,
+        "target_pct": target_pct,
+        "runs": len(runs),
+        "run": runs[0]["run"],
+    }
+
+
+def _chosen(choices: Sequence[Row]) -> Row:
+    best = min(choices, key=_preference)
+    undecided = [row["num_gpus"] for row in choices if row["judgement"] == UNDECIDED]
+    fewer = min((gpus for gpus in undecided if gpus < best["num_gpus"]), default=None)
+    return best | {"tried": len(choices), "fewer_gpus_undecided": fewer if best["meets_target"] else None}
 
 
 def _preference(row: Row) -> tuple[Any, ...]:
+    violations = [row[metric] for metric in TARGETS if row[metric] is not None]
     if row["meets_target"]:
-        return 0, row["num_gpus"], row[VIOLATION], row["k_bins"]
-    return 1, row[VIOLATION], row["num_gpus"], row["k_bins"]
+        return 0, row["num_gpus"], sum(violations), row["k_bins"]
+    return 1, max(violations), sum(violations), row["num_gpus"], row["k_bins"]
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

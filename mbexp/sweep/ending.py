@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,17 +16,18 @@ from mbexp.errors import UserError
 from mbexp.results.index import refresh
 from mbexp.results.store import git_state, replace_file
 from mbexp.results.stored import flat, run_folders
-from mbexp.sweep.best import VIOLATION, best_configurations, load_keys
+from mbexp.sweep.best import TARGETS, UNDECIDED, VIOLATION, best_configurations, load_keys
 from mbexp.sweep.engine import Ending
 from mbexp.sweep.plan import Plan
 from mbexp.sweep.points import Point
 from mbexp.sweep.table import Row, rows_of, to_table, write_csv, write_table
 from mbexp.sweep.text import text_table
-from mbexp.sweep.verdicts import sides_key, verdicts
+from mbexp.sweep.verdicts import observations, sides_key, verdicts, without_effect
 
 TABLES = ("results.parquet", "results.csv", "replications.parquet", "replications.csv", "best.csv", "verdicts.csv")
 HEADLINES = (VIOLATION, "latency_p95_s", "throughput_requests_per_s", "goodput_requests_per_s", "gpu_utilization_pct")
 SHOWN_ROWS = 50
+TARGET_NAMES = dict(zip(TARGETS, ("the request SLA", "the token SLA"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of, origins)
     mixed = versions(origins.values())
     _set_aside(plan.folder, plan.key_of)
-    best = best_configurations(rows, asked.swept, study.target_pct) if study.best else []
+    best = best_configurations(by_seed, asked.swept, study.target_pct) if study.best else []
     told = verdicts(by_seed, asked.swept)
     if rows:
         write_table(to_table(rows), plan.folder, "results")
@@ -75,7 +77,8 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     _write_study(asked, plan, ending, wall_time_s, mixed)
     values = {run.key: run.values for run in plan.runs}
     refresh(plan.folder, [path.name for path in run_folders(plan.folder)], lambda key: flat(values.get(key, {})))
-    for line in [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]:
+    shown = [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]
+    for line in [*shown, *_warnings(rows, by_seed, asked.swept)]:
         print(line)
     if mixed:
         print(f"! {mixed}")
@@ -103,28 +106,71 @@ def _results(rows: Sequence[Row], swept: Sequence[str]) -> list[str]:
 def _best(best: Sequence[Row], asked: Asked) -> list[str]:
     if not best:
         return []
-    study, sla = asked.points[0].config.study, asked.points[0].config.sla
-    head = f"Fewest GPUs with at most {study.target_pct:g} % of requests over {sla.request_s:g} s:"
-    columns = [*load_keys(asked.swept), "num_gpus", "k_bins", VIOLATION, "latency_p95_s", "throughput_requests_per_s"]
-    lines = [head, *text_table(best, [*columns, "meets_target"])]
-    short = sum(not row["meets_target"] for row in best)
-    if short:
-        lines.append(f"No configuration tried meets the target for {short} of {len(best)} loads: the lowest is shown.")
+    target = f"at most {asked.points[0].config.study.target_pct:g} %"
+    limits = {f"{point.config.sla.request_s:g} s" for point in asked.points}
+    gaps = {f"{point.config.sla.token_ms:g} ms" for point in asked.points}
+    over = [found.pop() if len(found) == 1 else "their limit" for found in (limits, gaps)]
+    head = f"Fewest GPUs with {target} of requests over {over[0]} and {target} of tokens over {over[1]}:"
+    columns = [*load_keys(asked.swept), "num_gpus", "k_bins", *TARGETS, "latency_p95_s", "throughput_requests_per_s"]
+    shown = [row | {"meets_target": UNDECIDED} if row["judgement"] == UNDECIDED else row for row in best]
+    lines = [head, *text_table(shown, [*columns, "meets_target"])]
+    for what, loads in Counter(filter(None, map(_left_open, best))).items():
+        lines.append(f"For {loads} of {len(best)} loads {what}.")
+    lines.append(
+        "Judged by the 95 % interval over the seeds, whose upper end must meet the target."
+        if min(row["runs"] for row in best) > 1
+        else "Judged by one run each, so without an interval; replications=5 gives one."
+    )
+    if (tried := max(row["tried"] for row in best)) > 1:
+        lines.append(
+            f"Each is chosen from {tried} configurations by these same numbers, and so reads better than it is; "
+            "a run of it with other seeds does not."
+        )
     return [*lines, ""]
+
+
+def _left_open(row: Row) -> str:
+    """Return which targets the answer for a load misses or leaves open, or that fewer GPUs may do as well."""
+    if row["meets_target"]:
+        return "fewer GPUs are undecided (fewer_gpus_undecided in best.csv)" if row["fewer_gpus_undecided"] else ""
+    targets = " nor ".join(TARGET_NAMES[metric] for metric in row["targets_not_met"].split(", "))
+    which = "is shown to meet" if row["judgement"] == UNDECIDED else "meets"
+    return f"no configuration tried {which} {targets}; the nearest is given"
 
 
 def _verdicts(told: Sequence[Row], by_seed: Sequence[Row], asked: Asked) -> list[str]:
     sides = sides_key(asked.swept)
-    if sides is None:
+    if sides is None or len({row[sides] for row in by_seed}) < 2:
         return []
     if not told:
-        one_seed = len({row["seed"] for row in by_seed}) == 1 and len({row[sides] for row in by_seed}) > 1
-        return ["No verdict from one seed; replications=5 gives intervals and verdicts.", ""] if one_seed else []
+        seeds = len({row["seed"] for row in by_seed})
+        if seeds == 1:
+            return ["No verdict from one seed; replications=5 gives intervals and verdicts.", ""]
+        if observations(by_seed, asked.swept) == 1:
+            same = f"No verdict: all {seeds} seeds gave the same results, which are one observation."
+            return [f"{same} replicate=windows gives each seed a window of the trace file.", ""]
+        return []
+    count, shown = len(told), sum(row["winner"] is not None for row in told)
+    rule = f"{count} comparisons decided together (Holm): at most 1 table in 20 errs; {shown} show a winner."
     settings = {json.dumps([row.get(key) for key in asked.swept], default=str) for row in told}
     if len(settings) > 1:
-        return [f"{len(told)} verdicts over {len(settings)} settings are in verdicts.csv.", ""]
+        return [f"{count} verdicts over {len(settings)} settings are in verdicts.csv.", rule, ""]
     width = max(len(row["metric"]) for row in told)
-    return [f"{row['metric']:<{width}}  {row['verdict']}" for row in told] + [""]
+    return [*[f"{row['metric']:<{width}}  {row['verdict']}" for row in told], rule, ""]
+
+
+def _warnings(rows: Sequence[Row], by_seed: Sequence[Row], swept: Sequence[str]) -> list[str]:
+    """Return what single runs would have said, each sentence once with how many say it, and which keys did nothing."""
+    from mbexp.results.replications import said_once
+    from mbexp.results.terminal import WIDTH
+
+    runs = {row["run"]: (row.get("warnings") or "").split("\n") for row in rows}
+    told = sorted(said_once(filter(None, sentences) for sentences in runs.values()), key=lambda pair: -pair[1])
+    found = [f"! {count} of {len(runs)} runs: {sentence}" for sentence, count in told]
+    if idle := without_effect(by_seed, swept):
+        found.append(f"! {', '.join(idle)}: no value changed any result, so rows that differ in it are one run")
+    lines = [line for each in found for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
+    return [*lines, ""] if lines else []
 
 
 def _what_failed(plan: Plan, ending: Ending) -> str:

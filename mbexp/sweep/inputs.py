@@ -21,8 +21,9 @@ def trace_request(config: Config) -> str:
     """Return what a run asks of its workload, as text: equal text, equal requests."""
     from mbexp.workload.kinds import find_kind
 
-    generated = hasattr(find_kind(config.workload.kind), "generate")
-    values = [dataclasses.asdict(config.workload), config.num_requests, config.seed if generated else None]
+    windows = config.replicate == "windows"
+    by_seed = windows or hasattr(find_kind(config.workload.kind), "generate")
+    values = [dataclasses.asdict(config.workload), config.num_requests, config.seed if by_seed else None, windows]
     return json.dumps(values, sort_keys=True)
 
 
@@ -39,7 +40,7 @@ class SharedInputs:
         if found is None:
             from mbexp.workload import load_trace
 
-            found = load_trace(config.workload, config.num_requests, config.seed)
+            found = load_trace(config.workload, config.num_requests, config.seed, config.replicate)
             self._keep(key, found)
         return found
 

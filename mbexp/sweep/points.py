@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,24 +71,21 @@ def expand(
     choices: dict[str, list[str]] = {}
     swept: list[str] = []
     for override in parser.parse_overrides(given + list(arguments)):
-        key = override.get_key_element()
+        key, written = key_of(override), override.get_key_element()
         if override.is_sweep_override():
             if not override.is_discrete_sweep():
                 raise UserError(f"{override.input_line}: a sweep needs values; an interval has none")
             values = itertools.islice(override.sweep_string_iterator(), MOST_POINTS + 1)
-            choices[key] = [f"{key}={value}" for value in values]
+            choices[key] = [f"{written}={value}" for value in values]
             if not choices[key]:
                 raise UserError(f"{override.input_line}: nothing to sweep over")
         else:
-            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+            choices[key] = [f"{written}={override.get_value_element_as_str()}"]
         if key in swept:
             swept.remove(key)
         if override.is_sweep_override():
             swept.append(key)
-    sets = [
-        {key: f"{key}={override_value(value)}" for key, value in keys.items() if key not in choices}
-        for keys in explicit or [{}]
-    ]
+    sets = [{name: line for name, line in _lines(keys).items() if name not in choices} for keys in explicit or [{}]]
     if math.prod(map(len, choices.values())) * len(sets) > MOST_POINTS:
         raise UserError(f"{', '.join(swept)}: a sweep has at most {MOST_POINTS:,} points; split it")
     together = list(dict.fromkeys(key for keys in sets for key in keys))
@@ -98,6 +96,19 @@ def expand(
         for keys in sets
     ]
     return swept + together, points
+
+
+def key_of(override: Override) -> str:
+    """Return the one name of the key that an override sets: ``++num_gpus`` is ``num_gpus``."""
+    return _plain_key(override.get_key_element())
+
+
+def _lines(keys: Mapping[str, Any]) -> Assignments:
+    return {_plain_key(key): f"{key}={override_value(value)}" for key, value in keys.items()}
+
+
+def _plain_key(key: str) -> str:
+    return key.lstrip("+~")
 
 
 def override_value(value: Any) -> str:
@@ -152,17 +163,29 @@ def compose_points(
             composed[rest] = _compose(master, rest, loader)
         if (rest, keys) not in variants:
             variants[rest, keys] = Variant(*composed[rest], keys)
-        by_key = {parsed[line].get_key_element(): parsed[line] for line in lines}
-        choices = variants[rest, keys].choices
+        by_key = {key_of(parsed[line]): parsed[line] for line in lines}
+        choices, config = variants[rest, keys].choices, variants[rest, keys].configure(values)
         points.append(
             Point(
                 overrides=lines,
-                swept={key.lstrip("+~"): _swept_value(by_key[key], choices) for key in swept if key in by_key},
+                swept={key: _swept_value(key, by_key[key], choices, config) for key in swept if key in by_key},
                 choices=choices,
-                config=variants[rest, keys].configure(values),
+                config=config,
             )
         )
+    _refuse_idle_scaling(points)
     return points
+
+
+def _refuse_idle_scaling(points: Sequence[Point]) -> None:
+    """Refuse to sweep the scaling of time over requests that keep the trace's time: all of it would be one run."""
+    key = "workload.rate_scaling"
+    values = list(dict.fromkeys(point.swept[key] for point in points if key in point.swept))
+    if len(values) > 1 and all(point.config.workload.timestamps == "real" for point in points):
+        raise UserError(
+            f"{key}={','.join(f'{value:g}' for value in values)}: timestamps are real here, which no scaling changes; "
+            f"add {key}=1, or workload.timestamps=scaled"
+        )
 
 
 class Variant:
@@ -251,10 +274,23 @@ def _set(config: DictConfig, override: Override) -> None:
         raise ConfigCompositionException(f"Error merging override {override.input_line}") from error
 
 
-def _swept_value(override: Override, choices: Mapping[str, str]) -> Any:
+def _swept_value(key: str, override: Override, choices: Mapping[str, str], config: Config) -> Any:
     if override.is_delete():
         return None
-    value = override.value()
-    if isinstance(value, (list, dict)):
-        return override.get_value_element_as_str()
-    return choices.get(override.get_key_element(), value) if isinstance(value, str) else value
+    value, text = override.value(), override.get_value_element_as_str()
+    if isinstance(value, str) and key in choices:
+        return choices[key]
+    if "${" in str(value):  # what it has come to, not how it was written
+        value = _configured(config, key)
+        return value if value is None or isinstance(value, (bool, int, float, str)) else override_value(value)
+    return text if isinstance(value, (list, dict)) else value
+
+
+def _configured(config: Any, key: str) -> Any:
+    """Return what a key of dotted names has come to in a configuration."""
+    for name in re.findall(r"[^.\[\]]+", key):
+        if isinstance(config, list):
+            config = config[int(name)]
+        else:
+            config = config[name] if isinstance(config, Mapping) else getattr(config, name)
+    return dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from mbexp.errors import UserError
 from mbexp.results.store import replace_file
 from mbexp.sweep.best import PLANNED, Row, load_keys
-from mbexp.sweep.points import Assignments, Point, compose_points, expand
+from mbexp.sweep.points import Assignments, Point, compose_points, expand, key_of
 
 # Hydra 1.3 makes plug-ins of this namespace only: there the class goes by an entry of Hydra's list that is no module.
 IN_NAMESPACE = "hydra_plugins.mbexp.StudySweeper"
@@ -119,7 +119,7 @@ class StudySweeper(Sweeper):
         if self.best_of is None:
             return expand(arguments, self.params, self.points, loader)
         parser = OverridesParser.create(config_loader=loader)
-        given = {override.get_key_element(): str(override.input_line) for override in parser.parse_overrides(arguments)}
+        given = {key_of(override): str(override.input_line) for override in parser.parse_overrides(arguments)}
         # Numbers of GPUs and bins on the command line are those to choose from.
         compared = [line for key, line in given.items() if key not in PLANNED]
         swept, assignments = expand(compared, self.params, self.points, loader)

@@ -19,6 +19,7 @@ UNIT_NAMES = {
 }
 TITLES = {
     "request_sla_violation": "request SLA violation",
+    "token_sla_violation": "token SLA violation",
     "latency_p95": "p95 latency",
     "gpu_utilization": "GPUs busy",
     "meets_target": "meets target",
@@ -77,5 +78,6 @@ def _cell(row: dict[str, Any], name: str) -> str:
     half = row.get(f"{name}_half_width")
     if not isinstance(half, (int, float)) or not math.isfinite(half):
         return short_number(value)
-    negligible = half < 1e-9 * abs(value)  # what the last bits of equal numbers leave
-    return f"{short_number(value)} +- {0 if negligible else half:.2g}"
+    if half <= 1e-9 * abs(value):  # what the last bits of equal numbers leave, which is no estimate of a spread
+        return short_number(value)
+    return f"{short_number(value)} +- {half:.2g}"

@@ -18,7 +18,9 @@ from mbexp.workload.trace import Trace
 from mbexp.workload.window import choose_window, describe_window
 
 
-def load_trace(workload: WorkloadConfig, num_requests: int | None = None, seed: int = 0) -> Trace:
+def load_trace(
+    workload: WorkloadConfig, num_requests: int | None = None, seed: int = 0, replicate: str = "seeds"
+) -> Trace:
     """Return the requests that a run will serve.
 
     Parameters
@@ -29,7 +31,9 @@ def load_trace(workload: WorkloadConfig, num_requests: int | None = None, seed: 
         How many requests; None takes all that the trace has. Where the trace has fewer, all are taken and a note says
         so.
     seed
-        Seed of the generators; files do not depend on it.
+        Seed of the generators; files do not depend on it, but for
+    replicate
+        ``windows``: consecutive windows of `num_requests` of a file, of which the seed is the place, from 0 on.
 
     Returns
     -------
@@ -42,12 +46,17 @@ def load_trace(workload: WorkloadConfig, num_requests: int | None = None, seed: 
         One line naming the file, the line and the value, or the key of the configuration that is at fault.
     """
     kind = find_kind(workload.kind)
+    windows = replicate == "windows"
     if hasattr(kind, "generate"):
+        if windows:
+            raise UserError(
+                f"replicate=windows: workload={workload.kind} is generated and has other requests for each seed anyway"
+            )
         rows, file_sha256 = kind.generate(workload, num_requests, seed), ""
         source = rows.source
     else:
         rows, file_sha256, source = _read(kind, workload)
-    chosen, notes = choose_window(rows.arrival_s, workload.window, num_requests)
+    chosen, notes = choose_window(rows.arrival_s, workload.window, num_requests, seed if windows else None)
     resolution_s = kind.CLOCK_RESOLUTION_S if workload.spread_ties_s is None else workload.spread_ties_s
     arrival_s, spread = spread_ties(rows.arrival_s[chosen], resolution_s)
     changed = _inside(rows.changed_at, chosen, len(rows))
@@ -65,7 +74,7 @@ def load_trace(workload: WorkloadConfig, num_requests: int | None = None, seed: 
         extra={name: np.array(column[chosen]) for name, column in rows.extra.items()},
         notes=(*rows.notes, *notes),
         categories=rows.categories,
-        window=describe_window(chosen, workload.window.kind, rows.arrival_s),
+        window=describe_window(chosen, f"window {seed + 1}" if windows else workload.window.kind, rows.arrival_s),
         file_sha256=file_sha256,
     )
 

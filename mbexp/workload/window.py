@@ -14,7 +14,9 @@ CANDIDATES = 10_000  # ... and of more such windows than this, every so many are
 _CHUNK = 1 << 18
 
 
-def choose_window(arrival_s: FloatArray, window: WindowConfig, num_requests: int | None) -> tuple[slice, list[str]]:
+def choose_window(
+    arrival_s: FloatArray, window: WindowConfig, num_requests: int | None, place: int | None = None
+) -> tuple[slice, list[str]]:
     """Return the rows of the window, and what a reader of the results must know about the choice.
 
     Parameters
@@ -27,22 +29,22 @@ def choose_window(arrival_s: FloatArray, window: WindowConfig, num_requests: int
         (or the nearest, where none is), the one whose gaps between arrivals have the median variance.
     num_requests
         Length of the window; None takes all that follows its start.
+    place
+        Which of consecutive windows of `num_requests`, from 0 on. They begin where 'rows' or 'time' do, with the first
+        request for 'typical', and share no request. None takes the one window that was asked for.
 
     Raises
     ------
     UserError
-        If the window starts behind the last request or holds none.
+        If the window starts behind the last request or holds none, or if there are not so many windows.
     """
+    if place is not None:
+        return _consecutive(arrival_s, window, num_requests, place)
     total = len(arrival_s)
     wanted = total if num_requests is None else num_requests
     notes: list[str] = []
     if window.kind == "rows":
-        if window.start_row >= total:
-            raise UserError(
-                f"workload.window.start_row={window.start_row}: the trace has {total:,} usable requests, "
-                f"so the last one is row {total - 1}"
-            )
-        start, stop = window.start_row, total
+        start, stop = _rows_window(arrival_s, window)
     elif window.kind == "time":
         start, stop = _time_window(arrival_s, window)
         if window.duration_s is not None and stop - start > wanted:
@@ -55,9 +57,9 @@ def choose_window(arrival_s: FloatArray, window: WindowConfig, num_requests: int
         start = _busiest(arrival_s, wanted) if window.kind == "busiest" else _typical(arrival_s, wanted)
         stop = start + wanted
     if num_requests is not None and stop - start < num_requests and window.duration_s is None:
-        place = "the trace has" if start == 0 else f"from request {start + 1:,} on the trace has"
+        where = "the trace has" if start == 0 else f"from request {start + 1:,} on the trace has"
         notes.append(
-            f"{place} {stop - start:,} usable requests, fewer than num_requests={num_requests:,}: all are used"
+            f"{where} {stop - start:,} usable requests, fewer than num_requests={num_requests:,}: all are used"
         )
     return slice(start, min(stop, start + wanted)), notes
 
@@ -77,6 +79,39 @@ def describe_window(chosen: slice, kind: str, arrival_s: FloatArray) -> str:
 def _rate(arrival_s: FloatArray, first: int, last: int) -> str:
     span = float(arrival_s[last] - arrival_s[first])
     return f"{(last - first) / span:.4g}/s" if span > 0 else "undefined (all at one instant)"
+
+
+def _consecutive(
+    arrival_s: FloatArray, window: WindowConfig, num_requests: int | None, place: int
+) -> tuple[slice, list[str]]:
+    if num_requests is None:
+        raise UserError("num_requests=null: replicate=windows needs the length of a window")
+    if window.kind == "busiest":
+        raise UserError("workload.window.kind=busiest: there is one such window; replicate=windows takes rows or time")
+    first, stop = 0, len(arrival_s)
+    if window.kind == "rows":
+        first, stop = _rows_window(arrival_s, window)
+    elif window.kind == "time":
+        first, stop = _time_window(arrival_s, window)
+    count = (stop - first) // num_requests
+    if place >= count:
+        raise UserError(
+            f"seed={place}: replicate=windows takes window {place + 1}, but {stop - first:,} usable requests hold "
+            f"{count} windows of num_requests={num_requests:,}; take shorter ones, or fewer replications"
+        )
+    start = first + place * num_requests
+    note = f"windows: window {place + 1} of {count} consecutive ones of {num_requests:,} requests each"
+    return slice(start, start + num_requests), [note]
+
+
+def _rows_window(arrival_s: FloatArray, window: WindowConfig) -> tuple[int, int]:
+    total = len(arrival_s)
+    if window.start_row >= total:
+        raise UserError(
+            f"workload.window.start_row={window.start_row}: the trace has {total:,} usable requests, "
+            f"so the last one is row {total - 1}"
+        )
+    return window.start_row, total
 
 
 def _time_window(arrival_s: FloatArray, window: WindowConfig) -> tuple[int, int]:

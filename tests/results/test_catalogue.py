@@ -16,8 +16,8 @@ from mbexp.figures.registry import figures
 from mbexp.report import tables as report_tables
 from mbexp.results.catalogue import Metric, as_columns, catalogue, find_column, metric, register
 from mbexp.results.catalogue.page import page
+from mbexp.results.comparisons import is_higher_better
 from mbexp.results.replications import run_replications
-from mbexp.results.statistics import is_higher_better
 from mbexp.results.store import save
 from mbexp.run import run
 from mbexp.sweep import best, ending, verdicts
@@ -159,11 +159,11 @@ def test_a_wrong_row_is_one_clear_line(own_row):
 
 def test_a_share_is_compared_in_percentage_points():
     rows = [
-        {"scheduler": side, "seed": seed, "request_sla_violation_pct": value + seed, "latency_p95_s": value + seed}
-        for side, value in (("a", 10.0), ("b", 20.0))
-        for seed in range(3)
+        {"scheduler": side, "seed": seed, "request_sla_violation_pct": value, "latency_p95_s": value}
+        for side, values in (("a", (10.0, 11.1, 12.0)), ("b", (20.0, 21.0, 22.0)))
+        for seed, value in enumerate(values)
     ]
     told = {row["metric"]: row["verdict"] for row in verdicts.verdicts(rows, ["scheduler", "seed"])}
 
-    assert "by 10 +- 0 percentage points" in told["request_sla_violation_pct"]
-    assert " % +- " in told["latency_p95_s"]
+    assert "by 10.0 percentage points (9.8 to 10.2)" in told["request_sla_violation_pct"]
+    assert "by 91 % (71 to 113 %)" in told["latency_p95_s"]

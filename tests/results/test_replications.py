@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mbexp import configure, simulate
-from mbexp.results.replications import combine, run_replications
+from mbexp import UserError, configure, simulate
+from mbexp.results.replications import combine, run_replications, said_once
+from mbexp.results.store import run_key
+from mbexp.results.terminal import report
 from mbexp.run import run
 
 
@@ -68,6 +71,64 @@ def test_seeds_that_change_nothing_are_called_so() -> None:
     )  # fmt: skip
 
     assert any("all 2 seeds gave the same numbers" in warning for warning in result.warnings)
+    halves = [value for name, value in result.summary.items() if name.endswith("_half_width")]
+    assert halves
+    assert all(map(math.isnan, halves))  # copies are one observation
+
+
+def trace_file(path: Path, rows: int) -> dict[str, Any]:
+    """A trace of `rows` requests, the i-th of 10 + i output tokens; return the keys that read it."""
+    lines = [f"{index},10,{10 + index}" for index in range(rows)]
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n" + "\n".join(lines) + "\n")
+    return {"workload": "csv", "workload.path": str(path)}
+
+
+def test_windows_of_a_file_are_its_replications(tmp_path: Path) -> None:
+    keys = trace_file(tmp_path / "a.csv", 35)
+
+    result, summaries = run_replications(configure(**keys, num_requests=10, replications=3, replicate="windows"), run)
+
+    alone = [
+        simulate(**keys, num_requests=10, **{"workload.window": {"kind": "rows", "start_row": 10 * place}}).summary
+        for place in range(3)
+    ]
+    for one, other in zip(summaries, alone, strict=True):
+        assert one["latency_mean_s"] == other["latency_mean_s"]
+    assert result.summary["latency_mean_s_half_width"] > 0
+    assert "windows: window 1 to 3 of 3 consecutive ones of 10 requests each" in result.warnings
+    assert any("means of 3 windows of 10 requests" in line for line in report(result))
+    with pytest.raises(
+        UserError, match=r"^seed=3: replicate=windows takes window 4, but 35 usable requests hold 3 windo"
+    ):
+        run_replications(configure(**keys, num_requests=10, replications=4, replicate="windows"), run)
+
+
+def test_seeds_of_a_file_are_called_what_they_are(tmp_path: Path) -> None:
+    """Its requests are the same for every seed; what a noisy prediction draws is not other traffic."""
+    keys = trace_file(tmp_path / "a.csv", 35)
+    noisy = configure(**keys, num_requests=30, replications=2, predictor="noisy", num_gpus=1)
+
+    copies = run_replications(configure(**keys, num_requests=30, replications=2), run)[0].warnings
+    draws = run_replications(noisy, run)[0].warnings
+
+    assert any(warning.endswith("replicate=windows takes other requests of the file for each") for warning in copies)
+    assert any(warning.startswith("seeds: all of them meet the same requests") for warning in draws)
+
+
+def test_generated_requests_have_no_windows() -> None:
+    with pytest.raises(UserError, match=r"^replicate=windows: workload=synthetic is generated"):
+        simulate(workload="synthetic", replicate="windows", num_requests=10)
+
+
+def test_a_run_key_knows_windows_only_where_they_are_asked_for() -> None:
+    assert run_key(configure(replicate="seeds"), "t") == run_key(configure(), "t")
+    assert run_key(configure(replicate="windows"), "t") != run_key(configure(), "t")
+
+
+def test_sentences_that_differ_in_numbers_are_one_with_ranges() -> None:
+    runs = [["load is 2.50 of 1,000", "p99 reads low"], ["load is 15.3 of 1,000"], ["load is 1.5 to 3 of 12,000"], []]
+
+    assert said_once(runs) == [("load is 1.5 to 15.3 of 1,000 to 12,000", 3), ("p99 reads low", 1)]
 
 
 def test_a_warning_with_other_numbers_is_said_once() -> None:

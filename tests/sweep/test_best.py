@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mbexp.sweep.best import best_configurations, load_keys
+from mbexp.sweep.ending import _left_open
 from tests import SHARED
 
 ORIGINAL = SHARED / "reference" / "original_results"
@@ -51,7 +52,7 @@ def test_where_none_meets_the_target_the_lowest_is_given_and_called_so() -> None
 def test_each_load_has_its_own_and_seeds_are_averaged() -> None:
     rows = [
         row(1, 1, violation, num_requests=n, seed=seed)
-        for n, pair in ((10, (2.0, 4.0)), (20, (4.0, 8.0)))
+        for n, pair in ((10, (2.9, 3.1)), (20, (4.0, 8.0)))
         for seed, violation in enumerate(pair)
     ]
 
@@ -59,6 +60,40 @@ def test_each_load_has_its_own_and_seeds_are_averaged() -> None:
 
     assert (few["num_requests"], few["request_sla_violation_pct"], few["meets_target"], few["runs"]) == (10, 3, True, 2)
     assert (many["num_requests"], many["request_sla_violation_pct"], many["meets_target"]) == (20, 6, False)
+
+
+def test_a_target_is_met_where_the_upper_end_of_the_interval_meets_it() -> None:
+    """Five seeds: t(0.975, 4) = 2.776445, so 3 and 4 +- 1.76 are told apart by their upper ends."""
+
+    def seeds(gpus: int, *values: float) -> list[dict[str, Any]]:
+        return [row(gpus, 1, value, seed=seed) for seed, value in enumerate(values)]
+
+    meets, open_, fails = seeds(4, 1, 2, 3, 4, 5), seeds(2, 2, 3, 4, 5, 6), seeds(1, 8, 9, 10, 11, 12)
+    (best,) = best_configurations([*fails, *open_, *meets], SWEPT, 5.0)
+    assert (best["num_gpus"], best["judgement"], best["fewer_gpus_undecided"], best["tried"]) == (4, "meets", 2, 3)
+    assert best["request_sla_violation_pct_half_width"] == pytest.approx(2.776445 * 2.5**0.5 / 5**0.5, rel=1e-6)
+    (best,) = best_configurations([*fails, *open_], SWEPT, 5.0)
+    assert (best["num_gpus"], best["judgement"], best["meets_target"]) == (2, "undecided", False)
+    assert best["targets_not_met"] == "request_sla_violation_pct"
+    assert best_configurations(fails, SWEPT, 5.0)[0]["judgement"] == "fails"
+
+
+def test_the_token_target_is_judged_too_and_named_where_it_fails() -> None:
+    """One GPU answers in time but writes too slowly: 134 ms between tokens where 50 are wanted."""
+    token = "token_sla_violation_pct"
+    (best,) = best_configurations([row(1, 1, 0.0, **{token: 60.0}), row(4, 1, 0.0, **{token: 1.0})], SWEPT, 5.0)
+    assert (best["num_gpus"], best["meets_target"]) == (4, True)
+    (best,) = best_configurations([row(1, 1, 0.0, **{token: 60.0}), row(4, 1, 7.0, **{token: 40.0})], SWEPT, 5.0)
+    assert (best["num_gpus"], best["targets_not_met"]) == (4, f"request_sla_violation_pct, {token}")
+    assert _left_open(best) == "no configuration tried meets the request SLA nor the token SLA; the nearest is given"
+    # of requests of one token there is no gap to judge
+    assert best_configurations([row(1, 1, 0.0, **{token: float("nan")})], SWEPT, 5.0)[0]["meets_target"]
+
+
+def test_copies_are_one_run_without_an_interval() -> None:
+    (best,) = best_configurations([row(1, 1, 4.0, seed=seed) for seed in range(5)], SWEPT, 5.0)
+
+    assert (best["runs"], best["meets_target"], best["request_sla_violation_pct_half_width"]) == (1, True, None)
 
 
 def test_a_scheduler_is_a_load_of_its_own() -> None:

@@ -157,6 +157,30 @@ def test_swept_values_are_those_of_the_keys(loader: Loader, master: DictConfig) 
     assert not [group for group in point.choices if group.startswith("hydra")]
 
 
+def test_a_key_that_is_forced_is_the_same_key(loader: Loader, master: DictConfig) -> None:
+    """``++num_gpus=1,2`` is ``num_gpus=1,2``: in what is swept, and against what a study says of the key."""
+    swept, assignments = expand(["++num_gpus=1,2"], {"num_gpus": "4,8"}, [{"num_gpus": 9, "seed": 1}], loader)
+
+    assert swept == ["num_gpus", "seed"]
+    points = compose_points(assignments, swept, master, loader)
+    assert [point.swept for point in points] == [{"num_gpus": 1, "seed": 1}, {"num_gpus": 2, "seed": 1}]
+    assert [point.config.num_gpus for point in points] == [1, 2]
+
+
+def test_an_interpolated_value_is_what_it_has_come_to(loader: Loader, master: DictConfig) -> None:
+    points = make(loader, master, "num_gpus=2,4", "seed=${num_gpus},0", "bins.edges=[1,${num_gpus}],null")
+
+    assert [point.swept["seed"] for point in points[::2]] == [2, 0, 4, 0]
+    assert [point.swept["bins.edges"] for point in points[:2]] == ["[1.0,2.0]", None]
+
+
+def test_scaling_time_that_is_kept_is_refused(loader: Loader, master: DictConfig) -> None:
+    with pytest.raises(UserError, match="rate_scaling=50,100: timestamps are real here, which no scaling changes"):
+        make(loader, master, "workload.timestamps=real", "workload.rate_scaling=50,100")
+    assert len(make(loader, master, "workload.timestamps=real,scaled", "workload.rate_scaling=50,100")) == 4
+    assert len(make(loader, master, "workload.timestamps=real", "workload.rate_scaling=50", "seed=1,2")) == 2
+
+
 @pytest.mark.parametrize("argument", ["kbins=1,2", "scheduler=static_fio,static_fifo", "sla.tokenms=1,2"])
 def test_an_unknown_name_is_found_before_anything_runs(loader: Loader, master: DictConfig, argument: str) -> None:
     with pytest.raises(HydraException):

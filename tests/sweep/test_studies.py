@@ -77,11 +77,14 @@ def test_grid_search_ends_with_the_configuration_of_each_load(command: Command, 
                            "workload.rate_scaling=1")  # fmt: skip
 
     assert code == 0
-    assert "Fewest GPUs with at most 5 % of requests over 20 s:" in out
+    assert "Fewest GPUs with at most 5 % of requests over 20 s and at most 5 % of tokens over 10 ms:" in out
+    assert "Judged by one run each, so without an interval" in out
+    assert "Each is chosen from 6 configurations" in out
     import pandas as pd
 
     best = pd.read_csv(tmp_path / "outputs" / "grid_search_1x" / "best.csv")
     assert best["num_requests"].tolist() == [60, 90]
+    assert best["tried"].tolist() == [6, 6]
     table = read_results(tmp_path / "outputs" / "grid_search_1x")
     for row in best.itertuples():
         load = table[table["num_requests"] == row.num_requests]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,34 @@ def test_replications_have_means_half_widths_and_a_row_for_each_seed(command: Co
     assert set(told["metric"]) == {"throughput_requests_per_s", "latency_p95_s", "request_sla_violation_pct"}
     assert "multi_bin_dynamic" in out.split("latency_p95_s")[-1]
     assert " +- " in out
+
+
+def test_a_sweep_says_what_its_runs_say_and_windows_of_a_file_are_paired(command: Command, tmp_path: Path) -> None:
+    rows = [f"{index / 50},10,{10 + index}" for index in range(400)]
+    (tmp_path / "a.csv").write_text("arrival_s,prompt_tokens,output_tokens\n" + "\n".join(rows) + "\n")
+    sweep = ("-m", "scheduler=static_fifo,dynamic_no_bins", "workload=csv", "workload.path=a.csv", "seed=0,1,2",
+             "num_gpus=1", "++num_requests=100", "study.name=s")  # fmt: skip
+
+    _, out, _ = command(*sweep)
+    assert "No verdict: all 3 seeds gave the same results, which are one observation." in out
+    assert "! seed: no value changed any result" in " ".join(out.split())
+    assert not (tmp_path / "outputs" / "s" / "verdicts.csv").exists()
+    _, out, _ = command(*sweep, "replicate=windows")
+    said = " ".join(out.split())
+    assert "! 6 of 6 runs: windows: window 1 to 3 of 4 consecutive ones of 100 requests each" in said
+    assert re.search(r"! \d+ of 6 runs: overload: the offered load is [\d.]+ to [\d.]+, so queues grow", said)
+    assert "3 comparisons decided together (Holm)" in out
+    assert set(pd.read_csv(tmp_path / "outputs" / "s" / "verdicts.csv")["seeds"]) == {3}
+
+
+def test_a_study_that_would_not_sweep_is_refused(command: Command, tmp_path: Path) -> None:
+    study = "defaults: [config, _self_]\nnum_requests: 50\nhydra: {sweeper: {params: {num_gpus: '1,2'}}}\n"
+    (tmp_path / "mine.yaml").write_text(study)
+
+    code, _, err = command("--config-dir", str(tmp_path), "-cn", "mine")
+    assert code == 1
+    assert err.startswith("mbexp: hydra.sweeper.params is set, but one run was asked for: add -m, or ")
+    assert command("--config-dir", str(tmp_path), "-cn", "mine", "hydra.mode=RUN")[0] == 0
 
 
 def test_a_run_asked_for_under_two_labels_has_two_rows(command: Command, tmp_path: Path) -> None:

@@ -112,6 +112,30 @@ class TestWindow:
             assert choose_window(np.arange(5.0), window, 3)[1] == []
             assert choose_window(np.arange(5.0), window, None)[1] == []
 
+    def test_consecutive_windows_share_nothing_and_leave_out_only_the_rest(self) -> None:
+        times = np.arange(23.0)
+        found = [choose_window(times, WindowConfig(), 5, place)[0] for place in range(4)]
+        assert found == [slice(0, 5), slice(5, 10), slice(10, 15), slice(15, 20)]
+        part = WindowConfig(kind="time", start_s=3.0, duration_s=10.0)
+        assert [choose_window(times, part, 5, place)[0] for place in (0, 1)] == [slice(3, 8), slice(8, 13)]
+        assert choose_window(times, WindowConfig(kind="rows", start_row=20), 3, 0)[0] == slice(20, 23)
+        assert choose_window(times, WindowConfig(), 5, 2)[1] == [
+            "windows: window 3 of 4 consecutive ones of 5 requests each"
+        ]
+
+    @pytest.mark.parametrize(
+        ("window", "count", "message"),
+        [
+            (WindowConfig(), 5, r"seed=2: .* window 3, but 12 usable requests hold 2 windows of num_requests=5"),
+            (WindowConfig(kind="rows", start_row=9), 5, "but 3 usable requests hold 0 windows"),
+            (WindowConfig(kind="busiest"), 5, "window.kind=busiest: there is one such window"),
+            (WindowConfig(), None, "num_requests=null: replicate=windows needs the length of a window"),
+        ],
+    )
+    def test_windows_that_are_not_there(self, window: WindowConfig, count: int | None, message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            choose_window(np.arange(12.0), window, count, 2)
+
     def test_description(self) -> None:
         times = np.array([0.0, 1.0, 2.0, 4.0])
         assert describe_window(slice(0, 4), "rows", times) == "all 4 requests, mean rate 0.75/s"

@@ -38,8 +38,9 @@ ROWS = (
         "",
         "Half width",
         "The half width of the 95 % confidence interval of a metric, in the metric's unit. It exists with "
-        "`replications` of 2 or more, where each metric is the mean over the seeds. Flags and `wall_time_s` have none; "
-        "a flag is true if it is true for any seed.",
+        "`replications` of 2 or more, where each metric is the mean over the seeds. Seeds with identical results are "
+        "one observation, which has none. Flags and `wall_time_s` have none; a flag is true if it is true for any "
+        "seed.",
         column=None,
     ),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mbexp.results.statistics import mean_interval, paired_comparison
+from mbexp.results.comparisons import paired_comparison
+from mbexp.results.statistics import mean_interval
 from mbexp.theory import dynamic_batching
 from mbexp.validate.case import seeds
 from mbexp.validate.papers.row import Effort, Row, shown, table
@@ -76,7 +77,7 @@ def one_gpu(effort: Effort) -> str:
                 )
             )
         for first, second in (("multi_bin_dynamic", "static_fifo"), ("multi_bin_dynamic", "dynamic_no_bins")):
-            comparison = paired_comparison(ours[first], ours[second], higher_is_better=False)
+            comparison = paired_comparison(ours[first], ours[second], higher_is_better=False, relative=False)
             verdicts.append(
                 f"- {printed.rate_scaling}x: printed {theirs[first] - theirs[second]:+.2f} points for {first} against "
                 f"{second}; here {comparison.verdict(first, second, 'percentage points')}."
@@ -110,7 +111,7 @@ def best_configuration(effort: Effort) -> str:
                 + f"; {printed.best_gpus} GPUs against 1 compare no schedulers" * (printed.best_gpus > 1),
             )
         )
-        comparison = paired_comparison(best, equal, higher_is_better=False)
+        comparison = paired_comparison(best, equal, higher_is_better=False, relative=False)
         verdicts.append(
             f"- {printed.rate_scaling}x, {_gpus(printed.best_gpus)} each: static_fifo violates "
             f"{shown(mean_interval(equal))} %; "
