@@ -144,7 +144,7 @@ def answers(study: StoredStudy) -> list[str]:
             choice = setting_label(["num_gpus", "k_bins"], [row["num_gpus"], row["k_bins"]])
             violation = f"{short_number(row['request_sla_violation_pct'])} % of requests late"
             target = f"target {short_number(row['target_pct'])} %"
-            words = "" if is_true(row["meets_target"]) else NOT_MET.get(row.get("judgement"), NOT_MET[FAILS])
+            words = "" if is_true(row["meets_target"]) else NOT_MET.get(str(row.get("judgement")), NOT_MET[FAILS])
             tokens = row.get("token_sla_violation_pct", math.nan)
             late = f", {short_number(tokens)} % of tokens" if not math.isnan(tokens) else ""
             found.append(f"{load}: {words}{choice} ({violation}{late}, {target})".removeprefix(": "))
