@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mbexp.config.schema import Numbers, build, option
+from mbexp.config.schema import Filter, Numbers, build, option
 from mbexp.errors import UserError
 from mbexp.modes import mode_names
 from mbexp.policy import rule_names
@@ -38,6 +39,17 @@ ASSIGNMENTS = ("central", *rule_names("assignment"))
 GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
 OVERSIZED = ("refuse", "reject")
 MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
+LONGEST_FOLDER_NAME = 200  # bytes; file systems take 255, and files written aside have longer names
+
+
+def _expand_user(config: object, key: str, where: str) -> None:
+    """Write a leading ``~`` of a path out, once for all readers: no shell sees what stands in quotes or a file."""
+    path = getattr(config, key)
+    if path is not None and path.startswith("~"):
+        try:
+            object.__setattr__(config, key, str(Path(path).expanduser()))
+        except RuntimeError:
+            raise UserError(f"{where}={path}: there is no such user, or no home folder") from None
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class ColumnsConfig:
     arrival: str = option("arrival_s", "column of arrival times")
     prompt: str = option("prompt_tokens", "column of prompt lengths")
     output: str = option("output_tokens", "column of output lengths")
-    extra: list[str] = option([], "further columns to keep")
+    extra: list[str] = option([], "further columns to keep beside each request")
 
 
 @dataclass(frozen=True)
@@ -141,7 +153,9 @@ class WorkloadConfig:
     kind: str = option("burstgpt_like", "reader or generator", choices=WORKLOADS)
     path: str | None = option(None, "trace file; looked for here, then under data/")
     timestamps: str = option(
-        "scaled", "scaled: gaps divided by rate_scaling; real: as in the trace", choices=("scaled", "real")
+        "scaled",
+        "scaled: gaps divided by rate_scaling; real: as in the trace; generated: from workload.arrivals, lengths kept",
+        choices=("scaled", "real", "generated"),
     )
     rate_scaling: float = option(200.0, "how many times faster than the trace requests arrive", above=0)
     window: WindowConfig = option(WindowConfig(), "which part of the trace")
@@ -150,9 +164,14 @@ class WorkloadConfig:
         "resolution of the trace's clock: equal times are spread over it; 0 keeps them; null: what the kind needs",
         low=0,
     )
-    time_unit_s: float = option(1.0, "'csv': seconds in one unit of the arrival column", above=0)
+    time_unit_s: float | None = option(
+        None,
+        "files: seconds in one unit of their clock; null: what the kind has, doubted where it looks wrong",
+        above=0,
+    )
     columns: ColumnsConfig = option(ColumnsConfig(), "'csv': names of the columns")
-    arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic'")
+    where: Filter = option({}, "files: keep the rows with these values only: {model: GPT-4}, {status: [200, 201]}")
+    arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic', and of any kind where timestamps=generated")
     prompt: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': prompt lengths")
     output: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': output lengths")
 
@@ -184,6 +203,7 @@ class LawConfig:
     length_range_tokens: list[int] | None = option(None, "supported lengths, lowest and highest", low=1)
 
     def __post_init__(self) -> None:
+        _expand_user(self, "path", "gpu.law.path")
         for key in ("batch_size_range", "length_range_tokens"):
             pair = getattr(self, key)
             if pair is not None and (len(pair) != 2 or pair[0] > pair[1]):
@@ -322,6 +342,9 @@ class OutputConfig:
     batches: bool = option(True, "store batches.parquet")
     requests: bool | None = option(None, "store requests.parquet; null: up to a million requests")
 
+    def __post_init__(self) -> None:
+        _expand_user(self, "dir", "output.dir")
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -333,6 +356,18 @@ class StudyConfig:
     best: bool = option(False, "end with the best configuration of each load")
     target_pct: float = option(5.0, "request-SLA violation that a best configuration may have", low=0, high=100)
     runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if name is None:
+            return
+        if not name.strip() or name.startswith(".") or Path(name).name != name:
+            raise UserError(f"study.name={name}: must be the name of a folder, without a path; null names it for you")
+        if len(name.encode()) > LONGEST_FOLDER_NAME:
+            size = len(name.encode())
+            raise UserError(
+                f"study.name={name[:20]}...: has {size} bytes, a folder's name {LONGEST_FOLDER_NAME} at most"
+            )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def trace_request(config: Config) -> str:
     """Return what a run asks of its workload, as text: equal text, equal requests."""
     from mbexp.workload.kinds import find_kind
 
-    generated = hasattr(find_kind(config.workload.kind), "generate")
+    generated = hasattr(find_kind(config.workload.kind), "generate") or config.workload.timestamps == "generated"
     values = [dataclasses.asdict(config.workload), config.num_requests, config.seed if generated else None]
     return json.dumps(values, sort_keys=True)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mbexp.config.keys import MAX_TOKENS, load_config
 from mbexp.errors import UserError
-from mbexp.workload import cache, load_trace, text_file
+from mbexp.workload import cache, load_trace, sources, table_file
 from mbexp.workload.rows import LONGEST_SPAN_S
 from mbexp.workload.trace import Trace
 
@@ -52,7 +52,8 @@ few = settings(
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "cache_dir", lambda: None)
-    monkeypatch.setattr(text_file, "PIECE_BYTES", 4096)
+    monkeypatch.setattr(sources, "LINE_BYTES", 4096)
+    monkeypatch.setattr(table_file, "RECORDS_AT_ONCE", 16)
 
 
 def load(path: Path, kind: str, content: bytes) -> Trace | None:
@@ -134,12 +135,12 @@ def test_any_numbers_are_read_exactly_or_refused(tmp_path: Path, cells: list[tup
     rows = [row.replace("\n", ",x\n") for row in rows]
     trace = load(tmp_path / "trace", "csv", b"arrival_s,prompt_tokens,output_tokens,who\n" + "".join(rows).encode())
     fine = all(
-        0 <= prompt <= MAX_TOKENS and 0 <= output <= MAX_TOKENS and 0 <= time < float("inf")
+        -1 <= prompt <= MAX_TOKENS and -1 <= output <= MAX_TOKENS and 0 <= time < float("inf")
         for prompt, output, time in cells
     )
     if not fine:
         assert trace is None
     elif trace is not None and len(trace) < 5 and len(cells) < 5:
-        kept = sorted(((time, p, o) for p, o, time in cells if p and o), key=lambda row: row[0])
+        kept = sorted(((time, p, o) for p, o, time in cells if p > 0 and o > 0), key=lambda row: row[0])
         assert trace.prompt_tokens.tolist() == [row[1] for row in kept]
         assert trace.output_tokens.tolist() == [row[2] for row in kept]
