@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -302,3 +303,24 @@ class TestRunKeys:
     def test_where(self) -> None:
         assert self.key(kind="csv", where={}) == self.key(kind="csv")
         assert self.key(kind="csv", where={"a": 1}) not in (self.key(kind="csv"), self.key(kind="csv", where={"a": 2}))
+
+
+def test_numbers_at_logarithmic_axes_are_no_formulas() -> None:
+    """With names taken as they are, Matplotlib's own labels of powers would be shown as they are written."""
+    import numpy as np
+
+    from mbexp.replay.figure import replay_figure
+
+    empty = np.zeros(1)
+    shown = types.SimpleNamespace(
+        scheduler="a", measured_s=np.array([0.01, 3.0]), predicted_s=np.array([0.02, 2.0]), simulated=empty,
+        replayed=empty,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mbexp.replay.figure.latencies_s", lambda records: records)
+        figure = replay_figure([shown])  # type: ignore[list-item]
+        figure.draw_without_rendering()
+    texts = [tick.label1.get_text() for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis)
+             for tick in axis.get_major_ticks()]  # fmt: skip
+    assert "0.1" in texts
+    assert not [text for text in texts if "$" in text]
