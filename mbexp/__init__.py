@@ -24,6 +24,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     # Numba and what it brings are imported only when something is simulated.
     if name in _HOMES:

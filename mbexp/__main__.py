@@ -1,6 +1,6 @@
 """``python -m mbexp``."""
 
-from mbexp.cli.main import main
+from mbexp.cli.main import start
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mbexp.config.compose import configure
+from mbexp.errors import UserError
 from mbexp.results.result import Result
 from mbexp.run import run
 from mbexp.workload import load_trace as load_configured
@@ -51,13 +52,24 @@ def simulate(trace: Trace | None = None, **values: Any) -> Result:
     Parameters
     ----------
     trace
-        Requests of `load_trace`; None takes those of the configuration.
+        Requests of `load_trace`, or a `Trace` of your own; None takes those of the configuration.
     **values
-        As for `mbexp.configure`: ``scheduler="static_fifo"``, ``num_gpus=8``, ``sla={"request_s": 5}``.
+        As for `mbexp.configure`: ``scheduler="static_fifo"``, ``num_gpus=8``, ``sla={"request_s": 5}``. Beside a trace,
+        none that chooses requests.
 
     Returns
     -------
     Result
         With ``summary`` (a flat dict), ``batches`` and ``requests`` (data frames) and ``warnings``.
+
+    Raises
+    ------
+    UserError
+        On a mistake, and where both a trace and keys that choose requests are given: only one of them can hold.
     """
+    choosing = [key for key in values if key.partition(".")[0] in ("workload", "num_requests")]
+    if trace is not None and choosing:
+        raise UserError(
+            f"{choosing[0]}={values[choosing[0]]}: has no effect beside a trace; give it to load_trace, or no trace"
+        )
     return run(configure(**values), trace)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -17,7 +19,8 @@ def config_dir() -> Path:
 def cache_dir() -> Path | None:
     """Return the user's folder for what can be made again (machine code, converted traces); None where it is off.
 
-    ``$MBEXP_CACHE`` (``off`` for none), else ``$XDG_CACHE_HOME/mbexp``, else ``~/.cache/mbexp``.
+    ``$MBEXP_CACHE`` (``off`` for none), else ``$XDG_CACHE_HOME/mbexp``, else ``~/.cache/mbexp``, else, where none can
+    be made there (no home folder, as in many containers), one of the user's own among the temporary files.
     """
     chosen = os.environ.get("MBEXP_CACHE", "")
     if chosen == "off":
@@ -26,6 +29,20 @@ def cache_dir() -> Path | None:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     try:
-        return (Path(base) if base else Path.home() / ".cache") / "mbexp"
-    except RuntimeError:  # no home folder
+        folder = (Path(base) if base else Path.home() / ".cache") / "mbexp"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no home folder
+        return _temporary_cache()
+    return folder if os.access(folder, os.W_OK) else _temporary_cache()
+
+
+def _temporary_cache() -> Path | None:
+    """Return a folder of this user alone: machine code of others must not be run."""
+    folder = Path(tempfile.gettempdir()) / f"mbexp-cache-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
         return None
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return folder if ours else None

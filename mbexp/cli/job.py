@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from mbexp.config.keys import Config
+from mbexp.errors import UserError
 from mbexp.modes import mode_of
 from mbexp.results.terminal import report, say_if_compiling
 
@@ -14,6 +17,7 @@ from mbexp.results.terminal import report, say_if_compiling
 def run_and_store(config: Config) -> Path:
     """Run `config`, write its folder under `config.output.dir` and print a short table; return the folder."""
     began = time.perf_counter()
+    check_writable(Path(config.output.dir))
     say_if_compiling(config.execution.name, mode_of(config).LOOP)
     from mbexp.results.replications import run_replications
     from mbexp.results.store import command_line, generated_hash, new_folder, run_key, save
@@ -28,3 +32,23 @@ def run_and_store(config: Config) -> Path:
     print(f"stored in {folder}  ({time.perf_counter() - began:.2f} s in all)")
     sys.stdout.flush()
     return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Try to write in a folder, and leave nothing there: what cannot be stored need not be simulated.
+
+    Raises
+    ------
+    UserError
+        If it cannot be made, or nothing can be written in it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"output.dir={folder}: cannot write there ({error.strerror or error})") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()

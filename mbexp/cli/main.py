@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +14,24 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from mbexp.cli.signals import interruptible
+from mbexp.cli.words import check_environment, check_words, completed_study_names
 from mbexp.config.keys import all_defaults, load_config
-from mbexp.config.messages import explain
+from mbexp.config.messages import NO_DEFAULTS, explain
 from mbexp.errors import UserError
 from mbexp.paths import config_dir
 from mbexp.sweep import sweeper
+from mbexp.version import __version__
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+READER_GONE = 128 + 13  # as a program ends that a broken pipe's signal stops
+
 # Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
 _all_keys = OmegaConf.create(all_defaults())
-OmegaConf.set_struct(_all_keys.scheduler.parameters, False)  # its names are those that a user's rules declare
+for _open in (_all_keys.scheduler.parameters, _all_keys.workload.where):  # their names are the user's own
+    OmegaConf.set_struct(_open, False)
 ConfigStore.instance().store(name="all_keys", node=_all_keys)
 # Hydra copies its store with every question about a group, 85 times for --help; what it takes out is a copy anyway.
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
@@ -40,6 +46,8 @@ def job(composed: DictConfig) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
+        if "workload" not in composed:
+            raise UserError(f"-cn {HydraConfig.get().job.config_name}: {NO_DEFAULTS}")
         _refuse_unasked_sweep(HydraConfig.get())
         values: Any = OmegaConf.to_container(composed, resolve=True)
         config = load_config(values)  # before anything slow is imported, so that mistakes show at once
@@ -66,7 +74,7 @@ def _refuse_unasked_sweep(hydra_config: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; the entry point of ``mbexp`` and ``python -m mbexp``."""
+    """Run the command line, and turn whatever ends it into a line and an exit code."""
     # What is imported stays to the end; looking for garbage among it would take a quarter of a short run.
     gc.set_threshold(100_000, 50, 50)
     atexit.register(gc.freeze)
@@ -76,17 +84,39 @@ def main() -> None:
         job()
         return
     try:
+        check_environment()
+        if "--version" in sys.argv[1:]:
+            print(f"mbexp {__version__}")
+            return
+        if (names := completed_study_names()) is not None:
+            print(*names)
+            return
+        check_words(sys.argv[1:])
         with interruptible():
             job()
+        sys.stdout.flush()  # here, where a reader that has gone can still be met
     except UserError as error:
         sys.exit(f"mbexp: {error}")
     except KeyboardInterrupt:
         print("mbexp: interrupted; nothing half-written was left behind", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
+    except BrokenPipeError:  # `mbexp ... | head`
+        sys.exit(READER_GONE)
     except Exception as error:
         line = explain(error)
         if line is None:
             raise
         sys.exit(f"mbexp: {line}")
+
+
+def start() -> None:
+    """Run the command line as a program: the entry point of ``mbexp`` and ``python -m mbexp``."""
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code == READER_GONE:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be written out
+        raise
+    finally:
+        # All is stored and said: Ctrl-C while the interpreter closes would only be a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

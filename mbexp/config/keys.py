@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mbexp.config.cards import FACTS, fill_facts
 from mbexp.config.choices import mode_names, module_names, rule_names
 from mbexp.config.schema import Numbers, build, option
+from mbexp.config.workload_keys import MAX_TOKENS, WorkloadConfig
 from mbexp.errors import UserError
 
 QUEUES = ("fifo", "per_bin")
@@ -17,11 +19,7 @@ BATCH_SIZES = rule_names("limit")
 SELECTIONS = rule_names("selection")
 FILLS = rule_names("fill")
 MEMORY_RULES = ("corrected", "original", "printed")
-WORKLOADS = module_names("workload/kinds")
 REPLICATES = ("seeds", "windows")
-WINDOWS = ("rows", "time", "busiest", "typical")
-ARRIVALS = ("poisson", "gamma", "constant", "at_once")
-LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
 LAWS = module_names("hardware/laws")
 LENGTH_MEANINGS = ("output", "prompt_plus_output")
 NOISES = ("none", "lognormal", "exponential")
@@ -37,7 +35,17 @@ UNDERPREDICTIONS = ("extend", "preempt", "requeue")
 ASSIGNMENTS = ("central", *rule_names("assignment"))
 GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
 OVERSIZED = ("refuse", "reject")
-MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
+LONGEST_FOLDER_NAME = 200  # bytes; file systems take 255, and files written aside have longer names
+
+
+def _expand_user(config: object, key: str, where: str) -> None:
+    """Write a leading ``~`` of a path out, once for all readers: no shell sees what stands in quotes or a file."""
+    path = getattr(config, key)
+    if path is not None and path.startswith("~"):
+        try:
+            object.__setattr__(config, key, str(Path(path).expanduser()))
+        except RuntimeError:
+            raise UserError(f"{where}={path}: there is no such user, or no home folder") from None
 
 
 @dataclass(frozen=True)
@@ -86,78 +94,6 @@ class SchedulerConfig:
 
 
 @dataclass(frozen=True)
-class WindowConfig:
-    """Which contiguous part of a trace is used; its length in requests is `num_requests`."""
-
-    kind: str = option(
-        "typical",
-        "rows: from start_row; time: from start_s; busiest: highest mean rate; "
-        "typical: mean rate of the whole trace, and median burstiness among such windows",
-        choices=WINDOWS,
-    )
-    start_row: int = option(0, "first usable request of 'rows'", low=0)
-    start_s: float = option(0.0, "start of 'time', seconds of the trace's own clock after its first request", low=0)
-    duration_s: float | None = option(None, "length of 'time'; null takes num_requests from start_s on", above=0)
-
-
-@dataclass(frozen=True)
-class ArrivalsConfig:
-    """Arrivals of the synthetic workload."""
-
-    kind: str = option("poisson", "process of the arrivals", choices=ARRIVALS)
-    rate_per_s: float = option(1.0, "mean requests per second", above=0)
-    cv: float = option(1.0, "coefficient of variation of the gaps of 'gamma'", low=0.001, high=1000)
-
-
-@dataclass(frozen=True)
-class LengthsConfig:
-    """Distribution of a length, in tokens."""
-
-    kind: str = option("constant", "distribution", choices=LENGTHS)
-    value_tokens: int | None = option(None, "'constant'", low=1, high=MAX_TOKENS)
-    low_tokens: int | None = option(None, "'uniform': lowest, inclusive", low=1, high=MAX_TOKENS)
-    high_tokens: int | None = option(None, "'uniform': highest, inclusive", low=1, high=MAX_TOKENS)
-    mean_tokens: float | None = option(None, "'exponential', 'lognormal': mean before rounding", above=0)
-    sigma: float | None = option(None, "'lognormal': standard deviation of the logarithm", low=0, high=20)
-    values_tokens: list[int] | None = option(
-        None, "'empirical': values drawn with equal probability", low=1, high=MAX_TOKENS
-    )
-
-
-@dataclass(frozen=True)
-class ColumnsConfig:
-    """Names of a CSV file's columns."""
-
-    arrival: str = option("arrival_s", "column of arrival times")
-    prompt: str = option("prompt_tokens", "column of prompt lengths")
-    output: str = option("output_tokens", "column of output lengths")
-    extra: list[str] = option([], "further columns to keep")
-
-
-@dataclass(frozen=True)
-class WorkloadConfig:
-    """Where requests come from and how time is read."""
-
-    kind: str = option("burstgpt_like", "reader or generator", choices=WORKLOADS)
-    path: str | None = option(None, "trace file; looked for here, then under data/")
-    timestamps: str = option(
-        "scaled", "scaled: gaps divided by rate_scaling; real: as in the trace", choices=("scaled", "real")
-    )
-    rate_scaling: float = option(200.0, "how many times faster than the trace requests arrive", above=0)
-    window: WindowConfig = option(WindowConfig(), "which part of the trace")
-    spread_ties_s: float | None = option(
-        None,
-        "resolution of the trace's clock: equal times are spread over it; 0 keeps them; null: what the kind needs",
-        low=0,
-    )
-    time_unit_s: float = option(1.0, "'csv': seconds in one unit of the arrival column", above=0)
-    columns: ColumnsConfig = option(ColumnsConfig(), "'csv': names of the columns")
-    arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic'")
-    prompt: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': prompt lengths")
-    output: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': output lengths")
-
-
-@dataclass(frozen=True)
 class LawConfig:
     """How long a batch takes."""
 
@@ -184,6 +120,7 @@ class LawConfig:
     length_range_tokens: list[int] | None = option(None, "supported lengths, lowest and highest", low=1)
 
     def __post_init__(self) -> None:
+        _expand_user(self, "path", "gpu.law.path")
         for key in ("batch_size_range", "length_range_tokens"):
             pair = getattr(self, key)
             if pair is not None and (len(pair) != 2 or pair[0] > pair[1]):
@@ -323,6 +260,9 @@ class OutputConfig:
     batches: bool = option(True, "store batches.parquet")
     requests: bool | None = option(None, "store requests.parquet; null: up to a million requests")
 
+    def __post_init__(self) -> None:
+        _expand_user(self, "dir", "output.dir")
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -335,6 +275,18 @@ class StudyConfig:
     target_pct: float = option(5.0, "request-SLA violation that a best configuration may have", low=0, high=100)
     timeout_s: float | None = option(None, "end a run that takes longer, and count it as failed; null: never", above=0)
     runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if name is None:
+            return
+        if not name.strip() or name.startswith(".") or Path(name).name != name:
+            raise UserError(f"study.name={name}: must be the name of a folder, without a path; null names it for you")
+        if len(name.encode()) > LONGEST_FOLDER_NAME:
+            size = len(name.encode())
+            raise UserError(
+                f"study.name={name[:20]}...: has {size} bytes, a folder's name {LONGEST_FOLDER_NAME} at most"
+            )
 
 
 @dataclass(frozen=True)

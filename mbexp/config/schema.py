@@ -14,6 +14,7 @@ from mbexp.errors import UserError, nearest, unknown_choice
 
 T = TypeVar("T")
 Numbers = dict[str, float] | list[float]  # by name, or in an order
+Filter = dict[str, list[str]]  # the texts that a column may have
 
 # What a number may be where its option names no bound: beyond, sums and products leave what 64 bits hold.
 LARGEST, SMALLEST = 10**15, 1e-12
@@ -115,6 +116,10 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
         if isinstance(value, Mapping):
             return {str(key): _scalar(float, item, f"{where}.{key}", metadata) for key, item in value.items()}
         return _convert(list[float], value, where, metadata)
+    if hint == Filter:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}={_show(value)}: must name columns and their values, such as {{model: GPT-4}}")
+        return {str(key): _texts(f"{where}.{key}", item) for key, item in value.items()}
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         return None if value is None else _convert(inner[0], value, where, metadata)
@@ -129,6 +134,14 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
         items = [_convert(inner_hint, item, f"{where}[{index}]", metadata) for index, item in enumerate(value)]
         return tuple(items) if typing.get_origin(hint) is tuple else items
     return _scalar(hint, value, where, metadata)
+
+
+def _texts(where: str, value: Any) -> list[str]:
+    """Return one value or several as the texts that a file has."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or any(isinstance(each, Mapping | list | tuple) for each in values):
+        raise UserError(f"{where}={_show(value)}: must be a value, or a list of values")
+    return ["" if each is None else str(each).lower() if isinstance(each, bool) else str(each) for each in values]
 
 
 def _scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> Any:

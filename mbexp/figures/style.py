@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import io
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -75,6 +77,7 @@ RC = {
     "savefig.facecolor": "white",
     "figure.dpi": 100.0,
     "text.usetex": False,
+    "text.parse_math": False,  # names are a user's: 'a$b_$c' is no formula
     "axes.formatter.use_locale": False,
     "axes.unicode_minus": True,
     "path.simplify": True,
@@ -113,12 +116,29 @@ class Look:
 @contextmanager
 def styled() -> Iterator[None]:
     """Apply the style to what is drawn or saved inside, and to nothing else."""
-    import matplotlib
-
+    matplotlib = _import_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change a figure
-        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
+        matplotlib.rcParams.update(RC)
         yield
+
+
+def _import_matplotlib() -> Any:
+    """Import Matplotlib whatever ``MPLBACKEND`` says: figures need no backend, and a notebook's may be unknown here.
+
+    In the notebook itself it is known, and stays what the notebook set.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+
+        if backend:
+            with suppress(ValueError):
+                matplotlib.rcParams["backend"] = backend
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    return matplotlib
 
 
 def with_style(function: F) -> F:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mbexp.figures.lines import log_axis
 from mbexp.figures.style import panels, with_style
 from mbexp.fit.points import Points
 from mbexp.fit.robust import Fit
@@ -46,7 +47,7 @@ def residual_figure(fits: list[Fit], points: Points) -> Figure:
                         norm=norm,
                     )
         panel.axhline(0, color="0.3", linewidth=0.8)
-        panel.set_xscale("log")
+        log_axis(panel, "x")
         shown = np.abs(fit.residual_pct[np.isfinite(fit.residual_pct)])
         limit = max(5.0, 1.15 * float(shown.max()))
         panel.set_ylim(-limit, limit)

@@ -137,10 +137,10 @@ def read_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
     UserError
         If the file is no UTF-8 text (compressed, UTF-16, Latin-1, Parquet), or no CSV with commas and distinct names.
     """
-    from mbexp.workload.text_file import first_lines  # it knows what is not text
+    from mbexp.workload.sources import refuse_all_but_text
 
+    refuse_all_but_text(file)
     try:
-        first_lines(file, 1)
         text = file.read_bytes().decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""))
         names = [name.strip() for name in reader.fieldnames or []]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mbexp.figures.lines import log_axis
 from mbexp.figures.style import GREY, categorical, panels, with_style
 from mbexp.replay.compare import Comparison, latencies_s
 
@@ -30,7 +31,9 @@ def replay_figure(comparisons: list[Comparison]) -> Figure:
     every = np.concatenate([np.concatenate([each.measured_s, each.predicted_s]) for each in comparisons])
     span = [0.8 * every.min(), 1.25 * every.max()]
     times.plot(span, span, color=GREY, linewidth=0.8)
-    times.set(xscale="log", yscale="log", xlim=span, ylim=span)
+    times.set(xlim=span, ylim=span)
+    log_axis(times, "x")
+    log_axis(times, "y")
     times.set(xlabel="time of a batch on the device (s)", ylabel="by the law (s)")
     latencies.set(xlabel="latency (s)", ylabel="share of requests", ylim=(0, 1))
     latencies.set_xlim(left=0)

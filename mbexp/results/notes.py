@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.config.keys import Config
-from mbexp.hardware.law import LatencyLaw
+from mbexp.hardware.law import UNBOUNDED, LatencyLaw
 from mbexp.results.metrics import warm_up_requests
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, num_gpus: int, 
             "growth: the number waiting climbs throughout the run, although full batches would carry the offered load "
             f"of {summary['offered_load']:.2f}: the policy does not, or the run is too short to tell"
         )
-    if summary["measured_requests"] < SHORT_RUN:
+    if 0 < summary["measured_requests"] < SHORT_RUN:
         found.append(
             f"short run: {summary['measured_requests']} requests, so its p99 rests on the slowest "
             f"{max(1, summary['measured_requests'] // 100)}"
@@ -97,8 +97,12 @@ def extrapolation(summary: dict[str, Any], law: LatencyLaw, what: str) -> list[s
     share = summary["extrapolated_batches_pct"]
     if not share > 0:  # NaN of none
         return []
-    sizes, lengths = law.batch_size_range, law.length_range_tokens
     return [
-        f"extrapolation: {share:.1f} % of {what} lie outside the range of the "
-        f"latency law (batch size {sizes[0]}-{sizes[1]}, length {lengths[0]}-{lengths[1]} tokens)"
+        f"extrapolation: {share:.1f} % of {what} lie outside the range of the latency law (batch size "
+        f"{_range(law.batch_size_range)}, length {_range(law.length_range_tokens)} tokens)"
     ]
+
+
+def _range(bounds: tuple[int, int]) -> str:
+    low, high = bounds
+    return f"{low}-{high}" if high < UNBOUNDED[1] else f"from {low} on"

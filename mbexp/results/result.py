@@ -10,7 +10,7 @@ from mbexp.config.keys import Config
 from mbexp.hardware.law import LatencyLaw
 from mbexp.prediction import Prediction
 from mbexp.results.tables import BatchTable, requests_table
-from mbexp.workload.trace import Trace
+from mbexp.workload.trace import Trace, as_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +44,29 @@ class Result:
     summary: dict[str, Any]
     warnings: tuple[str, ...]
     mode: BatchTable
+
+    def __repr__(self) -> str:
+        return f"Result({'; '.join(f'{name} {text}' for name, text in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        more = {"": "summary, warnings, batches and requests hold the rest"}
+        return as_html(
+            "Result", self._shown() | {f"! {number}": text for number, text in enumerate(self.warnings, 1)} | more
+        )
+
+    def _shown(self) -> dict[str, str]:
+        from mbexp.results.shown import number
+
+        summary, config = self.summary, self.config
+        return {
+            "of": f"{config.scheduler.name} on {config.gpu.count} x {config.gpu.name}",
+            "on": f"{len(self.trace):,} requests, {self.trace.source}",
+            "completed": f"{summary['completed_requests']:,}",
+            "throughput": f"{number(summary['throughput_requests_per_s'])} requests/s",
+            "latency": f"p50 {number(summary['latency_p50_s'])}, p99 {number(summary['latency_p99_s'])} s",
+            "SLA violations": f"{number(summary['request_sla_violation_pct'])} % of requests",
+            "warnings": str(len(self.warnings)),
+        }
 
     @cached_property
     def batches(self) -> pd.DataFrame:

@@ -49,13 +49,31 @@ def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None)
     for key in ("output", "study", "force"):
         values.pop(key)
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
-    if not values["scheduler"]["parameters"]:  # younger than the first stored runs, which had none
-        values["scheduler"].pop("parameters")
-    if values["replicate"] == "seeds":  # younger too
-        values.pop("replicate")
+    _as_first_stored(values)
     named = named_files(config) if named is None else named
     text = json.dumps([RESULTS_VERSION, trace_hash, values, *named], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+# Keys younger than the first stored runs, with the values (defaults) at which a run is what it was without them.
+YOUNGER: dict[str, tuple[Any, ...]] = {
+    "replicate": ("seeds",),
+    "scheduler.parameters": ({}, []),
+    "workload.where": ({},),
+}
+
+
+def _as_first_stored(values: dict[str, Any]) -> None:
+    """Leave out what the first stored runs did not have, so that later commands find them."""
+    for dotted, without in YOUNGER.items():
+        group, _, name = dotted.rpartition(".")
+        place = values[group] if group else values
+        if place[name] in without:
+            del place[name]
+    # The unit was 1 by default, and had a meaning for CSV files only.
+    unit = values["workload"]["time_unit_s"]
+    own = unit is not None and values["workload"]["kind"] != "csv"
+    values["workload"]["time_unit_s"] = [unit] if own else 1.0 if unit is None else unit
 
 
 def generated_hash() -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mbexp.workload.trace import Trace
 
 
+FEW_TEXTS = 1000  # of a column that is stored as codes and their texts
 ROWS_AT_ONCE = 1 << 17  # of a table that are made and written together
 
 # Rising or all different: a dictionary would only be built to be thrown away.
@@ -40,8 +41,8 @@ def requests_table(outcome: Outcome, trace: Trace, first: int = 0, last: int | N
     """Return one row a request of the trace, rejected ones included, in trace order; all or from `first` up to `last`.
 
     Columns: ``request arrival_s prompt_tokens output_tokens predicted_tokens bin batch gpu start_s first_token_s
-    finish_s status`` and the trace's optional columns; of a continuous run ``preemptions`` in place of ``batch``. What
-    a rejected request never had is null.
+    finish_s status``; of a continuous run ``preemptions`` in place of ``batch``. Then the trace's optional columns,
+    text as text; one that has a name of ours is called ``trace_NAME``. What a rejected request never had is null.
     """
     import pyarrow as pa
 
@@ -65,9 +66,25 @@ def requests_table(outcome: Outcome, trace: Trace, first: int = 0, last: int | N
     for name, values in served.items():
         columns[name] = column(values) if places is None else _spread(values, places, last - first)
     columns["status"] = _status(outcome, first, last)
-    for name, values in trace.extra.items():
-        columns.setdefault(name, column(values[first:last]))
+    for own, values in trace.extra.items():
+        name = own
+        while name in columns:
+            name = f"trace_{name}"
+        columns[name] = _extra(values[first:last], trace.categories.get(own))
     return pa.table(columns)
+
+
+def _extra(values: np.ndarray, texts: Sequence[str] | None) -> pa.Array:
+    """Return a column of the trace: numbers as they are, codes as the texts behind them, null where blank."""
+    import pyarrow as pa
+
+    if texts is None:
+        return column(values)
+    if len(texts) <= FEW_TEXTS:
+        return pa.DictionaryArray.from_arrays(column(np.maximum(values, 0), values < 0), text_column(texts))
+    used, places = np.unique(values, return_inverse=True)  # each part of the table would repeat all the texts
+    names = [None if code < 0 else texts[code] for code in used]
+    return text_column([names[place] for place in places])
 
 
 def write_batches(mode: BatchTable, outcome: Outcome, path: Path) -> None:

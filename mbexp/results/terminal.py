@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mbexp.results.catalogue import Metric, catalogue
+from mbexp.results.shown import number
 
 if TYPE_CHECKING:
     from mbexp.results.result import Result
 
-WIDTH = 100
+WIDEST = 100
+_BEFORE_NOTES = 2 + 15 + 1 + 24 + 3  # characters of a row before its second column
 
 # A name and two columns, metrics by their keys. How a metric is shown: see `_Shown`.
 ROWS = (
@@ -27,6 +31,7 @@ ROWS = (
     ("SLA violations", "{request_sla_violation_pct} of requests", "{token_sla_violation_pct} of tokens"),
     ("batches", "{batch_size_mean} mean", "{padding_waste_pct} padding, {misbin_pct} misbinned"),
     ("GPUs", "{gpu_utilization_pct} busy", "{makespan_s:named}"),
+    ("while busy", "{running_mean} run", "of {limit_mean:bare} that may; {kv_use_mean_pct} of the KV cache in use"),
 )
 
 
@@ -34,24 +39,41 @@ def report(result: Result) -> list[str]:
     """Return the lines of the summary table and the warnings."""
     config, shown = result.config, _shown(result.summary)
     scheduler = config.scheduler
-    number = result.summary["bins"]
-    bins = "one queue" if scheduler.queue == "fifo" else f"{_count(number)} bin{'s' * (number != 1)}"
+    queues = result.summary["bins"]
+    bins = "one queue" if scheduler.queue == "fifo" else f"{_count(queues)} bin{'s' * (queues != 1)}"
     head = f"{scheduler.name}, {bins}, {config.gpu.count} x {config.gpu.name}"
-    load = shown["offered_load"]
-    shown["load"] = "all at once" if math.isnan(load.value) else f"{load:named}"
+    load, nothing = shown["offered_load"], result.summary["completed_requests"] == 0
+    unknown = "nothing was served" if nothing else "all at once"
+    shown["load"] = unknown if math.isnan(load.value) else f"{load:named}"
     shown["left_out"], shown["sla"] = _left_out(result), config.sla
     seeds = f"{config.seed}-{config.seed + config.replications - 1}"
     what = f"windows of {config.num_requests:,} requests" if config.replicate == "windows" else f"runs, seeds {seeds}"
     means = f"; means of {config.replications} {what}" if config.replications > 1 else ""
     lines = [head, f"on {result.trace.source}{means}"]
     lines += [f"   {result.trace.window}"] if result.trace.window else []
+    if result.trace.time_scaling != 1:
+        lines.append(f"   at {result.trace.time_scaling:g}x the trace's rate: {shown['arrival_rate_per_s']}")
+    if nothing:
+        lines.append("! no request could be served: every number below is of nothing")
     lines.append("")
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
     for name, first, second in ROWS:
-        lines.append(f"  {name:<15} {first.format_map(shown):>24}   {second.format_map(shown)}".rstrip())
+        if name == "while busy" and math.isnan(shown["running_mean"].value):
+            continue  # of iterations only: a batch has its row
+        row = f"  {name:<15} {first.format_map(shown):>24}   {second.format_map(shown)}".rstrip()
+        lines += [row] if len(row) <= width else _wrapped(row, width, " " * _BEFORE_NOTES)
     lines.append("")
     for warning in result.warnings:
-        lines += textwrap.wrap(f"! {warning}", WIDTH, subsequent_indent="  ")
+        lines += _wrapped(f"! {warning}", width, "  ")
     return lines
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    """Break a line at its spaces; what stands in a row before its second column is left as it is."""
+    if len(indent) < _BEFORE_NOTES:
+        return textwrap.wrap(text, width, subsequent_indent=indent)
+    notes = textwrap.wrap(text[len(indent) :], max(20, width - len(indent)))
+    return [text[: len(indent)] + notes[0], *(indent + note for note in notes[1:])] if notes else [text]
 
 
 class _Shown(NamedTuple):
@@ -64,9 +86,9 @@ class _Shown(NamedTuple):
         if how == "count":
             return _count(self.value)
         if how == "bare":
-            return _number(self.value)
+            return number(self.value)
         name = f"{self.metric.label.lower()} " if how == "named" else ""
-        return f"{name}{_number(self.value)} {self.metric.unit}".rstrip()
+        return f"{name}{number(self.value)} {self.metric.unit}".rstrip()
 
 
 def _shown(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +101,8 @@ def _left_out(result: Result) -> str:
     parts = []
     if summary["rejected_requests"]:
         parts.append(f"{_count(summary['rejected_requests'])} rejected")
-    parts += [f"{count:,} rows dropped ({reason.replace('_', ' ')})" for reason, count in result.trace.dropped.items()]
+    for reason, count in result.trace.dropped.items():
+        parts.append(f"{count:,} row{'s' * (count != 1)} dropped ({reason.replace('_', ' ')})")
     parts += [f"{count:,} {reason.replace('_', ' ')}" for reason, count in result.trace.changed.items() if count]
     return ", ".join(parts)
 
@@ -88,19 +111,19 @@ def _count(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"  # the mean of several runs
 
 
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
-        return f"{value:,.{min(digits, 5)}f}"
-    return f"{value:.3g}"
-
-
 def say_if_compiling(execution: str, loop: str) -> None:
-    """Tell the user once why the first run of a mode takes longer."""
-    from mbexp.compiled.cache import is_compiled
+    """Tell the user why the first run of a mode takes longer, and every run where machine code cannot be kept."""
+    from mbexp.compiled.cache import cache_folder, is_compiled
 
-    if not is_compiled(loop):
-        text = f"mbexp: compiling the event loop, once for execution={execution}; later runs start at once"
-        print(text, file=sys.stderr, flush=True)
+    if is_compiled(loop):
+        return
+    text = f"mbexp: compiling the event loop, once for execution={execution}; later runs start at once"
+    if cache_folder() is None:
+        why = (
+            f"MBEXP_CACHE={os.environ['MBEXP_CACHE']}" if os.environ.get("MBEXP_CACHE") else "no folder can be written"
+        )
+        text = (
+            f"mbexp: compiling the event loop, as at every command, since machine code cannot be kept ({why}); "
+            "MBEXP_CACHE=FOLDER names a folder that can be written"
+        )
+    print(text, file=sys.stderr, flush=True)

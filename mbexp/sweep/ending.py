@@ -162,14 +162,14 @@ def _verdicts(told: Sequence[Row], by_seed: Sequence[Row], asked: Asked) -> list
 def _warnings(rows: Sequence[Row], by_seed: Sequence[Row], swept: Sequence[str]) -> list[str]:
     """Return what single runs would have said, each sentence once with how many say it, and which keys did nothing."""
     from mbexp.results.replications import said_once
-    from mbexp.results.terminal import WIDTH
+    from mbexp.results.terminal import WIDEST
 
     runs = {row["run"]: (row.get("warnings") or "").split("\n") for row in rows}
     told = sorted(said_once(filter(None, sentences) for sentences in runs.values()), key=lambda pair: -pair[1])
     found = [f"! {count} of {len(runs)} runs: {sentence}" for sentence, count in told]
     if idle := without_effect(by_seed, swept):
         found.append(f"! {', '.join(idle)}: no value changed any result, so rows that differ in it are one run")
-    lines = [line for each in found for line in textwrap.wrap(each, WIDTH, subsequent_indent="  ")]
+    lines = [line for each in found for line in textwrap.wrap(each, WIDEST, subsequent_indent="  ")]
     return [*lines, ""] if lines else []
 
 

@@ -22,7 +22,8 @@ def trace_request(config: Config) -> str:
     from mbexp.workload.kinds import find_kind
 
     windows = config.replicate == "windows"
-    by_seed = windows or hasattr(find_kind(config.workload.kind), "generate")
+    generated = hasattr(find_kind(config.workload.kind), "generate") or config.workload.timestamps == "generated"
+    by_seed = windows or generated
     values = [dataclasses.asdict(config.workload), config.num_requests, config.seed if by_seed else None, windows]
     return json.dumps(values, sort_keys=True)
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from mbexp.paths import cache_dir
 from mbexp.workload.rows import UsableRows
 
-FORMAT = 1  # of the copies; raise it when their layout or the rules of `usable_rows` change
+FORMAT = 2  # of the copies; raise it when their layout or the rules of `usable_rows` change
 LIMIT_BYTES = 4 << 30  # the copies used longest ago go first
 SETTLED_NS = 2_000_000_000  # a file changed less than this before it was hashed may change again unseen
 _ARRAYS = ("arrival_s", "prompt_tokens", "output_tokens")

@@ -6,15 +6,16 @@ from types import ModuleType
 
 import numpy as np
 
-from mbexp.config.keys import WorkloadConfig
+from mbexp.config.workload_keys import ArrivalsConfig, WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload import cache
+from mbexp.workload.clock import refuse_unit
 from mbexp.workload.find import find_file
-from mbexp.workload.kinds import find_kind
+from mbexp.workload.kinds import _columns, find_kind
 from mbexp.workload.published import published_by_sha256
 from mbexp.workload.rows import Positions, UsableRows, usable_rows
 from mbexp.workload.timing import scale_gaps, spread_ties
-from mbexp.workload.trace import Trace
+from mbexp.workload.trace import FloatArray, Trace
 from mbexp.workload.window import choose_window, describe_window
 
 
@@ -52,10 +53,23 @@ def load_trace(
             raise UserError(
                 f"replicate=windows: workload={workload.kind} is generated and has other requests for each seed anyway"
             )
+        refuse_unit(workload, "which has no file")
+        if workload.where:
+            raise UserError(
+                f"workload.where={workload.where}: has no effect with workload={workload.kind}, which has no file"
+            )
         rows, file_sha256 = kind.generate(workload, num_requests, seed), ""
         source = rows.source
     else:
         rows, file_sha256, source = _read(kind, workload)
+    generated = workload.timestamps == "generated"
+    if not generated and workload.kind != "synthetic" and workload.arrivals != ArrivalsConfig():
+        raise UserError(
+            f"workload.arrivals: has no effect with workload.timestamps={workload.timestamps}; "
+            "workload.timestamps=generated takes arrivals from it"
+        )
+    if generated and workload.kind != "synthetic":
+        source += f"; {workload.arrivals.kind} arrivals at {workload.arrivals.rate_per_s:g}/s in place of its own"
     chosen, notes = choose_window(rows.arrival_s, workload.window, num_requests, seed if windows else None)
     resolution_s = kind.CLOCK_RESOLUTION_S if workload.spread_ties_s is None else workload.spread_ties_s
     arrival_s, spread = spread_ties(rows.arrival_s[chosen], resolution_s)
@@ -65,7 +79,7 @@ def load_trace(
     if "sorted_by_time" in changed:
         notes.append(f"{changed['sorted_by_time']:,} rows were out of order and were sorted by time")
     return Trace(
-        arrival_s=scale_gaps(arrival_s, workload),
+        arrival_s=_arrivals(arrival_s, workload, seed),
         prompt_tokens=np.array(rows.prompt_tokens[chosen], np.int32),
         output_tokens=np.array(rows.output_tokens[chosen], np.int32),
         source=source,
@@ -76,7 +90,18 @@ def load_trace(
         categories=rows.categories,
         window=describe_window(chosen, f"window {seed + 1}" if windows else workload.window.kind, rows.arrival_s),
         file_sha256=file_sha256,
+        time_scaling=workload.rate_scaling if workload.timestamps == "scaled" else 1.0,
     )
+
+
+def _arrivals(arrival_s: FloatArray, workload: WorkloadConfig, seed: int) -> FloatArray:
+    """Return when requests arrive in the run: scaled, as in the trace, or at a rate of one's own."""
+    if workload.timestamps != "generated" or workload.kind == "synthetic":  # whose arrivals are those asked for
+        return scale_gaps(arrival_s, workload)
+    from mbexp.workload.kinds.synthetic import STREAM_ARRIVALS, draw_arrivals
+
+    rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM_ARRIVALS]))
+    return draw_arrivals(rng, workload.arrivals, len(arrival_s))
 
 
 def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, str]:
@@ -85,8 +110,9 @@ def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, 
     before = cache.file_identity(path)
     file_sha256 = cache.file_sha256(path)
     key = cache.entry_key(
-        workload.kind, kind.VERSION, file_sha256, *getattr(kind, "cache_settings", lambda _: ())(workload)
-    )
+        workload.kind, kind.VERSION, file_sha256, *getattr(kind, "cache_settings", lambda _: ())(workload),
+        _columns.VERSION, workload.time_unit_s, workload.where,
+    )  # fmt: skip
     rows = cache.load_rows(key)
     if rows is None:
         read = kind.read(path, workload)
@@ -101,6 +127,8 @@ def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, 
             cache.store_rows(key, rows)
     published = published_by_sha256(file_sha256)
     source = f"{published.title}, as published" if published else f"{rows.source} (file {path.name})"
+    if workload.where:
+        source += "; rows with " + ", ".join(f"{name}={'|'.join(texts)}" for name, texts in workload.where.items())
     return rows, file_sha256, source
 
 

@@ -26,13 +26,15 @@ class Rows:
     arrival_s : float64 array, shape (n,)
         Seconds of any clock, finite, in any order.
     prompt_tokens, output_tokens : int32 array, shape (n,)
-        Lengths, 0 or more.
+        Lengths, 0 or more; -1 where the file has none.
     source : str
         What the rows are, in words.
     zero_output : str
         Name under which rows without output are counted.
     extra, categories, notes
         As in `Trace`.
+    asked_for : bool array, shape (n,), or None
+        Rows that ``workload.where`` keeps; None keeps all.
     """
 
     arrival_s: FloatArray
@@ -43,6 +45,7 @@ class Rows:
     extra: dict[str, Codes] = field(default_factory=dict)
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    asked_for: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class UsableRows:
 
 
 def usable_rows(rows: Rows) -> UsableRows:
-    """Sort by time (stably, where the rows are out of order) and leave out failures and rows without tokens.
+    """Sort by time (stably, where the rows are out of order); leave out failures, and rows not asked for.
 
     Raises
     ------
@@ -76,25 +79,35 @@ def usable_rows(rows: Rows) -> UsableRows:
         If the arrivals span more than `LONGEST_SPAN_S`.
     """
     arrival, prompt, output, extra = rows.arrival_s, rows.prompt_tokens, rows.output_tokens, rows.extra
+    asked_for = rows.asked_for
     changed_at: dict[str, Positions] = {}
     late = None
     if len(arrival) and not bool(np.all(arrival[1:] >= arrival[:-1])):
         late = arrival < np.maximum.accumulate(arrival)
         order = np.argsort(arrival, kind="stable")
         arrival, prompt, output, late = arrival[order], prompt[order], output[order], late[order]
+        asked_for = None if asked_for is None else asked_for[order]
         extra = {name: column[order] for name, column in extra.items()}
     if len(arrival) and not arrival[-1] - arrival[0] <= LONGEST_SPAN_S:
         raise UserError(
             f"arrivals span {arrival[-1] - arrival[0]:.3g} s, more than 30,000 years: is the unit of time right?"
         )
     good = (prompt > 0) & (output > 0)
+    if asked_for is not None:
+        good &= asked_for
     dropped_at: dict[str, Positions] = {}
     if not good.all():
         left_out = np.flatnonzero(~good)
         before = left_out - np.arange(len(left_out))
+        no_length = (output[left_out] < 0) | (prompt[left_out] < 0)
         no_output = output[left_out] == 0
-        reasons = {rows.zero_output: before[no_output], "zero_prompt_tokens": before[~no_output]}
-        dropped_at = {reason: positions for reason, positions in reasons.items() if len(positions)}
+        others = {"not_asked_for": np.zeros(len(left_out), bool) if asked_for is None else ~asked_for[left_out]}
+        reasons = others | {"no_token_count": no_length, rows.zero_output: no_output, "zero_prompt_tokens": ~no_output}
+        told = np.zeros(len(left_out), bool)
+        for reason, rows_here in reasons.items():  # the first that holds
+            if np.any(rows_here & ~told):
+                dropped_at[reason] = before[rows_here & ~told]
+            told |= rows_here
         arrival, prompt, output = arrival[good], prompt[good], output[good]
         extra = {name: column[good] for name, column in extra.items()}
         late = late[good] if late is not None else None

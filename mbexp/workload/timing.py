@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.config.keys import WorkloadConfig
+from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload.trace import FloatArray
 
@@ -50,7 +50,7 @@ def spread_ties(arrival_s: FloatArray, resolution_s: float) -> tuple[FloatArray,
 def scale_gaps(arrival_s: FloatArray, workload: WorkloadConfig) -> FloatArray:
     """Return times from 0 on, gaps divided by ``rate_scaling`` unless real timestamps are asked for."""
     from_zero = arrival_s - arrival_s[0]
-    if workload.timestamps == "real":
+    if workload.timestamps != "scaled":
         return from_zero
     with np.errstate(over="ignore"):
         from_zero /= workload.rate_scaling

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import html
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mbexp.config.workload_keys import MAX_TOKENS
+from mbexp.errors import UserError
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -15,14 +20,14 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Trace:
-    """Requests in order of arrival.
+    """Requests in order of arrival, checked when they are made.
 
     Attributes
     ----------
     arrival_s : float64 array, shape (n,)
-        Seconds, non-decreasing, starting at 0 for the first request.
+        Seconds, finite, 0 or more, non-decreasing; those of `load_trace` start at 0. Anything that converts is taken.
     prompt_tokens, output_tokens : int32 array, shape (n,)
-        True lengths, each at least 1.
+        True lengths, each at least 1. Anything that converts without loss is taken.
     source : str
         What the rows are, in words a reader can cite: "BurstGPT-like, calibrated to published aggregates".
     dropped : dict of str to int
@@ -40,12 +45,19 @@ class Trace:
         Which part of the trace these rows are, in words.
     file_sha256 : str
         Hash of the file they were read from; empty where they were generated.
+    time_scaling : float
+        How many times faster than on the trace's own clock they arrive.
+
+    Raises
+    ------
+    UserError
+        One line naming the first value that no request can have, or arrays that do not fit each other.
     """
 
     arrival_s: FloatArray
     prompt_tokens: IntArray
     output_tokens: IntArray
-    source: str
+    source: str = "a trace from Python"
     dropped: dict[str, int] = field(default_factory=dict)
     changed: dict[str, int] = field(default_factory=dict)
     extra: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
@@ -53,9 +65,49 @@ class Trace:
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     window: str = ""
     file_sha256: str = ""
+    time_scaling: float = 1.0
+
+    def __post_init__(self) -> None:
+        arrival_s = _array("arrival_s", self.arrival_s, np.float64)
+        object.__setattr__(self, "arrival_s", arrival_s)
+        for name in ("prompt_tokens", "output_tokens"):
+            tokens = _array(name, getattr(self, name), np.int32)
+            object.__setattr__(self, name, tokens)
+            if len(tokens) and tokens.min() < 1:
+                raise _no_request(name, tokens < 1, tokens, "a request has at least 1 token each way")
+        for name, column in (*self._lengths(), *self.extra.items()):
+            if np.shape(column) != arrival_s.shape:
+                raise UserError(f"Trace: {name} has shape {np.shape(column)}, arrival_s {arrival_s.shape}")
+        if not len(arrival_s):
+            return
+        if not (arrival_s.min() >= 0 and arrival_s.max() < np.inf):  # a NaN fails both
+            wrong = ~((arrival_s >= 0) & (arrival_s < np.inf))
+            raise _no_request("arrival_s", wrong, arrival_s, "must be a finite number of seconds, 0 or more")
+        if not bool(np.all(arrival_s[1:] >= arrival_s[:-1])):
+            back = np.append(False, arrival_s[1:] < arrival_s[:-1])
+            raise _no_request("arrival_s", back, arrival_s, "is before the one in front of it; sort the requests")
+
+    def _lengths(self) -> tuple[tuple[str, IntArray], ...]:
+        return ("prompt_tokens", self.prompt_tokens), ("output_tokens", self.output_tokens)
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    def __repr__(self) -> str:
+        return f"Trace({'; '.join(f'{name} {text}' for name, text in self._summary().items())})"
+
+    def _repr_html_(self) -> str:
+        return as_html("Trace", self._summary())
+
+    def _summary(self) -> dict[str, str]:
+        found = {"of": self.source, "requests": f"{len(self):,}"}
+        if len(self):
+            found["over"] = f"{self.arrival_s[-1] - self.arrival_s[0]:,.4g} s"
+            found |= {name: f"{tokens.mean():,.1f} mean, {tokens.max():,} at most" for name, tokens in self._lengths()}
+        left_out = {**self.dropped, **self.changed}
+        if left_out:
+            found["dropped or changed"] = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        return found
 
     @cached_property
     def sha256(self) -> str:
@@ -69,3 +121,39 @@ class Trace:
         """Return a text column of `extra` as strings, shape (n,), empty where the cell was blank."""
         names = np.array([*self.categories[name], ""], dtype=object)
         return names[self.extra[name]]  # code -1 is the last of them
+
+
+def as_html(title: str, values: dict[str, str]) -> str:
+    """Return names and values as a small table, for a notebook."""
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in values.items()
+    )
+    return f"<table><caption>{html.escape(title)}</caption>{rows}</table>"
+
+
+def _array(name: str, values: object, dtype: type) -> npt.NDArray[Any]:
+    """Return values as an array of one dimension, without loss."""
+    try:
+        given = np.asarray(values)
+        array: npt.NDArray[Any] = given if given.dtype == dtype else _converted(given, dtype)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"Trace: {name} must be numbers, one for each request") from None
+    if array.ndim != 1:
+        raise UserError(f"Trace: {name} has shape {array.shape}; it must have one dimension, a number for each request")
+    if array.dtype != dtype:  # numbers that the type cannot hold
+        wrong = ~((given >= 0) & (given <= MAX_TOKENS) & (given == np.floor(given)))
+        raise _no_request(name, wrong, given, f"must be a whole number up to {MAX_TOKENS}")
+    return array
+
+
+def _converted(given: npt.NDArray[Any], dtype: type) -> npt.NDArray[Any]:
+    if given.dtype.kind not in "iuf" and given.size:
+        raise TypeError("not numbers")
+    with np.errstate(invalid="ignore"):
+        array: npt.NDArray[Any] = given.astype(dtype)
+    return array if dtype is np.float64 or bool(np.all(array == given)) else given
+
+
+def _no_request(name: str, wrong: npt.NDArray[np.bool_], values: npt.NDArray[np.generic], why: str) -> UserError:
+    at = int(np.argmax(wrong))
+    return UserError(f"Trace: {name}[{at}] is {values[at]}: {why}")

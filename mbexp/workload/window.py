@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config.keys import WindowConfig
+from mbexp.config.workload_keys import WindowConfig
 from mbexp.errors import UserError
 from mbexp.workload.trace import FloatArray
 

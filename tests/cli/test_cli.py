@@ -186,7 +186,7 @@ def test_a_mistake_is_one_line_under_a_debugger_too(mbexp: Run, monkeypatch: pyt
     [
         (UserError("num_gpus=0: must be at least 1"), 1, "mbexp: num_gpus=0: must be at least 1\n"),
         (KeyboardInterrupt(), 130, "mbexp: interrupted; nothing half-written was left behind\n"),
-        (BrokenPipeError(), 1, ""),  # `mbexp ... | head`
+        (BrokenPipeError(), 141, ""),  # `mbexp ... | head`
     ],
 )
 def test_how_the_command_ends(

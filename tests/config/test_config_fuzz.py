@@ -17,11 +17,9 @@ import mbexp
 from mbexp.cli.job import run_and_store
 from mbexp.config.keys import (
     LAWS,
-    ArrivalsConfig,
     BinsConfig,
     Config,
     GpuConfig,
-    LengthsConfig,
     PredictorConfig,
     SchedulerConfig,
     SlaConfig,
@@ -30,6 +28,7 @@ from mbexp.config.keys import (
 )
 from mbexp.config.messages import explain
 from mbexp.config.schema import LARGEST, SMALLEST, known_keys
+from mbexp.config.workload_keys import ArrivalsConfig, LengthsConfig
 from mbexp.errors import UserError
 from mbexp.paths import config_dir
 from mbexp.run import run

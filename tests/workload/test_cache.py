@@ -7,11 +7,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mbexp.config.keys import WorkloadConfig, load_config
+from mbexp.config.keys import load_config
+from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.workload import cache, load_trace
 from mbexp.workload.kinds import burstgpt
 from mbexp.workload.kinds import csv as csv_kind
@@ -45,11 +47,11 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.fixture
 def load(tmp_path: Path, folder: Path) -> Callable[..., Trace]:
-    def load_file(name: str = "trace.csv", content: str | None = None) -> Trace:
+    def load_file(name: str = "trace.csv", content: str | None = None, **keys: Any) -> Trace:
         path = tmp_path / name
         if content is not None or not path.exists():
             path.write_text(content or CONTENT)
-        return load_trace(load_config({"workload": {"kind": "burstgpt", "path": str(path)}}).workload, None)
+        return load_trace(load_config({"workload": {"kind": "burstgpt", "path": str(path)} | keys}).workload, None)
 
     return load_file
 
@@ -99,9 +101,12 @@ def test_reader_version_and_settings_are_part_of_the_key(
     monkeypatch.setattr(burstgpt, "VERSION", burstgpt.VERSION + 1)
     load()
     assert len(reads) == 2
-    plain, scaled = ({"kind": "csv", "time_unit_s": unit} for unit in (1.0, 0.001))
-    settings = [csv_kind.cache_settings(load_config({"workload": workload}).workload) for workload in (plain, scaled)]
-    assert settings[0] != settings[1]
+    for keys in ({"time_unit_s": 0.001}, {"time_unit_s": 0.001, "where": {"Model": "A"}}):
+        for _ in range(2):
+            load(**keys)
+    assert len(reads) == 4
+    settings = [{"kind": "csv", "columns": {"prompt": name}} for name in ("a", "b")]
+    assert len({csv_kind.cache_settings(load_config({"workload": each}).workload) for each in settings}) == 2
 
 
 @pytest.mark.parametrize(

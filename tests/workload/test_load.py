@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mbexp.config.keys import WORKLOADS, WorkloadConfig, load_config
+from mbexp.config.keys import load_config
+from mbexp.config.workload_keys import WORKLOADS, WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.paths import config_dir
 from mbexp.workload import cache, kinds, load_trace

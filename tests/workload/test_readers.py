@@ -11,7 +11,7 @@ import pytest
 
 from mbexp.config.keys import load_config
 from mbexp.errors import UserError
-from mbexp.workload import cache, load_trace, text_file
+from mbexp.workload import cache, load_trace, sources, table_file
 from mbexp.workload.trace import Trace
 
 BURSTGPT = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
@@ -119,10 +119,12 @@ class TestFormats:
         rows = [f"{second},{('A', 'B', 'C')[second % 3]},{second + 1},{second + 2},0,x\n" for second in range(2000)]
         content = BURSTGPT + "".join(rows)
         whole = load(content)
-        monkeypatch.setattr(text_file, "PIECE_BYTES", 1000)
-        pieces = load(content)
-        assert pieces.sha256 == whole.sha256
-        assert pieces.labels("model").tolist() == whole.labels("model").tolist()
+        monkeypatch.setattr(sources, "LINE_BYTES", 1000)
+        monkeypatch.setattr(table_file, "RECORDS_AT_ONCE", 150)
+        slow = content.replace("\n1,B,", '\n"1\n",B,')  # a cell that the fast way cannot read, and the slow one can
+        for pieces in (load(content), load(slow)):
+            assert pieces.sha256 == whole.sha256
+            assert pieces.labels("model").tolist() == whole.labels("model").tolist()
         with pytest.raises(UserError, match=r"line 2003: 'Request tokens' is '\?', not a whole number"):
             load(content + ROW + "9,A,?,1,1,x\n" + ROW)
         dates = AZURE + "".join(f"2024-05-10 00:{s // 60 % 60:02}:{s % 60:02}.5+00:00,1,1\n" for s in range(2000))
@@ -131,7 +133,7 @@ class TestFormats:
     def test_many_texts_get_wide_codes(self, load: Callable[..., Trace]) -> None:
         content = CSV.strip() + ",user\n" + "".join(f"{second},1,1,user {second % 1500}\n" for second in range(3000))
         trace = load(content, "csv", columns={"extra": ["user"]})
-        assert "user" not in trace.categories  # more than a thousand: only which rows are alike is kept
+        assert trace.labels("user").tolist() == [f"user {second % 1500}" for second in range(3000)]
         assert trace.extra["user"].dtype == np.int16
         assert np.array_equal(trace.extra["user"], np.arange(3000) % 1500)
 
@@ -145,7 +147,7 @@ class TestFaults:
             ("", "burstgpt", "is empty"),
             ("", "mooncake", "is empty"),
             ("\n\n", "burstgpt", "line 1: is blank"),
-            ("\n\n", "mooncake", "no usable request: it has no rows"),
+            ("\n\n", "mooncake", "line 1: is blank"),
             (BURSTGPT, "burstgpt", "no usable request: it has no rows"),
             (
                 BURSTGPT + "5,A,0,0,0,x\n6,A,4,0,4,x\n7,A,0,4,4,x\n",
@@ -160,19 +162,19 @@ class TestFaults:
             ),
             (AZURE, "burstgpt", "it looks like a file for workload=azure"),
             (BURSTGPT, "azure", "it looks like a file for workload=burstgpt"),
-            (MOONCAKE, "azure", "it looks like JSON lines, as workload=mooncake reads them"),
-            (CSV.replace(",", ";"), "csv", "it is separated by semicolons, commas are needed"),
-            (CSV.replace(",", "\t"), "csv", "it is separated by tabs"),
+            (MOONCAKE, "azure", "it looks like a file for workload=mooncake"),
+            (CSV.replace(",", "?"), "csv", "its columns are 'arrival_s?prompt_tokens?output_tokens'"),
             (BURSTGPT.replace("Model", "Timestamp"), "burstgpt", "has 2 columns called 'Timestamp'"),
             (
                 BURSTGPT + ROW * 15 + "9,A,4,abc,4,x\n" + ROW,
                 "burstgpt",
                 "line 17: 'Response tokens' is 'abc', not a whole number",
             ),
-            (BURSTGPT + ROW + "9,A,,3,3,x\n", "burstgpt", "line 3: 'Request tokens' is empty"),
+            (CSV + "9,1,1\n,3,3\n", "csv", "line 3: 'arrival_s' is empty"),
+            (CSV + "2024-01-01 00:00:00,1,x\n", "csv", "line 2: 'output_tokens' is 'x', not a whole number"),
+            (CSV + "2024-01-01 00:00:00,1,1\n,1,1\n", "csv", "line 3: 'arrival_s' is empty"),
             (BURSTGPT + ROW + "9,A,1.5,3,3,x\n", "burstgpt", "line 3: 'Request tokens' is '1.5', not a whole number"),
             (BURSTGPT + ROW + "9,A,-4,3,3,x\n", "burstgpt", "line 3: 'Request tokens' is '-4', below 0"),
-            (BURSTGPT + ROW + "9,A,nan,3,3,x\n", "burstgpt", "line 3: 'Request tokens' is 'nan', not a whole number"),
             (BURSTGPT + ROW + "9,A,3,inf,3,x\n", "burstgpt", "line 3: 'Response tokens' is 'inf', not a whole number"),
             (BURSTGPT + ROW + "9,A,3,1_0,3,x\n", "burstgpt", "line 3: 'Response tokens' is '1_0', not a whole number"),
             (
@@ -191,14 +193,17 @@ class TestFaults:
             (BURSTGPT + ROW + "9,A,3,3,3,3,3\n", "burstgpt", "line 3: has 7 columns, the header has 6"),
             (BURSTGPT + ROW + "   \n", "burstgpt", "line 3: has 1 column, the header has 6"),
             (BURSTGPT + ROW + '9,"A,3,3,3,x\n' + ROW * 2, "burstgpt", "line 3: has a quote that is not closed"),
-            (BURSTGPT + ROW + '9,"A\nB",3,3,3,x\n', "burstgpt", "line 3: has a quote that is not closed"),
+            (BURSTGPT + ROW + '9,"A\nB",3,?,3,x\n', "burstgpt", "line 3: 'Response tokens' is '?', not a whole number"),
+            (BURSTGPT + '9,"A\nB",3,3,3,x\n9,A,?,1,1,x\n', "burstgpt", "line 4: 'Request tokens' is '?'"),
             ((BURSTGPT + ROW).encode() + b"9,\xfc,3,3,3,x\n", "burstgpt", "line 3: is not UTF-8 text"),
             (b"\xfc," + (BURSTGPT + ROW).encode(), "burstgpt", "line 1: is not UTF-8 text"),
             ((BURSTGPT + ROW).encode("utf-16"), "burstgpt", "is UTF-16 text"),
             ((BURSTGPT + ROW).encode("utf-16-le"), "burstgpt", "line 1: holds NUL bytes"),
             (BURSTGPT + ROW + "9,A,\0,3,3,x\n", "burstgpt", "line 3: holds NUL bytes"),
-            (b"\x1f\x8b\x08\x00", "burstgpt", "is compressed (gzip)"),
-            (b"PAR1....", "azure", "is a Parquet file"),
+            (b"\x1f\x8b\x08\x00", "burstgpt", "cannot be read ("),
+            (b"\x28\xb5\x2f\xfd....", "burstgpt", "cannot be read ("),
+            (b"PK\x03\x04", "burstgpt", "is a zip archive: unpack it first"),
+            (b"PAR1....", "azure", "is no Parquet file that can be read ("),
             ("version https://git-lfs.github.com/spec/v1\n", "burstgpt", "is a Git LFS pointer"),
             ("<!DOCTYPE html>", "mooncake", "is a web page"),
             (AZURE + "yesterday,1,1\n", "azure", "line 2: 'TIMESTAMP' is 'yesterday', not a date and time such as"),
@@ -223,28 +228,35 @@ class TestFaults:
             (MOONCAKE + "{oops\n" + MOONCAKE, "mooncake", "line 2: is not a JSON object ('{oops')"),
             (MOONCAKE + "[1, 2]\n", "mooncake", "line 2: is not a JSON object"),
             (MOONCAKE + "[" * 100_000 + "\n", "mooncake", "line 2: is not a JSON object"),
-            (BURSTGPT + ROW, "mooncake", "line 1: is not a JSON object"),
+            ("[" * 100_000, "mooncake", "is not a JSON array"),
+            ("[" + MOONCAKE + ", 3]", "mooncake", "record 2: is not a JSON object ('3')"),
+            (BURSTGPT + ROW, "mooncake", "has no column 'timestamp' (did you mean 'Timestamp'?)"),
             (
                 MOONCAKE.replace("input_length", "input_lenght"),
                 "mooncake",
-                "line 1: has no 'input_length' (did you mean 'input_lenght'?)",
+                "has no column 'input_length' (did you mean 'input_lenght'?)",
             ),
             (
-                MOONCAKE + MOONCAKE.replace("6758", "null"),
+                MOONCAKE + MOONCAKE.replace("input_length", "input_lenght"),
                 "mooncake",
-                "line 2: 'input_length' is 'null', not a whole number",
+                "line 2: has no 'input_length' (did you mean 'input_lenght'?)",
             ),
             (
-                MOONCAKE + MOONCAKE.replace("6758", '"6758"'),
+                MOONCAKE + MOONCAKE.replace("6758", '"many"'),
                 "mooncake",
-                "line 2: 'input_length' is '\"6758\"', not a whole number",
+                "line 2: 'input_length' is 'many', not a whole number",
+            ),
+            (
+                MOONCAKE + MOONCAKE.replace("6758", "[]"),
+                "mooncake",
+                "line 2: 'input_length' is '[]', not a whole number",
             ),
             (
                 MOONCAKE + MOONCAKE.replace("6758", "1.5"),
                 "mooncake",
                 "line 2: 'input_length' is '1.5', not a whole number",
             ),
-            (MOONCAKE + MOONCAKE.replace("6758", "-1"), "mooncake", "line 2: 'input_length' is '-1', below 0"),
+            (MOONCAKE + MOONCAKE.replace("6758", "-2"), "mooncake", "line 2: 'input_length' is '-2', below 0"),
             (
                 MOONCAKE + MOONCAKE.replace("6758", "1e10"),
                 "mooncake",
@@ -381,8 +393,195 @@ class TestRealFiles:
         assert trace.changed == {"ties_spread": 10_851}
 
 
-def test_a_disk_that_fails_while_a_file_is_read_is_one_line(load: Callable[..., Trace], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
-        text_file.first_lines(tmp_path, 1)
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
-        list(text_file.parse_in_pieces(tmp_path, 0, 0, bytes, lambda line: None))
+def test_a_disk_that_fails_while_a_file_is_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be read \(.*Is a directory"):
+        sources.open_source(tmp_path, [])
+
+
+class TestForms:
+    """The same requests in every form that is read."""
+
+    ROWS = (("2024-05-10 00:00:00.25", 10, 5, "a, b"), ("2024-05-10 00:00:01", 20, 6, 'say "x"'),
+            ("2024-05-10 00:01:02", 30, 7, "two\nlines"))  # fmt: skip
+    NAMES = ("arrival_s", "prompt_tokens", "output_tokens", "who")
+
+    def content(self, form: str) -> bytes:
+        import gzip
+        import io
+        import json
+
+        import pyarrow as pa
+        import pyarrow.csv as pa_csv
+        import pyarrow.parquet as parquet
+
+        columns = dict(zip(self.NAMES, map(list, zip(*self.ROWS, strict=True)), strict=True))
+        table, out = pa.table(columns), io.BytesIO()
+        if form.startswith("parquet"):
+            if "timestamps" in form:
+                table = table.set_column(0, "arrival_s", table["arrival_s"].cast(pa.timestamp("ns")))
+            parquet.write_table(table, out)
+        elif "json" in form:
+            records = [json.dumps(dict(zip(self.NAMES, row, strict=True))) for row in self.ROWS]
+            out.write((f"[{', '.join(records)}]" if "array" in form else "\n".join(records)).encode())
+        else:
+            separator = {"semicolons": ";", "tabs": "\t", "bars": "|"}.get(form, ",")
+            pa_csv.write_csv(table, out, pa_csv.WriteOptions(delimiter=separator))
+        plain = out.getvalue()
+        if "zstd" in form:
+            return bytes(pa.Codec("zstd").compress(plain, asbytes=True))
+        return gzip.compress(plain[:40]) + gzip.compress(plain[40:]) if "gzip" in form else plain
+
+    @pytest.mark.parametrize(
+        "form",
+        ["commas", "semicolons", "tabs", "bars", "gzip", "zstd", "json", "json gzip", "json array", "parquet",
+         "parquet timestamps"],
+    )  # fmt: skip
+    def test_form(self, load: Callable[..., Trace], form: str) -> None:
+        trace = load(self.content(form), "csv", columns={"extra": ["who"]})
+        assert trace.arrival_s.tolist() == [0.0, 0.75, 61.75]
+        assert trace.prompt_tokens.tolist() == [10, 20, 30]
+        assert trace.output_tokens.tolist() == [5, 6, 7]
+        assert trace.labels("who").tolist() == [row[3] for row in self.ROWS]
+
+    def test_a_bad_cell_of_parquet_has_its_row(self, load: Callable[..., Trace]) -> None:
+        import io
+
+        import pyarrow as pa
+        import pyarrow.parquet as parquet
+
+        out = io.BytesIO()
+        parquet.write_table(pa.table({"arrival_s": [0, 1], "prompt_tokens": [1, 2], "output_tokens": [1.0, 2.5]}), out)
+        with pytest.raises(UserError, match=r"row 2: 'output_tokens' is '2.5', not a whole number"):
+            load(out.getvalue(), "csv")
+
+    def test_named_fields_of_json_and_packed_files_of_every_kind(self, load: Callable[..., Trace]) -> None:
+        import gzip
+
+        line = '{"t": 3, "tokens": {"x": 1}, "in": 7, "out": 8, "model": "m"}\n{"t": 4.5, "in": 9, "out": 1}\n'
+        columns = {"arrival": "t", "prompt": "in", "output": "out", "extra": ["model"]}
+        trace = load(line, "csv", columns=columns)
+        assert (trace.arrival_s.tolist(), trace.labels("model").tolist()) == ([0.0, 1.5], ["m", ""])
+        for content, kind in ((BURSTGPT + ROW, "burstgpt"), (AZURE + "2024-05-10 00:00:00,1,1\n", "azure")):
+            assert load(gzip.compress(content.encode()), kind).sha256 == load(content, kind).sha256
+        assert load(gzip.compress(MOONCAKE.encode()), "mooncake").sha256 == load(MOONCAKE, "mooncake").sha256
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "NaN", "null", "-1", " ", "None", "-1.0"])
+def test_a_failed_call_without_tokens_is_left_out_and_counted(load: Callable[..., Trace], cell: str) -> None:
+    trace = load(CSV + f"0,100,10\n1,200,{cell}\n1.5,{cell},3\n2,50,5\n", "csv")
+    assert trace.arrival_s.tolist() == [0.0, 2.0]
+    assert trace.output_tokens.tolist() == [10, 5]
+    assert trace.dropped == {"no_token_count": 2}
+    if cell in ("null", "NaN", "-1"):
+        json_trace = load(MOONCAKE + MOONCAKE.replace("6758", cell), "mooncake")
+        assert (len(json_trace), json_trace.dropped) == (1, {"no_token_count": 1})
+
+
+class TestWhere:
+    ROWS = CSV.strip() + ",model,status\n0,1,1,a,200\n1,2,2,b,200\n2,3,3,a,500\n3,4,0,a,200\n4,5,5,,201\n"
+
+    @pytest.mark.parametrize(
+        ("where", "prompts", "dropped"),
+        [
+            ({"model": "a"}, [1, 3], {"not_asked_for": 2, "zero_output_tokens": 1}),
+            ({"model": ["a", "b"], "status": 200}, [1, 2], {"not_asked_for": 2, "zero_output_tokens": 1}),
+            ({"model": ""}, [5], {"not_asked_for": 4}),
+            ({"model": None}, [5], {"not_asked_for": 4}),
+            ({"Status": [500, 201]}, [3, 5], {"not_asked_for": 3}),
+        ],
+    )
+    def test_rows(self, load: Callable[..., Trace], where: Any, prompts: list[int], dropped: dict[str, int]) -> None:
+        trace = load(self.ROWS, "csv", where=where, columns={"extra": ["model"]})
+        assert trace.prompt_tokens.tolist() == prompts
+        assert trace.dropped == dropped
+
+    def test_names_of_burstgpt(self, load: Callable[..., Trace]) -> None:
+        trace = load(BURSTGPT + ROW + "9,GPT-4,1,2,3,API log\n", where={"log_type": "API log"})
+        assert trace.prompt_tokens.tolist() == [1]
+        assert trace.source == "BurstGPT format (file trace.csv); rows with log_type=API log"
+
+    @pytest.mark.parametrize(
+        ("where", "message"),
+        [
+            ({"model": "c"}, r"workload.where.model=c: no row of .* has it.*; it has 'a', 'b'"),
+            ({"modle": "a"}, r"has no column 'modle' \(did you mean 'model'\?\)"),
+            ({"prompt_tokens": 1}, "workload.where.prompt_tokens: 'prompt_tokens' is a column of numbers"),
+            ({"model": {"a": 1}}, "workload.where.model={'a': 1}: must be a value, or a list of values"),
+            ({"model": []}, r"workload.where.model=\[\]: must be a value, or a list of values"),
+        ],
+    )
+    def test_mistakes(self, load: Callable[..., Trace], where: Any, message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            load(self.ROWS, "csv", where=where)
+
+
+class TestUnitOfTime:
+    SECONDS = "".join(
+        f'{{"timestamp": {time}, "input_length": 5, "output_length": 5, "turn": 1}}\n' for time in (0.0, 61.0, 62.5)
+    )
+
+    def test_a_mooncake_form_file_in_seconds_is_doubted_and_can_be_told(self, load: Callable[..., Trace]) -> None:
+        doubted = load(self.SECONDS, "mooncake")
+        assert "unit of time in doubt: times were read as milliseconds, but some have fractions" in doubted.notes[0]
+        assert "workload.time_unit_s=1 reads them so" in doubted.notes[0]
+        told = load(self.SECONDS, "mooncake", time_unit_s=1.0)
+        assert (told.arrival_s.tolist(), told.notes) == ([0.0, 61.0, 62.5], ())
+        assert load(self.SECONDS, "mooncake", time_unit_s=0.001).notes == ()
+
+    @pytest.mark.parametrize(
+        ("kind", "times", "said"),
+        [
+            ("csv", [1700000000000 + 500 * at for at in range(9)], "1700000000000 looks like milliseconds since 1970"),
+            (
+                "csv",
+                [1.7e18 + 5e8 * at for at in range(9)],
+                "looks like nanoseconds since 1970; workload.time_unit_s=1e-09",
+            ),
+            ("csv", [300 * at for at in range(9)], "that is one request in 300 s, and all are whole numbers"),
+            ("csv", [30 * at for at in range(9)], None),
+            ("csv", [300.5 * at for at in range(9)], None),
+            ("csv", [1700000000 + at for at in range(9)], None),
+            ("csv", [0, 10_000_000], None),
+            ("mooncake", [1700000000 + at for at in range(9)], "1700000000 looks like seconds since 1970"),
+            ("mooncake", [1700000000000 + 90 * at for at in range(9)], None),
+            ("mooncake", list(range(9)), "that is 1,000 requests a second; workload.time_unit_s=1 reads them so"),
+            ("mooncake", [100 * at for at in range(9)], None),
+            ("mooncake", [0] * 9, None),
+            ("burstgpt", [1700000000000 + 500 * at for at in range(9)], "looks like milliseconds since 1970"),
+        ],
+    )
+    def test_doubts(self, load: Callable[..., Trace], kind: str, times: list[float], said: str | None) -> None:
+        content = {
+            "csv": CSV + "".join(f"{time!r},1,1\n" for time in times),
+            "mooncake": "".join(MOONCAKE.replace(": 0,", f": {time!r},") for time in times),
+            "burstgpt": BURSTGPT + "".join(f"{time!r},A,1,1,2,x\n" for time in times),
+        }[kind]
+        notes = [note for note in load(content, kind).notes if "unit of time" in note]
+        assert len(notes) == (said is not None)
+        assert (said or "") in "".join(notes)
+
+    def test_every_kind_takes_a_unit_or_refuses_it(self, load: Callable[..., Trace]) -> None:
+        assert load(BURSTGPT + ROW + ROW.replace("5,", "8,", 1), time_unit_s=60.0).arrival_s.tolist() == [0.0, 180.0]
+        with pytest.raises(UserError, match="time_unit_s=1: has no effect with workload=azure, whose times are dates"):
+            load(AZURE + "2024-05-10 00:00:00,1,1\n", "azure", time_unit_s=1.0)
+        with pytest.raises(UserError, match="time_unit_s=1: has no effect with workload=synthetic, which has no file"):
+            load("", "synthetic", time_unit_s=1.0)
+
+
+def test_arrivals_of_ones_own_keep_the_lengths_of_a_file(load: Callable[..., Trace]) -> None:
+    content = CSV + "".join(f"{at},{at + 1},{2 * at + 1}\n" for at in range(2000))
+    own = load(content, "csv")
+    mine = {"timestamps": "generated", "arrivals": {"kind": "constant", "rate_per_s": 4.0}}
+    trace = load(content, "csv", **mine)
+    assert np.array_equal(trace.arrival_s, np.arange(2000) / 4.0)
+    assert np.array_equal(trace.prompt_tokens, own.prompt_tokens)  # pairs stay pairs
+    assert np.array_equal(trace.output_tokens, own.output_tokens)
+    assert "constant arrivals at 4/s in place of its own" in trace.source
+    config = load_config({"workload": {"kind": "csv", "path": "x"} | mine}).workload
+    assert config.timestamps == "generated"
+    poisson = {"timestamps": "generated", "arrivals": {"kind": "poisson", "rate_per_s": 4.0}}
+    assert len(load(content, "csv", **poisson)) / load(content, "csv", **poisson).arrival_s[-1] == pytest.approx(
+        4, rel=0.1
+    )
+    with pytest.raises(UserError, match=r"workload\.arrivals: has no effect with workload\.timestamps=real; workload"):
+        load(content, "csv", arrivals={"rate_per_s": 4.0})

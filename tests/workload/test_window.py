@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbexp.config.keys import WindowConfig, WorkloadConfig
+from mbexp.config.workload_keys import WindowConfig, WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload import window as window_room
 from mbexp.workload.timing import scale_gaps, spread_ties

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-from mbexp.config.keys import WorkloadConfig
-from mbexp.workload.csv_file import Column, read_csv
+from mbexp.config.workload_keys import WorkloadConfig
+from mbexp.workload.kinds._columns import read_rows
 from mbexp.workload.rows import Rows
+from mbexp.workload.table_file import Column
 
 DEFAULT_FILE = "BurstGPT_1.csv"
 CLOCK_RESOLUTION_S = 1.0  # times are whole seconds
@@ -24,19 +26,11 @@ _COLUMNS = (
 
 def read(path: Path, workload: WorkloadConfig) -> Rows:
     """Read a BurstGPT file; a row without response tokens is a failed request."""
-    columns, texts = read_csv(path, _COLUMNS)
+    rows, table = read_rows(path, workload, _COLUMNS, "BurstGPT format", zero_output="failed")
     extra, categories = {}, {}
     for column, name in (("Model", "model"), ("Log Type", "log_type"), ("Session ID", "session")):
-        if column in texts:
-            extra[name] = texts[column].codes
+        if column in table.texts:
+            extra[name] = table.texts[column].codes
             if name != "session":  # an opaque identifier: only which rows share it matters
-                categories[name] = texts[column].texts
-    return Rows(
-        arrival_s=columns["Timestamp"],
-        prompt_tokens=columns["Request tokens"],
-        output_tokens=columns["Response tokens"],
-        source="BurstGPT format",
-        zero_output="failed",
-        extra=extra,
-        categories=categories,
-    )
+                categories[name] = table.texts[column].texts
+    return dataclasses.replace(rows, extra=extra, categories=categories)

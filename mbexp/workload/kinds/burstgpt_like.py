@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config.keys import WorkloadConfig
+from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.workload import cache
 from mbexp.workload.kinds import _burstgpt_calibration as fit
 from mbexp.workload.memory import check_memory

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mbexp.config.keys import MAX_TOKENS, ArrivalsConfig, LengthsConfig, WorkloadConfig
+from mbexp.config.workload_keys import MAX_TOKENS, ArrivalsConfig, LengthsConfig, WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload.memory import check_memory
 from mbexp.workload.rows import LONGEST_SPAN_S, Rows, UsableRows, usable_rows

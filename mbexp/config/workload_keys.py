@@ -1,0 +1,93 @@
+"""Keys of the group `workload`: where requests come from, and how time is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mbexp.config.choices import module_names
+from mbexp.config.schema import Filter, option
+
+WORKLOADS = module_names("workload/kinds")
+WINDOWS = ("rows", "time", "busiest", "typical")
+ARRIVALS = ("poisson", "gamma", "constant", "at_once")
+LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
+MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """Which contiguous part of a trace is used; its length in requests is `num_requests`."""
+
+    kind: str = option(
+        "typical",
+        "rows: from start_row; time: from start_s; busiest: highest mean rate; "
+        "typical: mean rate of the whole trace, and median burstiness among such windows",
+        choices=WINDOWS,
+    )
+    start_row: int = option(0, "first usable request of 'rows'", low=0)
+    start_s: float = option(0.0, "start of 'time', seconds of the trace's own clock after its first request", low=0)
+    duration_s: float | None = option(None, "length of 'time'; null takes num_requests from start_s on", above=0)
+
+
+@dataclass(frozen=True)
+class ArrivalsConfig:
+    """Arrivals of the synthetic workload."""
+
+    kind: str = option("poisson", "process of the arrivals", choices=ARRIVALS)
+    rate_per_s: float = option(1.0, "mean requests per second", above=0)
+    cv: float = option(1.0, "coefficient of variation of the gaps of 'gamma'", low=0.001, high=1000)
+
+
+@dataclass(frozen=True)
+class LengthsConfig:
+    """Distribution of a length, in tokens."""
+
+    kind: str = option("constant", "distribution", choices=LENGTHS)
+    value_tokens: int | None = option(None, "'constant'", low=1, high=MAX_TOKENS)
+    low_tokens: int | None = option(None, "'uniform': lowest, inclusive", low=1, high=MAX_TOKENS)
+    high_tokens: int | None = option(None, "'uniform': highest, inclusive", low=1, high=MAX_TOKENS)
+    mean_tokens: float | None = option(None, "'exponential', 'lognormal': mean before rounding", above=0)
+    sigma: float | None = option(None, "'lognormal': standard deviation of the logarithm", low=0, high=20)
+    values_tokens: list[int] | None = option(
+        None, "'empirical': values drawn with equal probability", low=1, high=MAX_TOKENS
+    )
+
+
+@dataclass(frozen=True)
+class ColumnsConfig:
+    """Names of a CSV file's columns."""
+
+    arrival: str = option("arrival_s", "column of arrival times")
+    prompt: str = option("prompt_tokens", "column of prompt lengths")
+    output: str = option("output_tokens", "column of output lengths")
+    extra: list[str] = option([], "further columns to keep beside each request")
+
+
+@dataclass(frozen=True)
+class WorkloadConfig:
+    """Where requests come from and how time is read."""
+
+    kind: str = option("burstgpt_like", "reader or generator", choices=WORKLOADS)
+    path: str | None = option(None, "trace file; looked for here, then under data/")
+    timestamps: str = option(
+        "scaled",
+        "scaled: gaps divided by rate_scaling; real: as in the trace; generated: from workload.arrivals, lengths kept",
+        choices=("scaled", "real", "generated"),
+    )
+    rate_scaling: float = option(200.0, "how many times faster than the trace requests arrive", above=0)
+    window: WindowConfig = option(WindowConfig(), "which part of the trace")
+    spread_ties_s: float | None = option(
+        None,
+        "resolution of the trace's clock: equal times are spread over it; 0 keeps them; null: what the kind needs",
+        low=0,
+    )
+    time_unit_s: float | None = option(
+        None,
+        "files: seconds in one unit of their clock; null: what the kind has, doubted where it looks wrong",
+        above=0,
+    )
+    columns: ColumnsConfig = option(ColumnsConfig(), "'csv': names of the columns")
+    where: Filter = option({}, "files: keep the rows with these values only: {model: GPT-4}, {status: [200, 201]}")
+    arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic', and of any kind where timestamps=generated")
+    prompt: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': prompt lengths")
+    output: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': output lengths")
