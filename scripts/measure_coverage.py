@@ -42,10 +42,10 @@ def main(arguments: list[str]) -> int:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         plain = {"NUMBA_DISABLE_JIT": "1", "MBEXP_REFERENCE_CASES": PLAIN_CASES}
         skipped = [word for test in NOT_MEASURED for word in ("--deselect", test)]
-        failed = coverage(["run", "-m", "pytest", *skipped], environment)
+        failed = coverage(["run", "-m", "pytest", "-n", "0", *skipped], environment)
         files = [f"tests/{name}" for name in COMPILED]
         chosen = " and ".join(f"not {name}" for name in NOT_PLAIN)
-        failed |= coverage(["run", "-m", "pytest", *files, "-k", chosen], environment | plain)
+        failed |= coverage(["run", "-m", "pytest", "-n", "0", *files, "-k", chosen], environment | plain)
         coverage(["combine", "--quiet", folder], environment)
         return coverage(["report", *arguments], environment) or failed
 

@@ -22,6 +22,13 @@ settings.load_profile("mbexp")
 SHARED_TRACES = SHARED / "traces"
 
 
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test the same width of the terminal, and take back what it adds to the import path."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
 @pytest.fixture
 def shared_trace() -> Callable[[str], Path]:
     """Return the path of a real trace, or skip the test where it is not at hand."""

@@ -58,20 +58,27 @@ def test_code_of_versions_long_unused_goes(cache: Path) -> None:
 
 @pytest.mark.parametrize("execution", mode_names())
 def test_whether_a_loop_is_compiled_is_known_without_numba(execution: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "MBEXP_CACHE": str(tmp_path / "cache")}
+    """By the name of its file in the cache; that Numba calls it so is seen where a second run compiles nothing."""
+    cache = tmp_path / "cache"
     ask = (
-        "import sys; from mbexp.compiled.cache import is_compiled; from mbexp.modes import find_mode;"
-        f"print(is_compiled(find_mode('{execution}').LOOP), 'numba' in sys.modules)"
+        "import sys; from mbexp.compiled.cache import cache_folder, is_compiled; from mbexp.modes import find_mode;"
+        f"print(is_compiled(find_mode('{execution}').LOOP), 'numba' in sys.modules, cache_folder())"
     )
-    loop = f"import {find_mode(execution).LOOP.partition(':')[0]}"
 
-    def run(code: str) -> str:
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+    def run() -> list[str]:
+        environment = {**os.environ, "MBEXP_CACHE": str(cache)}
+        done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
 
-    assert run(ask) == "False False"
-    run(loop)
-    assert run(ask) == "True False"
+    *known, folder = run()
+    assert known == ["False", "False"]
+    module, function = find_mode(execution).LOOP.split(":")
+    room, name = module.split(".")[-2:]
+    python = f"py{sys.version_info.major}{sys.version_info.minor}"
+    kept = Path(folder) / f"{room}_0123456789abcdef" / f"{name}.{function}-42.{python}.1.nbc"
+    kept.parent.mkdir()
+    kept.touch()
+    assert run()[:2] == ["True", "False"]
 
 
 @pytest.mark.parametrize("execution", ["run_to_completion", "continuous"])
@@ -91,13 +98,21 @@ def test_no_cache_where_it_is_off(monkeypatch: pytest.MonkeyPatch, cache: Path) 
     assert not compiled.is_compiled(find_mode("run_to_completion").LOOP)
 
 
-def test_without_a_home_folder_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_folder_a_temporary_one_of_the_user_alone_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("MBEXP_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = cache_dir()
+    assert folder is not None
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)  # where others may write, machine code could be theirs
     assert cache_dir() is None
     assert compiled.cache_folder.__wrapped__() is None
 

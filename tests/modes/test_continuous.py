@@ -90,10 +90,10 @@ def test_warm_up_leaves_out_the_first_requests_and_gaps(trace, result):
     assert 0 < warm.summary["gpu_utilization_pct"] <= 100
 
 
-def test_offered_load_is_what_the_run_shows(trace):
+def test_offered_load_is_what_the_run_shows():
     """Just below the capacity that it implies the queue stays short; just above it grows."""
     keys = {**CONTINUOUS, "num_gpus": 1, "scheduler": "static_fifo", "workload.rate_scaling": 1000}
-    flood = simulate(trace, **keys)
+    flood = simulate(**keys, num_requests=2000)
     assert flood.summary["overloaded"]
     capacity = flood.summary["arrival_rate_per_s"] / flood.summary["offered_load"]
     assert flood.summary["throughput_requests_per_s"] == pytest.approx(capacity, rel=0.1)
@@ -196,9 +196,9 @@ def test_a_server_that_knows_only_the_bin_reserves_its_longest(trace):
         }
 
 
-def test_preemption_is_told(trace):
+def test_preemption_is_told():
     keys = {**CONTINUOUS, "execution.kv": "paged", "gpu.kv_capacity_tokens": 30_000, "workload.rate_scaling": 1000}
-    result = simulate(load_trace(num_requests=2000, rate_scaling=1000), **keys)
+    result = simulate(**keys, num_requests=2000)
     assert result.summary["preemptions"] > 0
     assert any(warning.startswith("preemption:") for warning in result.warnings)
     assert result.summary["recomputed_tokens"] > 0

@@ -76,7 +76,7 @@ for folder, *tests in jobs:
                 os.dup2(null, 2)
                 import mbexp
                 assert mbexp.__file__.startswith(os.getcwd()), mbexp.__file__
-                status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--assert=plain", test])
+                status = pytest.main(["-o", "addopts=", "-x", "-q", "-p", "no:cacheprovider", "--assert=plain", test])
             finally:
                 os._exit(status)
         children[child] = folder, test
