@@ -27,7 +27,7 @@ COMPILED = [
 ]
 # Without the compiler: what is about compilation itself, and queues of so many requests that it would take hours.
 NOT_PLAIN = [
-    *("carry", "erlang", "first_class", "other_mode", "own_law", "own_rules", "rule_of_another_kind"),
+    *("carry", "erlang", "first_class", "another_slot", "own_law", "own_rules", "rule_of_another_kind"),
     *("constant_lengths", "exponential_lengths", "uniform_lengths", "saturat", "slot_holds"),
     *("each_rule_of_a_continuous_case", "larger_cases_with_any_prices", "reach_every_corner"),
 ]
