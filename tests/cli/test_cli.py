@@ -14,31 +14,14 @@ from pathlib import Path
 import pytest
 
 from mbexp import UserError, configure
-from mbexp.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def mbexp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def mbexp(command: Run) -> Run:
     """Run the command line in a folder of its own; return exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mbexp", *words])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-            if isinstance(code, str):  # what the interpreter does with a message
-                print(code, file=sys.stderr)
-                code = 1
-        shown = capsys.readouterr()
-        return int(str(code or 0)), shown.out, shown.err
-
-    return run
+    return command
 
 
 def stored_runs(folder: Path) -> list[Path]:
