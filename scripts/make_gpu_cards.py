@@ -2,6 +2,7 @@
 
     pip install 'aiconfigurator-core==0.12.*' scipy pyyaml
     python scripts/make_gpu_cards.py [NAME ...]
+    python scripts/make_gpu_cards.py --profiles FOLDER   # profiles of LLMServingSim 2
 
 A card's points: decode steps of 1 to 256 sequences of 128 to 16,384 tokens each, prefills of 16 to 8,192 tokens after 0
 to 16,384, and mixed steps of both. The fit minimises relative errors, decode steps weighing most, all numbers >= 0.
@@ -53,6 +54,11 @@ PAIRS = [
     ("rtxpro6000", "qwen3_32b", 1),
     *((card, "qwen3_30b_a3b", 1) for card in ("a100_80gb", "h100", "h200", "b200", "rtxpro6000")),
 ]
+# Cards of a profile of layers inside vLLM 0.19.0: folder of LLMServingSim 2, memory as CUDA reports it, price, seller.
+PROFILES = {
+    "rtx4090_llama31_8b": ("RTX4090", 25.250627584, 0.69, "RunPod secure, list of June 2026"),
+    "rtxpro6000_llama31_8b": ("RTXPRO6000", 101.9, 3.03, "Modal, list of August 2026"),
+}
 PHASES = ("decode", "prefill", "mixed")
 # In the order of the numbers that are fitted, with the power of ten from seconds.
 NUMBERS = {
@@ -132,6 +138,37 @@ def ask(engine, points) -> Points:
     return Points(np.array(rows, float), np.array([point[0] for point in points]))
 
 
+def profiled(folder: Path, layers: int) -> Points:
+    """Return the steps that a profile of LLMServingSim 2 measured attention for, its other layers interpolated."""
+
+    def columns(name: str) -> tuple[list[str], np.ndarray]:
+        lines = [line.split(",") for line in (folder / name).read_text(encoding="utf-8").split()[1:]]
+        text = [line[0] for line in lines]
+        first = 0 if name == "attention.csv" else 1
+        return text, np.array([line[first:] for line in lines], float)
+
+    dense, dense_us = columns("dense.csv")
+    per_sequence, sequence_us = columns("per_sequence.csv")
+
+    def at(x: float, layer: str, names: list[str], table: np.ndarray) -> float:
+        own = table[[name == layer for name in names]]
+        own = own[np.argsort(own[:, 0])]
+        return float(np.interp(x, own[:, 0], own[:, 1]))
+
+    block = ("layernorm", "qkv_proj", "rotary_emb", "o_proj", "layernorm", "gate_up_proj", "act_fn", "down_proj")
+    rows, phase = [], []
+    for n, before, b, x, attention_us in columns("attention.csv")[1]:
+        tokens, ends = n + b, b + (n > 0)
+        one_us = attention_us + sum(at(tokens, layer, dense, dense_us) for layer in block)
+        whole_us = layers * one_us + sum(
+            at(tokens, layer, dense, dense_us) for layer in ("embedding", "final_layernorm")
+        )
+        whole_us += sum(at(ends, layer, per_sequence, sequence_us) for layer in ("lm_head", "sampler"))
+        rows.append((b, b * x, n, n * (n + 2 * before), whole_us / 1e6))
+        phase.append("mixed" if n and b else "prefill" if n else "decode")
+    return Points(np.array(rows), np.array(phase))
+
+
 def priced(numbers: np.ndarray, rows: np.ndarray, idle: float) -> np.ndarray:
     """Return the law's seconds of each row."""
     fixed, floor, sequence, compute, context, token, square, extra, mixed, experts = numbers
@@ -140,7 +177,7 @@ def priced(numbers: np.ndarray, rows: np.ndarray, idle: float) -> np.ndarray:
     return seconds + (n > 0) * (extra + mixed * total) + experts * (1 - idle ** (b + n))
 
 
-def fit(points: Points, active_share: float) -> np.ndarray:
+def fit(points: Points, active_share: float, mixed: bool = False) -> np.ndarray:
     """Return the numbers of the law, in seconds."""
     rows, dense = points.rows, active_share == 0
     weight = np.select([points.phase == "decode", points.phase == "prefill"], [2.0, 1.5], 1.0)
@@ -148,7 +185,9 @@ def fit(points: Points, active_share: float) -> np.ndarray:
     first = rows[(points.phase == "decode")][0, 4]
     start = np.array([0.4 * first, 0.6 * first, 1e-5, 1e-5, 5e-8, 3e-5, 1e-9, 1e-3, 0, 0])
     free = np.array([True] * 9 + [False])
-    free[8] = False  # the tables take the kernel of a decode step: what a mixed step adds is not in them
+    free[8] = mixed  # kernel tables take the kernel of a decode step: what a mixed step adds is not in them
+    if mixed:
+        start[8] = start[4]
     if not dense:
         start[[1, 9]] = 0.0, first
         free[[1, 9]] = False, True
@@ -163,6 +202,65 @@ def fit(points: Points, active_share: float) -> np.ndarray:
     numbers = start.copy()
     numbers[free] = done.x**2 * scale
     return numbers
+
+
+def profile_text(name: str, folder: Path) -> str:
+    """Return the file of a card of `PROFILES`; prompts of less than 128 tokens and contexts beyond memory are left out."""
+    place, memory_gb, price, seller = PROFILES[name]
+    card, facts = name.partition("_")[0], MODEL_CARDS["llama31_8b"]
+    capacity = engine_kv_tokens(memory_gb * 1e9, facts.weight_bytes, facts.kv_bytes_per_token, 1, 0.9)
+    if name == "rtx4090_llama31_8b":
+        capacity = 16 * (2588 - 1)  # recorded
+    points = profiled(folder / place / "meta-llama" / "Llama-3.1-8B" / "tp1", facts.layers)
+    n, context = points.rows[:, 2], points.rows[:, 1]
+    keep = ((n == 0) | (n >= 128)) & (context <= min(capacity, 300_000))
+    points = Points(points.rows[keep], points.phase[keep])
+    # Mixed steps are many: some 1,200 of them are fitted to, 30 % of the others of each phase are left out.
+    share = np.where(points.phase == "mixed", min(0.7, 1200 / np.sum(points.phase == "mixed")), 0.7)
+    fitted = np.random.default_rng(1).random(keep.sum()) < share
+    numbers = fit(Points(points.rows[fitted], points.phase[fitted]), 0.0, mixed=True)
+    error = 100 * np.abs(priced(numbers, points.rows, 1.0) / points.rows[:, 4] - 1)
+    spread = {}
+    for phase in PHASES:
+        out = error[(points.phase == phase) & ~fitted]
+        spread[phase] = (np.median(out), out.max())
+    print(name, spread, flush=True)
+    lines = [
+        f"# {facts.name} in 16 bits on {GPU_CARDS[card].name}, one card an engine: vLLM 0.19.0, from a profile of its layers.",
+        f"# made by: python scripts/make_gpu_cards.py --profiles FOLDER {name}   (LLMServingSim 2, commit 5daddb2, MIT)",
+        "# error against the profile, median and worst of points left out: "
+        + ", ".join(f"{phase} {median:.1f} and {worst:.1f} %" for phase, (median, worst) in spread.items()),
+        "# error against an engine: of a law from the engine's own profile, means within some 3 to 7 %",
+        f"name: {name}",
+        "count: ${num_gpus}             # engines, of one card each",
+        f"memory_gb: {memory_gb}  # of an engine, as CUDA reports it",
+        "usable_fraction: 0.9",
+        "weights_gb: null               # of the model",
+        "overhead_gb: 1.2",
+        "kv_bytes_per_token: null       # of the model",
+        f"kv_capacity_tokens: {capacity}  # "
+        + (
+            "recorded: 2,588 blocks of 16, one of them null"
+            if card == "rtx4090"
+            else "by the formula of docs/gpu_laws.md"
+        ),
+        f"price_per_hour: {price}  # USD a card, on demand, {seller}",
+        "law:",
+        "  kind: step",
+        "  length: prompt_plus_output",
+        f"  card: {card}",
+        "  model: llama31_8b",
+        "  tensor_parallel: 1",
+    ]
+    for (key, unit), number in zip(NUMBERS.items(), numbers, strict=True):
+        if number * unit > 1e-9:
+            lines.append(f"  {key}: {number * unit:.5g}")
+    lines += [
+        '  provenance: "vLLM 0.19.0 layer profile of LLMServingSim 2 (5daddb2), fitted; no host time"',
+        "  batch_size_range: [1, 256]",
+        "  length_range_tokens: [1, 16384]",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def card_text(card: str, model: str, tp: int) -> str:
@@ -222,12 +320,17 @@ def card_text(card: str, model: str, tp: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(names: list[str]) -> None:
-    """Write the cards named, or all of them."""
+def main(words: list[str]) -> None:
+    """Write the cards named, or all that need no profile; `--profiles FOLDER` those of profiles."""
+    write = ROOT / "conf" / "gpu"
+    if words[:1] == ["--profiles"]:
+        for name in words[2:] or PROFILES:
+            (write / f"{name}.yaml").write_text(profile_text(name, Path(words[1])), encoding="utf-8")
+        return
     for card, model, tp in PAIRS:
         name = f"{'a100' if card == 'a100_80gb' else card}_{model}" + (f"_tp{tp}" if tp > 1 else "")
-        if not names or name in names:
-            (ROOT / "conf" / "gpu" / f"{name}.yaml").write_text(card_text(card, model, tp), encoding="utf-8")
+        if not words or name in words:
+            (write / f"{name}.yaml").write_text(card_text(card, model, tp), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def configure(**values: Any) -> Config:
     groups = {entry_group: name for entry in merged.pop("defaults") if isinstance(entry, dict)
               for entry_group, name in entry.items() if " " not in entry_group}  # fmt: skip
     chosen = {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
-    merged = {group: _group(group, name) for group, name in (groups | chosen).items()} | merged
+    groups |= _brought(chosen) | chosen
+    merged = {group: _group(group, name) for group, name in groups.items()} | merged
     for key, value in values.items():
         if key not in chosen:
             _set(merged, key, value)
@@ -71,9 +72,30 @@ def _group(group: str, name: str) -> dict[str, Any]:
         raise unknown_choice(group, name, choices)
     path = folder / f"{name}.yaml"
     keys = _read(path)
-    if not isinstance(keys, dict) or "defaults" in keys:
+    if not isinstance(keys, dict) or any(not word.startswith("override /") for word in _overrides(keys)):
         raise UserError(f"{path}: a config group is one file of keys, without defaults of its own")
+    keys.pop("defaults", None)
     return keys
+
+
+def _brought(chosen: dict[str, str]) -> dict[str, str]:
+    """Return the groups that files chosen by name change with them, as Hydra does: ``override /gpu: NAME``."""
+    brought: dict[str, str] = {}
+    for group, name in chosen.items():
+        path = config_dir() / group / f"{name}.yaml"
+        if path.is_file():
+            brought |= {key.removeprefix("override /"): value for key, value in _overrides(_read(path)).items()}
+    return brought
+
+
+def _overrides(keys: Any) -> dict[str, str]:
+    """Return the entries of a file's list of defaults."""
+    entries = keys.get("defaults", []) if isinstance(keys, dict) else []
+    return {
+        str(key): value
+        for entry in entries
+        for key, value in (entry if isinstance(entry, dict) else {entry: ""}).items()
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

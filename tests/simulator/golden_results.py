@@ -118,7 +118,13 @@ CONTINUOUS: dict[str, dict[str, Any]] = {
         "workload.arrivals.rate_per_s": 15.0,
     },
 }
-CENTRAL = {"execution": "continuous", "execution.assignment": "central", "num_requests": 1500}
+# The law is named: that of execution=continuous alone is another.
+CENTRAL = {
+    "execution": "continuous",
+    "execution.assignment": "central",
+    "gpu": "rtx4080_qwen3_1_7b",
+    "num_requests": 1500,
+}
 CASES |= {name: CENTRAL | case for name, case in CONTINUOUS.items()}
 
 COLUMNS = (

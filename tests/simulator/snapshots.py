@@ -26,7 +26,7 @@ TRACE_HASH = "a trace"
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "default": {},
     "static_fifo on 8 GPUs": {"scheduler": "static_fifo", "num_gpus": 8},
-    "continuous": {"execution": "continuous"},
+    "continuous": {"execution": "continuous", "gpu": "rtx4080_qwen3_1_7b"},
     "continuous, chunked and paged": {
         "execution": "continuous",
         "execution.prefill": "chunked",
