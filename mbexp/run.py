@@ -41,6 +41,7 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         **mode.check(problem, outcome),
         **summarize(problem, outcome),
         "misbin_pct": problem.prediction.misbin_pct,
+        **problem.prediction.errors,
         "bins": problem.num_queues,
         "kv_capacity_tokens": problem.fleet.kv_capacity_tokens,
         "wall_time_s": time.perf_counter() - began,

@@ -30,7 +30,11 @@ READER_GONE = 128 + 13  # as a program ends that a broken pipe's signal stops
 
 # Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
 _all_keys = OmegaConf.create(all_defaults())
-for _open in (_all_keys.scheduler.parameters, _all_keys.workload.where):  # their names are the user's own
+for _open in (
+    _all_keys.scheduler.parameters,
+    _all_keys.predictor.parameters,
+    _all_keys.workload.where,
+):  # their names are the user's own
     OmegaConf.set_struct(_open, False)
 ConfigStore.instance().store(name="all_keys", node=_all_keys)
 # Hydra copies its store with every question about a group, 85 times for --help; what it takes out is a copy anyway.

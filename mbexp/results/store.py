@@ -59,6 +59,9 @@ def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None)
 YOUNGER: dict[str, tuple[Any, ...]] = {
     "replicate": ("seeds",),
     "scheduler.parameters": ({}, []),
+    "predictor.column": (None,),
+    "predictor.parameters": ({}, []),
+    "metrics": ([],),
     "workload.where": ({},),
 }
 

@@ -109,9 +109,10 @@ def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, 
     path = find_file(workload.path or kind.DEFAULT_FILE, workload.kind)
     before = cache.file_identity(path)
     file_sha256 = cache.file_sha256(path)
+    kept = () if workload.kind == "csv" else workload.columns.extra  # which a CSV file's own settings hold
     key = cache.entry_key(
         workload.kind, kind.VERSION, file_sha256, *getattr(kind, "cache_settings", lambda _: ())(workload),
-        _columns.VERSION, workload.time_unit_s, workload.where,
+        _columns.VERSION, workload.time_unit_s, workload.where, *kept,
     )  # fmt: skip
     rows = cache.load_rows(key)
     if rows is None:
