@@ -146,6 +146,7 @@ def save(
     UserError
         If the folder cannot be written.
     """
+    from mbexp.results.own import own_rows
     from mbexp.results.tables import replications_table, write_batches, write_requests
 
     output = result.config.output
@@ -165,7 +166,10 @@ def save(
             (aside / "overrides.yaml").write_text(lines + "\n", encoding="utf-8")
         (aside / "config.yaml").write_text(to_yaml(result.config), encoding="utf-8")
         (aside / "run.log").write_text(log, encoding="utf-8")
-        write_json(aside / "provenance.json", provenance(result, command) | {"plan": plan, "files": manifest(aside)})
+        own = {"own_metrics": rows} if (rows := own_rows(result.summary)) else {}
+        write_json(
+            aside / "provenance.json", provenance(result, command) | own | {"plan": plan, "files": manifest(aside)}
+        )
     return folder
 
 

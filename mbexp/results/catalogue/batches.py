@@ -59,8 +59,8 @@ ROWS = (
         "prediction_mae_log",
         "",
         "Log error of predicted lengths",
-        "The mean over all requests of the absolute value of ln(predicted length / true length). A value of 0.69 means that predictions "
-        "are typically wrong by a factor of two.",
+        "The mean over all requests of the absolute value of ln(predicted length / true length). A value of 0.69 means "
+        "that predictions are typically wrong by a factor of two.",
         better="lower",
     ),
     row(
