@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def configure(**values: Any) -> Config:
     refuse_missing_folders()
     merged = _read(config_files()["config"])
     merged.pop("hydra", None)
-    groups = {entry_group: name for entry in merged.pop("defaults") if isinstance(entry, dict)
-              for entry_group, name in entry.items() if " " not in entry_group}  # fmt: skip
+    groups = _groups(merged)
+    merged.pop("defaults")
     chosen = {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
     merged = {group: _group(group, name) for group, name in (groups | chosen).items()} | merged
     for key, value in values.items():
@@ -47,6 +48,17 @@ def configure(**values: Any) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(explain(error) or str(error)) from error
     return load_config(resolved)
+
+
+def chosen_groups(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the file that each config group takes for what `configure` is given."""
+    groups = _groups(_read(config_files()["config"]))
+    return groups | {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
+
+
+def _groups(composed: Mapping[str, Any]) -> dict[str, str]:
+    entries = [entry for entry in composed["defaults"] if isinstance(entry, dict)]
+    return {group: name for entry in entries for group, name in entry.items() if " " not in group}
 
 
 def refuse_missing_folders() -> None:

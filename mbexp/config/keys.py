@@ -263,6 +263,7 @@ class OutputConfig:
     dir: str = option("outputs", "folder that run folders are made in")
     batches: bool = option(True, "store batches.parquet")
     requests: bool | None = option(None, "store requests.parquet; null: up to a million requests")
+    every_replication: bool = option(False, "store the requests of each further seed too, as requests_SEED.parquet")
 
     def __post_init__(self) -> None:
         _expand_user(self, "dir", "output.dir")

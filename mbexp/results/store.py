@@ -157,6 +157,8 @@ def save(
             write_batches(result.mode, result.outcome, aside / "batches.parquet")
         if keep_requests:
             write_requests(result.outcome, result.trace, aside / "requests.parquet")
+            for further in result.further_seeds:
+                write_requests(further.outcome, further.trace, aside / f"requests_{further.config.seed}.parquet")
         if len(replications) > 1:
             import pyarrow.parquet as parquet
 
