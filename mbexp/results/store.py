@@ -63,6 +63,7 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "predictor.parameters": ({}, []),
     "metrics": ([],),
     "workload.where": ({},),
+    "workload.failed": ("drop",),
 }
 
 

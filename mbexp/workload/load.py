@@ -126,6 +126,13 @@ def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, 
             raise UserError(f"{path}: no usable request" + (f" (left out: {counts})" if counts else ": it has no rows"))
         if cache.file_identity(path) == before:  # else it changed while it was read, and the hash is of other bytes
             cache.store_rows(key, rows)
+    failed = {reason: len(rows.dropped_at[reason]) for reason in rows.dropped_at if reason != "not_asked_for"}
+    if workload.failed == "refuse" and failed:
+        count = sum(failed.values())
+        counts = ", ".join(f"{each:,} {reason}" for reason, each in failed.items())
+        raise UserError(
+            f"workload.failed=refuse: {path} has {count:,} row{'s' * (count != 1)} without tokens ({counts})"
+        )
     published = published_by_sha256(file_sha256)
     source = f"{published.title}, as published" if published else f"{rows.source} (file {path.name})"
     if workload.where:
