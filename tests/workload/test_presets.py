@@ -119,3 +119,20 @@ def test_lengths_of_a_file_at_a_rate_of_ones_own(tmp_path: Path) -> None:
     trace = load(tmp_path, "vidur", FILES["vidur"], timestamps="generated", arrivals=arrivals)
     assert trace.arrival_s.tolist() == [0.0, 0.25, 0.5]
     assert list(zip(trace.prompt_tokens, trace.output_tokens, strict=True)) == [(10, 3), (20, 4), (30, 5)]
+
+
+def test_sharegpt_keeps_what_vllms_benchmark_keeps(tmp_path: Path) -> None:
+    def talk(*characters: int) -> dict[str, Any]:
+        return {"id": "x", "conversations": [{"from": "human", "value": "a" * count} for count in characters]}
+
+    talks = [talk(40, 80, 12), talk(40), talk(15, 80), talk(12, 80), talk(4096, 4096), talk(4100, 40), talk(4096, 4104)]
+    trace = load(tmp_path, "sharegpt", json.dumps(talks), arrivals={"kind": "constant", "rate_per_s": 2.0})
+
+    assert list(zip(trace.prompt_tokens, trace.output_tokens, strict=True)) == [(10, 20), (4, 20), (1024, 1024)]
+    assert trace.arrival_s.tolist() == [0.0, 0.5, 1.0]
+    assert trace.dropped == {"not_asked_for": 4}
+    assert trace.notes[0] == "lengths are estimated: 4 characters of text are taken for a token"
+    with pytest.raises(UserError, match="record 1: has no list 'conversations'"):
+        load(tmp_path, "sharegpt", '[{"id": 1}]')
+    with pytest.raises(UserError, match="record 1: a turn of 'conversations' has no text 'value'"):
+        load(tmp_path, "sharegpt", '[{"conversations": [{"value": "abcd"}, 3]}]')
