@@ -11,6 +11,7 @@ WORKLOADS = module_names("workload/kinds")
 WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
+FAILED = ("drop", "refuse")
 MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
 
 
@@ -95,6 +96,9 @@ class WorkloadConfig:
     )
     columns: ColumnsConfig = option(ColumnsConfig(), "'csv': names of the columns")
     where: Filter = option({}, "files: keep the rows with these values only: {model: GPT-4}, {status: [200, 201]}")
+    failed: str = option(
+        "drop", "files: rows without tokens, such as failed calls, are dropped and counted, or refused", choices=FAILED
+    )
     arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic', and of any kind where timestamps=generated")
     prompt: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': prompt lengths")
     output: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': output lengths")

@@ -49,6 +49,30 @@ ROWS = (
         better="lower",
     ),
     row(
+        "prediction_bias_tokens",
+        "tokens",
+        "Bias of predicted lengths",
+        "The mean of the predicted length minus the true length, over all requests of the trace. It is below 0 where "
+        "lengths are predicted too short.",
+    ),
+    row(
+        "prediction_mae_log",
+        "",
+        "Log error of predicted lengths",
+        "The mean over all requests of the absolute value of ln(predicted length / true length). A value of 0.69 means "
+        "that predictions are typically wrong by a factor of two.",
+        better="lower",
+    ),
+    row(
+        "prediction_kendall_tau",
+        "",
+        "Order of predicted lengths",
+        "Kendall's tau-b between predicted and true lengths, over all requests of the trace. It is 1 where predictions "
+        "order the requests as their true lengths do, and near 0 where the order tells nothing. It is `null` where one "
+        "side has one value only.",
+        better="higher",
+    ),
+    row(
         "bins",
         "",
         "Bins formed",
