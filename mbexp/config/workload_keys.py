@@ -75,6 +75,13 @@ class WorkloadConfig:
         choices=("scaled", "real", "generated"),
     )
     rate_scaling: float = option(200.0, "how many times faster than the trace requests arrive", above=0)
+    burst_likeness: float = option(
+        0.0,
+        "'burstgpt_like': correlation of the lengths (as normal scores) of one request of an API job and the next; "
+        "no published figure says it, 0 (independent) is an assumption",
+        low=0,
+        high=0.9999,
+    )
     window: WindowConfig = option(WindowConfig(), "which part of the trace")
     spread_ties_s: float | None = option(
         None,

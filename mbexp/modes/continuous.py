@@ -126,10 +126,12 @@ def metrics(problem: Problem, outcome: ContinuousOutcome, first: int) -> Summary
 
 
 def _token_metrics(outcome: ContinuousOutcome) -> Summary:
+    from mbexp.results.metrics import QUANTILES, named_quantiles
+
     gaps = outcome.gaps
     return {
         "tbt_mean_ms": gaps.mean_s * 1000,
-        "tbt_p99_ms": gaps.quantile_s(0.99) * 1000,
+        **named_quantiles("tbt", "ms", [gaps.quantile_s(share) * 1000 for share in QUANTILES.values()]),
         "token_sla_violation_pct": 100.0 * gaps.above / gaps.count if gaps.count else np.nan,
         "tbt_max_ms": gaps.max_s * 1000 if gaps.count else np.nan,
     }

@@ -267,6 +267,8 @@ def provenance(result: Result, command: list[str]) -> dict[str, Any]:
         "git": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "libc": " ".join(platform.libc_ver()),
+        "cpu": cpu_model(),
         "dependencies": dependency_versions(),
         "command": command,
         "finished": datetime.now(UTC).isoformat(),
@@ -285,6 +287,17 @@ def provenance(result: Result, command: list[str]) -> dict[str, Any]:
 def dependency_versions() -> dict[str, str]:
     """Return the version of each dependency that takes part in a result."""
     return {name: importlib.metadata.version(name) for name in DEPENDENCIES}
+
+
+@functools.cache
+def cpu_model() -> str:
+    """Return the name of the processor: last bits of a result may hang on it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
 
 
 @functools.cache  # the state that the running code was loaded from, or close to it; git takes longer than a small run

@@ -97,6 +97,10 @@ class Measured(Protocol):
         """Completion - start."""
         ...
 
+    def decode_s(self) -> FloatArray:
+        """Completion - first token."""
+        ...
+
     @property
     def end_s(self) -> float:
         """Last completion."""

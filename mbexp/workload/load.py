@@ -62,6 +62,11 @@ def load_trace(
         source = rows.source
     else:
         rows, file_sha256, source = _read(kind, workload)
+    if workload.burst_likeness and workload.kind != "burstgpt_like":
+        raise UserError(
+            f"workload.burst_likeness={workload.burst_likeness:g}: has no effect with workload={workload.kind}; "
+            "it is the likeness of lengths inside the bursts of workload=burstgpt_like"
+        )
     generated = workload.timestamps == "generated"
     if not generated and workload.kind != "synthetic" and workload.arrivals != ArrivalsConfig():
         raise UserError(

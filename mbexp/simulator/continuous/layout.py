@@ -210,7 +210,7 @@ LAYOUT = Table(
     ("by_budget", b1),  # chunked: nobody is admitted once the tokens of the iteration are used up
     ("paged", b1),
     ("swap", b1),
-    ("closed_form", b1),  # the price of an iteration is that of `mbexp.hardware.iteration.closed_form`
+    ("closed_form", b1),  # the price of an iteration is that of `mbexp.hardware.closed_form`
     # What is counted.
     ("gap_sum_s", f8),
     ("gap_max_s", f8),

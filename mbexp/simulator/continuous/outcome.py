@@ -159,6 +159,10 @@ class MeasuredOneByOne:
         """Completion - start."""
         return self.finish_s - self.start_s
 
+    def decode_s(self) -> FloatArray:
+        """Completion - first token."""
+        return self.finish_s - self.first_token_s
+
     @property
     def end_s(self) -> float:
         """Last completion."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
-from mbexp.hardware.iteration import closed_form
+from mbexp.hardware.closed_form import closed_form
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     BAD_TIME,
