@@ -35,6 +35,8 @@ UNDERPREDICTIONS = ("extend", "preempt", "requeue")
 ASSIGNMENTS = ("central", *rule_names("assignment"))
 GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
 OVERSIZED = ("refuse", "reject")
+ADMISSIONS = ("budget", "any")
+PREFILL_MEMORIES = ("held", "tested", "first_chunk")
 LONGEST_FOLDER_NAME = 200  # bytes; file systems take 255, and files written aside have longer names
 
 
@@ -212,6 +214,11 @@ class ExecutionConfig:
         choices=PREFILLS,
     )
     token_budget: int = option(512, "'chunked': tokens of one iteration, decoded ones and prompts together", low=1)
+    admission: str = option(
+        "budget",
+        "'chunked': budget: nobody is admitted once the tokens of the iteration are used up; any: they do not matter",
+        choices=ADMISSIONS,
+    )
     prefill_max_tokens: int | None = option(
         None, "'first': most prompt tokens admitted into one prefill; null: no bound", low=1
     )
@@ -226,6 +233,24 @@ class ExecutionConfig:
         choices=RESERVATIONS,
     )
     block_tokens: int = option(16, "'paged': tokens of a block", low=1, high=65536)
+    prefill_memory: str = option(
+        "held",
+        "'paged', 'chunked': a context is held from admission on; or chunk by chunk, admitted if all of it fits "
+        "(tested), or its first chunk",
+        choices=PREFILL_MEMORIES,
+    )
+    hold_last_token: bool = option(
+        True, "'paged': the newest token is held at once; false: with the iteration that computes its cache (vLLM)"
+    )
+    reserved_blocks: int = option(
+        0, "'paged': blocks of a GPU that hold no request; vLLM keeps 1, its null block", low=0
+    )
+    watermark_pct: float = option(
+        0.0, "share of a GPU's memory that an admission leaves free, where something runs", low=0, high=100
+    )
+    max_model_len_tokens: int | None = option(
+        None, "a request of more tokens, prompt and output together, is rejected; null: no bound", low=1
+    )
     preemption: str = option(
         "recompute", "how a preempted request gets its KV cache back: computed anew, or copied", choices=PREEMPTIONS
     )

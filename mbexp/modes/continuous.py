@@ -84,6 +84,12 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         turn_requests=execution.turn_requests,
         interval_steps=execution.interval_steps,
         oversized_prompt=execution.oversized_prompt,
+        admission=execution.admission,
+        prefill_memory=execution.prefill_memory,
+        hold_last_token=execution.hold_last_token,
+        reserved_blocks=execution.reserved_blocks,
+        watermark_pct=execution.watermark_pct,
+        max_model_len_tokens=execution.max_model_len_tokens,
     )
 
 
@@ -108,9 +114,11 @@ def metrics(problem: Problem, outcome: ContinuousOutcome, first: int) -> Summary
     """Return the metrics of tokens, iterations, GPUs and load."""
     from mbexp.results.metrics import load_metrics
     from mbexp.simulator.continuous.full_occupancy import work_at_full_occupancy_s
+    from mbexp.simulator.outcome import BEYOND_MODEL
 
     rules = execution_rules(problem.config.execution, problem.config.gpu)
     return {
+        f"rejected_{BEYOND_MODEL}": len(outcome.rejected.get(BEYOND_MODEL, ())),
         **_token_metrics(outcome),
         **_gpu_metrics(outcome, outcome.measured(first)),
         **load_metrics(outcome, lambda: work_at_full_occupancy_s(outcome, problem.fleet.law, rules)),

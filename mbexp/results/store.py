@@ -64,6 +64,11 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "metrics": ([],),
     "workload.where": ({},),
     "workload.failed": ("drop",),
+    "execution.prefill_memory": ("held",),
+    "execution.hold_last_token": (True,),
+    "execution.reserved_blocks": (0,),
+    "execution.watermark_pct": (0.0,),
+    "execution.max_model_len_tokens": (None,),
 }
 
 
@@ -74,6 +79,10 @@ def _as_first_stored(values: dict[str, Any]) -> None:
         place = values[group] if group else values
         if place[name] in without:
             del place[name]
+    execution = values["execution"]
+    # Stored runs in chunks admitted without a look at the budget; the rule means nothing to the others.
+    if execution["admission"] == "any" or execution["prefill"] != "chunked":
+        del execution["admission"]
     # The unit was 1 by default, and had a meaning for CSV files only.
     unit = values["workload"]["time_unit_s"]
     own = unit is not None and values["workload"]["kind"] != "csv"

@@ -12,7 +12,9 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
 
-REJECTIONS = ("predicted_need_exceeds_memory", "true_need_exceeds_memory")
+OF_ANY_MODE = ("predicted_need_exceeds_memory", "true_need_exceeds_memory")  # reasons why a request is rejected
+BEYOND_MODEL = "exceeds_max_model_len"
+REJECTIONS = (*OF_ANY_MODE, BEYOND_MODEL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ from mbexp.compiled.records import Record, Table, blank
 TO_COMPUTE, TO_COPY, IN_PREFILL, DECODING = 0, 1, 2, 3
 # What happens to a request whose output outgrows its prediction.
 EXTEND, PREEMPT, REQUEUE = 0, 1, 2
+# What a request in prefill holds, or needs for its admission: its context; or its chunks, admitted by context or chunk.
+HELD, TESTED, FIRST_CHUNK = 0, 1, 2
 # What a GPU serves.
 ANY_BIN, ONE_BIN, SHARE = 0, 1, 2
 # What the iterations of a segment are: decode steps; one prefill of whole prompts; decode steps with equal chunks of
@@ -186,6 +188,8 @@ LAYOUT = Table(
     ("capacity", i8),  # blocks if paged, else tokens
     ("memory_tokens", i8),
     ("block_tokens", i8),
+    ("ahead_tokens", i8),  # paged: 1 where the token emitted last is held, 0 where the next iteration stores it
+    ("watermark", i8),  # memory that an admission leaves free where something runs
     ("token_budget", i8),
     ("prefill_max_tokens", i8),  # 0: no limit
     ("turn_requests", i8),
@@ -198,10 +202,12 @@ LAYOUT = Table(
     ("length_low", i8),
     ("length_high", i8),
     ("underprediction", i8),
+    ("prefill_memory", i8),
     ("serves", i8),
     ("central", b1),
     ("many_gpus", b1),  # and central queues: a search goes through `fronts` first
     ("chunked", b1),
+    ("by_budget", b1),  # chunked: nobody is admitted once the tokens of the iteration are used up
     ("paged", b1),
     ("swap", b1),
     ("closed_form", b1),  # the price of an iteration is that of `mbexp.hardware.closed_form`

@@ -29,7 +29,7 @@ from mbexp.simulator.continuous.layout import (
     preemptions_of,
     request_at,
 )
-from mbexp.simulator.continuous.memory import held_by, outgrew, phase_of
+from mbexp.simulator.continuous.memory import held_by, held_in_prefill, outgrew, phase_of
 from mbexp.simulator.continuous.queue import push
 
 _leave_up, _leave_down = heap(leave_at, "step", "request")
@@ -170,8 +170,7 @@ def preempt_youngest(run, gpu, queue_set):
         drop_leave(run, gpu, request)
         end_decoding(run, gpu, request)
     else:
-        # The token that the prefill would have emitted is held as well.
-        gpu.held -= held_by(run, item, item.emitted + 1)
+        gpu.held -= held_in_prefill(run, item, item.computed)
         end_prefill(gpu, item)
         # The youngest is the first in prefill only where it is the only one.
         if gpu.first_prefill == request:

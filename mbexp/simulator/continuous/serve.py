@@ -87,7 +87,7 @@ def continuous(
     refuse_mistakes(prompt_tokens, num_queues, num_gpus, kv_capacity_tokens, policy, rules)
     refused = refused_requests(prompt_tokens, output_tokens, predicted_tokens, kv_capacity_tokens, rules)
     accepted = None
-    keep = ~(refused[0] | refused[1])
+    keep = ~np.logical_or.reduce(refused)
     if not keep.all():
         accepted = np.flatnonzero(keep).astype(np.int32)
         arrival_s, queue_of = arrival_s[accepted], queue_of[accepted]

@@ -138,6 +138,11 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         prefill=rules.prefill,
         budget=rules.token_budget,
         prefill_max=rules.prefill_max_tokens,
+        admission=rules.admission,
+        prefill_memory=rules.prefill_memory,
+        hold_last=rules.hold_last_token,
+        reserved_blocks=rules.reserved_blocks,
+        watermark_pct=rules.watermark_pct,
         swap=rules.preemption == "swap",
         swap_token=rules.swap_token_s,
         underprediction=rules.underprediction,
@@ -155,8 +160,11 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         zip(case.arrivals, case.requests, strict=True)
     ):
         reason = None
-        if rules.kv == "paged":
-            if math.ceil((prompt + output) / rules.block_tokens) > case.memory // rules.block_tokens:
+        if rules.max_model_len_tokens is not None and prompt + output > rules.max_model_len_tokens:
+            reason = "exceeds_max_model_len"
+        elif rules.kv == "paged":
+            blocks = math.ceil((prompt + output - (not rules.hold_last_token)) / rules.block_tokens)
+            if blocks > case.memory // rules.block_tokens - rules.reserved_blocks:
                 reason = "true_need_exceeds_memory"
         elif prompt + predicted > case.memory:
             reason = "predicted_need_exceeds_memory"

@@ -23,6 +23,11 @@ class Setup:
     prefill: str = "first"
     budget: int = 512
     prefill_max: int | None = None
+    admission: str = "budget"
+    prefill_memory: str = "held"
+    hold_last: bool = True
+    reserved_blocks: int = 0
+    watermark_pct: float = 0.0
     swap: bool = False
     swap_token: float = 0.0
     underprediction: str = "extend"
@@ -93,7 +98,9 @@ class Iteration:
 class Simulation:
     def __init__(self, setup: Setup, requests: list[Req]) -> None:
         self.setup = setup
-        self.capacity = setup.memory // setup.block if setup.kv == "paged" else setup.memory
+        whole = setup.memory // setup.block if setup.kv == "paged" else setup.memory
+        self.watermark = math.floor(setup.watermark_pct / 100 * whole)
+        self.capacity = whole - setup.reserved_blocks
         self.requests = requests
         self.gpus = [Gpu(index, setup.limit()) for index in range(setup.gpus)]
         self.iterations: list[Iteration] = []
@@ -146,14 +153,38 @@ class Simulation:
 
     def hold(self, request: Req, emitted: int) -> int:
         if self.setup.kv == "paged":
-            return math.ceil((request.prompt + emitted) / self.setup.block)
+            return math.ceil((request.prompt + emitted - (not self.setup.hold_last)) / self.setup.block)
         return request.prompt + max(request.predicted, emitted)
 
+    def hold_prefill(self, request: Req, computed: int) -> int:
+        """What a request in prefill holds, `computed` tokens of its context being computed or under way."""
+        if self.setup.prefill_memory == "held" or computed == request.prompt + request.emitted:
+            return self.hold(request, request.emitted + 1)
+        return math.ceil(computed / self.setup.block)
+
     def held(self, gpu: Gpu) -> int:
-        return sum(self.hold(r, r.emitted + (r.state == "prefill")) for r in gpu.running)
+        return sum(
+            self.hold_prefill(r, r.computed) if r.state == "prefill" else self.hold(r, r.emitted) for r in gpu.running
+        )
+
+    def chunks(self, gpu: Gpu) -> tuple[dict[int, int], int]:
+        """The chunk of each request in prefill in the next iteration, by place, and the budget that is left."""
+        left = self.setup.budget - sum(r.state == "decoding" for r in gpu.running)
+        found = {}
+        for r in gpu.running:
+            if r.state == "prefill":
+                found[r.place] = min(left, r.prompt + r.emitted - r.computed)
+                left -= found[r.place]
+        return found, left
 
     def step_needs(self, gpu: Gpu) -> int:
-        return sum(self.hold(r, r.emitted + 1) - self.hold(r, r.emitted) for r in gpu.running if r.state == "decoding")
+        more = sum(self.hold(r, r.emitted + 1) - self.hold(r, r.emitted) for r in gpu.running if r.state == "decoding")
+        if self.setup.prefill_memory != "held":
+            chunks, _ = self.chunks(gpu)
+            for r in gpu.running:
+                if r.state == "prefill":
+                    more += self.hold_prefill(r, r.computed + chunks[r.place]) - self.hold_prefill(r, r.computed)
+        return more
 
     # Queues.
 
@@ -203,7 +234,15 @@ class Simulation:
         if choice is None:
             return None
         request = self.queues_of(gpu)[choice[0]][0]
-        fits = self.held(gpu) + self.step_needs(gpu) + self.hold(request, request.emitted + 1) <= self.capacity
+        need = self.hold(request, request.emitted + 1)
+        if self.setup.prefill == "chunked" and self.setup.admission == "budget":
+            _, left = self.chunks(gpu)
+            if left <= 0:
+                return None
+            if self.setup.prefill_memory == "first_chunk" and not request.swapped:
+                need = self.hold_prefill(request, min(left, request.prompt + request.emitted))
+        spare = self.watermark if gpu.running else 0
+        fits = self.held(gpu) + self.step_needs(gpu) + need + spare <= self.capacity
         return (request, choice[1]) if fits else None
 
     # What happens.
@@ -274,7 +313,8 @@ class Simulation:
         request.away = False
 
     def end(self, gpu: Gpu) -> None:
-        self.held_max = max(self.held_max, self.held(gpu) + (self.step_needs(gpu) if gpu.decoded else 0))
+        grows = bool(gpu.decoded) or self.setup.prefill_memory != "held"
+        self.held_max = max(self.held_max, self.held(gpu) + (self.step_needs(gpu) if grows else 0))
         gpu.ends = None
         gpu.at_boundary = True
         for request in gpu.running:
