@@ -60,6 +60,9 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "replicate": ("seeds",),
     "scheduler.parameters": ({}, []),
     "workload.where": ({},),
+    "workload.arrivals.users": (None,),
+    "workload.arrivals.think_time_s": (0.0,),
+    "workload.arrivals.think_kind": ("constant",),
     "execution.prefill_memory": ("held",),
     "execution.hold_last_token": (True,),
     "execution.reserved_blocks": (0,),
@@ -71,8 +74,8 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
 def _as_first_stored(values: dict[str, Any]) -> None:
     """Leave out what the first stored runs did not have, so that later commands find them."""
     for dotted, without in YOUNGER.items():
-        group, _, name = dotted.rpartition(".")
-        place = values[group] if group else values
+        *groups, name = dotted.split(".")
+        place = functools.reduce(lambda inside, group: inside[group], groups, values)
         if place[name] in without:
             del place[name]
     execution = values["execution"]

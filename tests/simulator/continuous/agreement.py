@@ -18,6 +18,7 @@ from mbexp.hardware.law import LatencyLaw, Price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
+from mbexp.workload.closed import ClosedLoop
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
 
 RELATIVE = 1e-9
@@ -95,6 +96,8 @@ class Case:
     interval_steps: int = 4
     token_ms: float = 10.0
     seed: int = 0
+    users: int | None = None
+    think: list[float] = field(default_factory=list)
 
     @property
     def arrivals(self) -> list[float]:
@@ -153,6 +156,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         selection=config.selection,
         token_sla=case.token_ms / 1000,
         draws=case.draws.tolist(),
+        users=case.users,
+        think=case.think,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -201,6 +206,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.token_ms / 1000,
         case.draws,
         log_segments=100_000,
+        closed=ClosedLoop(case.users, np.array(case.think, np.float64)) if case.users else None,
     )
 
 
@@ -259,6 +265,7 @@ def difference(case: Case) -> str | None:
         return f"reference made {len(expected)} iterations, loop {len(loop)}"
     for place, request in enumerate(simulation.requests):
         pairs = {
+            "arrival": (request.arrival, records.arrival_s[place]),
             "start": (request.start, records.start_s[place]),
             "first token": (request.first, records.first_token_s[place]),
             "finish": (request.finish, records.finish_s[place]),
