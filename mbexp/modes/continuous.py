@@ -63,6 +63,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         problem.random(ASSIGNMENT_STREAM).random((len(trace), 2)) if policy.needs_draws else None,
         min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0,
         warm_up_requests(config, trace.arrival_s),
+        trace.closed,
     )
 
 

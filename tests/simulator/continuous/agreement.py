@@ -18,6 +18,7 @@ from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
+from mbexp.workload.closed import ClosedLoop
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
 
 RELATIVE = 1e-9
@@ -99,6 +100,8 @@ class Case:
     seed: int = 0
     sizes: tuple[int, int] = UNBOUNDED  # requests and mean context that the law is supported in
     contexts: tuple[int, int] = UNBOUNDED
+    users: int | None = None
+    think: list[float] = field(default_factory=list)
 
     @property
     def arrivals(self) -> list[float]:
@@ -159,6 +162,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         draws=case.draws.tolist(),
         sizes=case.sizes,
         contexts=case.contexts,
+        users=case.users,
+        think=case.think,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -207,6 +212,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.token_ms / 1000,
         case.draws,
         log_segments=100_000,
+        closed=ClosedLoop(case.users, np.array(case.think, np.float64)) if case.users else None,
     )
 
 
@@ -265,6 +271,7 @@ def difference(case: Case) -> str | None:
         return f"reference made {len(expected)} iterations, loop {len(loop)}"
     for place, request in enumerate(simulation.requests):
         pairs = {
+            "arrival": (request.arrival, records.arrival_s[place]),
             "start": (request.start, records.start_s[place]),
             "first token": (request.first, records.first_token_s[place]),
             "finish": (request.finish, records.finish_s[place]),

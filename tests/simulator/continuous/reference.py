@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ class Setup:
     sizes: tuple[int, int] = (1, 2**31 - 1)  # of decoding requests, that the law is supported in
     contexts: tuple[int, int] = (1, 2**31 - 1)  # mean tokens of context, likewise
     draws: Sequence[Sequence[float]] = ()
+    users: int | None = None  # of a closed loop
+    think: Sequence[float] = ()  # of a user after the answer to each request, by place
 
 
 @dataclass
@@ -119,6 +122,7 @@ class Simulation:
         self.held_max = 0
         self.outgrown = 0
         self.now = 0.0
+        self.due = [0.0] * (setup.users or 0)  # when users send their next request, a heap
         sets = 1 if setup.assignment == "central" else setup.gpus
         self.queues: list[list[deque[Req]]] = [[deque() for _ in range(setup.bins)] for _ in range(sets)]
         self.pointer = [0] * sets  # of the round robin over bins
@@ -260,7 +264,7 @@ class Simulation:
         while True:
             times = [gpu.ends for gpu in self.gpus if gpu.ends is not None]
             if arrivals:
-                times.append(arrivals[0].arrival)
+                times.append(self.next_arrival(arrivals))
             if not times:
                 break
             self.now = min(times)
@@ -268,13 +272,20 @@ class Simulation:
                 for gpu in self.gpus:
                     if gpu.ends == self.now:
                         self.end(gpu)
-                while arrivals and arrivals[0].arrival == self.now:
+                while arrivals and self.next_arrival(arrivals) == self.now:
+                    if self.setup.users is not None:
+                        arrivals[0].arrival = heapq.heappop(self.due)
                     self.arrive(arrivals.popleft())
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
                 self.start(ready[0])
         assert all(request.finish is not None for request in self.requests)
+
+    def next_arrival(self, arrivals: deque[Req]) -> float:
+        if self.setup.users is None:
+            return arrivals[0].arrival
+        return self.due[0] if self.due else math.inf
 
     def arrive(self, request: Req) -> None:
         request.state = "waiting"
@@ -350,6 +361,8 @@ class Simulation:
             gpu.given -= 1
             gpu.given_kv -= request.need
             gpu.finished.append(request)
+            if self.setup.users is not None:
+                heapq.heappush(self.due, self.now + self.setup.think[request.place])
             return
         rule = self.setup.underprediction
         if self.setup.kv == "reserve" and rule == "extend":
