@@ -226,8 +226,9 @@ def profile_text(name: str, folder: Path) -> str:
         spread[phase] = (np.median(out), out.max())
     print(name, spread, flush=True)
     lines = [
-        f"# {facts.name} in 16 bits on {GPU_CARDS[card].name}, one card an engine: vLLM 0.19.0, from a profile of its layers.",
-        f"# made by: python scripts/make_gpu_cards.py --profiles FOLDER {name}   (LLMServingSim 2, commit 5daddb2, MIT)",
+        f"# {facts.name} in 16 bits on {GPU_CARDS[card].name}, one card an engine: vLLM 0.19.0, from a layer profile.",
+        f"# made by: python scripts/make_gpu_cards.py --profiles FOLDER {name}",
+        "#   from perf/ of LLMServingSim 2, commit 5daddb2, MIT",
         "# error against the profile, median and worst of points left out: "
         + ", ".join(f"{phase} {median:.1f} and {worst:.1f} %" for phase, (median, worst) in spread.items()),
         "# error against an engine: of a law from the engine's own profile, means within some 3 to 7 %",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 from mbexp.config.keys import Config, load_config
 from mbexp.config.messages import explain
 from mbexp.errors import UserError, unknown_choice
-from mbexp.paths import config_dir
+from mbexp.paths import config_files, missing_config_dirs
+
+
+OVERRIDE = "override /"  # what a list of defaults in a file of a group may do: choose for another group
 
 
 def configure(**values: Any) -> Config:
@@ -32,13 +36,13 @@ def configure(**values: Any) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    merged = _read(config_dir() / "config.yaml")
+    refuse_missing_folders()
+    merged = _read(config_files()["config"])
     merged.pop("hydra", None)
-    groups = {entry_group: name for entry in merged.pop("defaults") if isinstance(entry, dict)
-              for entry_group, name in entry.items() if " " not in entry_group}  # fmt: skip
-    chosen = {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
-    groups |= _brought(chosen) | chosen
-    merged = {group: _group(group, name) for group, name in groups.items()} | merged
+    groups = _groups(merged)
+    merged.pop("defaults")
+    merged = {group: _group(group, name) for group, name in chosen_groups(values).items()} | merged
+    chosen = {key for key, value in values.items() if key in groups and isinstance(value, str)}
     for key, value in values.items():
         if key not in chosen:
             _set(merged, key, value)
@@ -47,6 +51,30 @@ def configure(**values: Any) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(explain(error) or str(error)) from error
     return load_config(resolved)
+
+
+def chosen_groups(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the file that each config group takes for what `configure` is given."""
+    groups = _groups(_read(config_files()["config"]))
+    chosen = {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
+    return groups | _brought(chosen) | chosen
+
+
+def _groups(composed: Mapping[str, Any]) -> dict[str, str]:
+    entries = [entry for entry in composed["defaults"] if isinstance(entry, dict)]
+    return {group: name for entry in entries for group, name in entry.items() if " " not in group}
+
+
+def refuse_missing_folders() -> None:
+    """Refuse a variable that names no folder, as it would be without effect.
+
+    Raises
+    ------
+    UserError
+        Naming it.
+    """
+    for folder in missing_config_dirs():
+        raise UserError(f"MBEXP_CONFIG_PATH={folder}: is no folder")
 
 
 def _set(merged: dict[str, Any], dotted: str, value: Any) -> None:
@@ -66,36 +94,31 @@ def _set(merged: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _group(group: str, name: str) -> dict[str, Any]:
-    folder = config_dir() / group
-    choices = [path.stem for path in folder.glob("*.yaml")]
+    choices = config_files(group)
     if name not in choices:
         raise unknown_choice(group, name, choices)
-    path = folder / f"{name}.yaml"
+    path = choices[name]
     keys = _read(path)
-    if not isinstance(keys, dict) or any(not word.startswith("override /") for word in _overrides(keys)):
+    if not isinstance(keys, dict) or any(not word.startswith(OVERRIDE) for word, _ in _defaults(keys)):
         raise UserError(f"{path}: a config group is one file of keys, without defaults of its own")
     keys.pop("defaults", None)
     return keys
 
 
-def _brought(chosen: dict[str, str]) -> dict[str, str]:
-    """Return the groups that files chosen by name change with them, as Hydra does: ``override /gpu: NAME``."""
-    brought: dict[str, str] = {}
+def _brought(chosen: Mapping[str, str]) -> dict[str, str]:
+    """Return the groups that files chosen by name bring along where no file is chosen for them, as Hydra does."""
+    brought = {}
     for group, name in chosen.items():
-        path = config_dir() / group / f"{name}.yaml"
-        if path.is_file():
-            brought |= {key.removeprefix("override /"): value for key, value in _overrides(_read(path)).items()}
+        path = config_files(group).get(name)
+        for word, value in _defaults(_read(path)) if path else []:
+            brought[word.removeprefix(OVERRIDE).partition("@")[0]] = str(value)
     return brought
 
 
-def _overrides(keys: Any) -> dict[str, str]:
+def _defaults(keys: Any) -> list[tuple[str, Any]]:
     """Return the entries of a file's list of defaults."""
     entries = keys.get("defaults", []) if isinstance(keys, dict) else []
-    return {
-        str(key): value
-        for entry in entries
-        for key, value in (entry if isinstance(entry, dict) else {entry: ""}).items()
-    }
+    return [pair for entry in entries for pair in (entry.items() if isinstance(entry, dict) else [(str(entry), None)])]
 
 
 def _read(path: Path) -> dict[str, Any]:

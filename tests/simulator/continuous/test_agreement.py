@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mbexp.config.keys import (
+    ADMISSIONS,
     ASSIGNMENTS,
     GPU_SERVES,
     KV_RULES,
     MEMORY_RULES,
     PREEMPTIONS,
+    PREFILL_MEMORIES,
     PREFILLS,
     SELECTIONS,
     UNDERPREDICTIONS,
@@ -71,15 +73,23 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         "underprediction": draw(st.sampled_from(UNDERPREDICTIONS)),
         "gpu_serves": draw(st.sampled_from(GPU_SERVES)),
         "turn_requests": draw(st.integers(1, 5)),
+        "watermark_pct": draw(st.sampled_from([0.0, 0.0, 10.0, 30.0])),
+        "max_model_len_tokens": draw(st.one_of(st.none(), st.integers(8, 60))),
+        "admission": draw(st.sampled_from(ADMISSIONS)),
         **fixed,
     }
+    if rules["kv"] == "paged":
+        rules["hold_last_token"] = draw(st.booleans())
+        rules["reserved_blocks"] = draw(st.integers(0, 1))
+        if rules["prefill"] == "chunked" and rules["admission"] == "budget":
+            rules["prefill_memory"] = draw(st.sampled_from(PREFILL_MEMORIES))
     shares = rules["gpu_serves"].endswith("share")
     return Case(
         requests=requests,
         price=draw(price),
         bins=bins,
         gpus=draw(st.integers(bins if shares else 1, 4)),
-        memory=draw(st.one_of(st.integers(16, 80), st.integers(16, 400))),
+        memory=draw(st.one_of(st.integers(32, 80), st.integers(32, 400))),
         scheduler={
             "batch_size": draw(st.sampled_from(["fixed", "dynamic"])),
             "fixed_batch_size": cap,
@@ -147,7 +157,15 @@ def test_every_mode_to_the_last_bit_of_its_ties(case):
 def test_memory_that_fills_up(prefill, kv, data):
     case = data.draw(cases(prefill=prefill, kv=kv))
     longest = max(prompt + max(output, predicted) for _, prompt, output, predicted, _ in case.requests)
-    assert difference(dataclasses.replace(case, memory=max(longest + 3, 16))) is None
+    assert difference(dataclasses.replace(case, memory=max(longest + 3, 32))) is None
+
+
+@many(EXAMPLES // 3)
+@given(data=st.data())
+def test_users_of_a_closed_loop(data):
+    case = data.draw(cases())
+    think = data.draw(st.lists(ROUND_GAPS_S, min_size=len(case.requests), max_size=len(case.requests)))
+    assert difference(dataclasses.replace(case, users=data.draw(st.integers(1, 8)), think=think)) is None
 
 
 def random_case(seed: int, many_gpus: bool = False) -> Case:
@@ -165,7 +183,7 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
     serves = str(rng.choice(GPU_SERVES))
     prices = rng.random(10) * [0.01, 0.001, 0.01, 0.002, 1e-5, 1e-3, 1e-3, 1e-6, 0.01, 0.02]
     prices[0] += 1e-3
-    return Case(
+    case = Case(
         requests=requests,
         price=TABLE if rng.random() < 0.25 else ClosedForm(*prices.tolist()),
         bins=bins,
@@ -194,6 +212,19 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
         token_ms=float(rng.uniform(2, 40)),
         seed=seed,
     )
+    return dataclasses.replace(case, rules={**case.rules, **engine_rules(rng, case.rules)})
+
+
+def engine_rules(rng: np.random.Generator, rules: dict) -> dict:
+    """Rules of admission and of blocks as engines have them, in every second case."""
+    if rng.random() < 0.5:
+        return {}
+    found = {"admission": str(rng.choice(ADMISSIONS)), "watermark_pct": float(rng.choice([0.0, 1.0, 20.0]))}
+    if rules["kv"] == "paged":
+        found |= {"hold_last_token": bool(rng.integers(2)), "reserved_blocks": int(rng.integers(2))}
+        if rules["prefill"] == "chunked" and found["admission"] == "budget":
+            found["prefill_memory"] = str(rng.choice(PREFILL_MEMORIES))
+    return found
 
 
 def step_law_case(seed: int) -> Case:
@@ -278,6 +309,15 @@ def many_gpus_case(seed: int) -> Case:
 def test_many_gpus_with_central_queues():
     for seed in range(60):
         found = difference(many_gpus_case(seed))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_larger_closed_loops():
+    for seed in range(60):
+        case = random_case(seed) if seed % 2 else many_gpus_case(seed)
+        rng = np.random.default_rng(seed)
+        think = (rng.exponential(0.3, len(case.requests)) * rng.integers(0, 2, len(case.requests))).tolist()
+        found = difference(dataclasses.replace(case, users=int(rng.integers(1, 30)), think=think))
         assert found is None, f"seed {seed}: {found}"
 
 
