@@ -45,9 +45,9 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         "kv_capacity_tokens": problem.fleet.kv_capacity_tokens,
         "wall_time_s": time.perf_counter() - began,
     }
-    known, fleet = (problem.trace, problem.prediction, problem.fleet.law), problem.fleet
+    known = problem.trace, problem.prediction, problem.fleet.law
     warnings = (
-        *notes(*known, fleet.count, summary),
+        *notes(*known, summary),
         *short_tail(config, outcome, summary),
         *mode.notes(problem, outcome, summary),
     )

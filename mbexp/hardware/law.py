@@ -102,11 +102,14 @@ class Price(Generic[F]):
         Handed to `function` unread by anyone else.
     notes : tuple of str
         Sentences that a reader must see of results for which this price was used.
+    rising : bool
+        Of a price of batches: whether it is known never to fall as any argument grows.
     """
 
     function: F
     parameters: FloatArray
     notes: tuple[str, ...] = ()
+    rising: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", np.ascontiguousarray(self.parameters, np.float64))
