@@ -56,9 +56,9 @@ def run(
         **own_metrics(config, problem.trace, outcome, mode, metrics),
         "wall_time_s": time.perf_counter() - began,
     }
-    known, fleet = (problem.trace, problem.prediction, problem.fleet.law), problem.fleet
+    known = problem.trace, problem.prediction, problem.fleet.law
     warnings = (
-        *notes(*known, fleet.count, summary),
+        *notes(*known, summary),
         *short_tail(config, outcome, summary),
         *mode.notes(problem, outcome, summary),
     )

@@ -105,12 +105,15 @@ class Price(Generic[F]):
         Sentences that a reader must see of results for which this price was used.
     prices_chunks : bool
         Whether the price of an iteration knows what a piece of a prompt takes.
+    rising : bool
+        Of a price of batches: whether it is known never to fall as any argument grows.
     """
 
     function: F
     parameters: FloatArray
     notes: tuple[str, ...] = ()
     prices_chunks: bool = True
+    rising: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", np.ascontiguousarray(self.parameters, np.float64))

@@ -180,10 +180,15 @@ def gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summa
 
 def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> list[str]:
     """Return what a reader of a continuous run must know."""
-    from mbexp.results.notes import extrapolation
+    from mbexp.policy.build import limit_max
+    from mbexp.results.notes import extrapolation, least_gpus
+    from mbexp.simulator.continuous.least_work import least_work_s
 
     config, law = problem.config, problem.fleet.law
     found: list[str] = []
+    if summary["overloaded"]:
+        rules = execution_rules(config.execution, config.gpu)
+        found += least_gpus(outcome, least_work_s(outcome, law, rules, limit_max(config.scheduler)))
     step_s = law.decode_step_s(1, 2)
     where = f"sla.token_ms={config.sla.token_ms:g}"
     if step_s > config.sla.token_ms / 1000:

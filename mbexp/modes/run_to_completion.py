@@ -115,10 +115,14 @@ def _batch_metrics(outcome: BatchesOutcome, sums: Totals, first: int) -> Summary
 def notes(problem: Problem, outcome: BatchesOutcome, summary: Summary) -> list[str]:
     """Return what is said of batches that run to completion."""
     from mbexp.hardware import check_sla
-    from mbexp.results.notes import extrapolation
+    from mbexp.policy.build import limit_max
+    from mbexp.results.notes import extrapolation, least_gpus
+    from mbexp.simulator.batches.least_work import least_work_s
 
     config, law = problem.config, problem.fleet.law
     found = [*check_sla(law, config.sla, config.scheduler), *law.require_batch().notes]
+    if summary["overloaded"] and config.gpu.noise.kind == "none":
+        found += least_gpus(outcome, least_work_s(outcome, law, limit_max(config.scheduler)))
     found += extrapolation(summary, law, "batches")
     if summary["kv_overflow_pct"] > 0:
         found.append(

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from mbexp.compiled.order_statistics import quantiles, weighted_quantiles
 from mbexp.config.keys import Config
-from mbexp.results.statistics import climbs
+from mbexp.results.growth import queue_grows
 from mbexp.simulator.outcome import Measured, Outcome
 
 FloatArray = npt.NDArray[np.float64]
 Summary = dict[str, Any]
 
+BUSY = 0.9  # share of the time in which requests arrive that GPUs must be busy, for a growing queue to be overload
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
@@ -150,7 +151,7 @@ def token_metrics(config: Config, step_s: FloatArray, weight: FloatArray) -> Sum
 
 
 def load_metrics(outcome: Outcome, work_s: Callable[[], float]) -> Summary:
-    """Return the arrival rate, the offered load and whether it is more than the GPUs can carry.
+    """Return the arrival rate, the offered load, and whether the run shows more than the GPUs carry.
 
     Parameters
     ----------
@@ -166,27 +167,20 @@ def load_metrics(outcome: Outcome, work_s: Callable[[], float]) -> Summary:
         return {
             "arrival_rate_per_s": count / period_s,
             "offered_load": np.nan,
-            "overloaded": count > 1 and outcome.users is None,
+            "overloaded": outcome.users is None
+            and bool(count)
+            and bool(outcome.started_before(np.nextafter(arrival_s[-1:], np.inf))[0] < count),
             "queue_climbing": False,
         }
+    grows = queue_grows(outcome)
     load = work_s() / (period_s * outcome.num_gpus)
+    busy = grows and outcome.busy_while_arriving_s() >= BUSY * span_s * outcome.num_gpus
     return {
         "arrival_rate_per_s": count / period_s,
         "offered_load": load,
-        "overloaded": bool(load >= 1.0),
-        "queue_climbing": _queue_climbs(outcome),
+        "overloaded": bool(busy and load >= 1.0),
+        "queue_climbing": grows,
     }
-
-
-def _queue_climbs(outcome: Outcome, parts: int = 40, each: int = 100) -> bool:
-    """Return whether the number waiting, as requests find it on arrival, climbs throughout the run."""
-    arrival_s = outcome.arrival_s
-    count = len(arrival_s)
-    if count < 8 * parts:
-        return False
-    seen = np.linspace(0, count - 1, min(parts * each, count // parts * parts)).astype(np.int64)
-    waiting = seen - outcome.started_before(arrival_s[seen])
-    return climbs(waiting.reshape(parts, -1).mean(axis=1))
 
 
 def mean_and_quantiles(name: str, unit: str, values: FloatArray) -> Summary:

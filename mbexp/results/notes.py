@@ -21,7 +21,7 @@ FEW_SPELLS, ENOUGH_SPELLS = 5, 10  # of the slowest requests: too few for a p99,
 SHORT_RUN = 1000  # requests; with fewer, a 99th percentile rests on fewer than ten of them
 
 
-def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, num_gpus: int, summary: dict[str, Any]) -> list[str]:
+def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, summary: dict[str, Any]) -> list[str]:
     """Return the sentences that hold of any mode of execution."""
     found = [*trace.notes, *prediction.bins.notes, *law.notes]
     if summary["rejected_requests"]:
@@ -33,26 +33,43 @@ def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, num_gpus: int, 
             )
         if beyond:
             found.append(f"{beyond} of {len(trace)} requests exceed execution.max_model_len_tokens and were rejected")
-    if summary["overloaded"]:
-        load = summary["offered_load"]
-        at_once = np.isnan(load)
-        what = "all requests arrive at one instant" if at_once else f"the offered load is {load:.2f}"
-        enough = "" if at_once else f"; {math.ceil(load * num_gpus)} GPUs is the least that could carry it"
+    load = summary["offered_load"]
+    if summary["overloaded"] and np.isnan(load):
         found.append(
-            f"overload: {what}, so queues grow for as long as requests arrive; "
-            f"latencies measure the length of the run{enough}"
+            "overload: all requests arrive at one instant, and some wait; latencies measure the length of the run"
+        )
+    elif summary["overloaded"]:
+        found.append(
+            "overload: the queue grows throughout the run while the GPUs are busy, at an offered load of "
+            f"{load:.2f}; latencies measure the length of the run"
         )
     elif summary["queue_climbing"]:
-        found.append(
-            "growth: the number waiting climbs throughout the run, although full batches would carry the offered load "
-            f"of {summary['offered_load']:.2f}: the policy does not, or the run is too short to tell"
+        spare = (
+            f"full batches would carry the offered load of {load:.2f}: the scheduler does not"
+            if load < 1
+            else "GPUs are idle for more than a tenth of the time: the scheduler leaves them without work"
         )
+        found.append(f"growth: the number waiting climbs throughout the run, although {spare}")
     if 0 < summary["measured_requests"] < SHORT_RUN:
         found.append(
             f"short run: {summary['measured_requests']} requests, so its p99 rests on the slowest "
             f"{max(1, summary['measured_requests'] // 100)}"
         )
     return found
+
+
+def least_gpus(outcome: Outcome, least_work_s: float) -> list[str]:
+    """Return a sentence where more GPUs than there are must be had for the load, as a bound on their work proves."""
+    count = len(outcome.arrival_s)
+    period_s = float(outcome.arrival_s[-1] - outcome.arrival_s[0]) * count / (count - 1) if count > 1 else 0.0
+    if not period_s > 0.0:
+        return []
+    number = math.ceil(least_work_s / period_s)
+    if number <= outcome.num_gpus:
+        return []
+    return [
+        f"capacity: {number} GPUs is the least that could carry the load, whatever the scheduler; the SLA may need more"
+    ]
 
 
 def short_tail(config: Config, outcome: Outcome, summary: dict[str, Any]) -> list[str]:

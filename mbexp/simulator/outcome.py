@@ -60,6 +60,10 @@ class Outcome(ABC):
         """Return how many requests had started before each instant."""
 
     @abstractmethod
+    def busy_while_arriving_s(self) -> float:
+        """Return how long all GPUs together were busy up to the last arrival."""
+
+    @abstractmethod
     def measured(self, first: int) -> Measured:
         """Return the instants of the accepted requests from `first` on."""
 

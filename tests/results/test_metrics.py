@@ -122,11 +122,18 @@ def test_one_token_requests_have_no_time_between_tokens(make_trace) -> None:  # 
     assert math.isnan(summary["tbt_mean_ms"])
 
 
-def test_all_at_one_instant_is_overload(make_trace) -> None:  # type: ignore[no-untyped-def]
-    result = simulate(make_trace([0.0] * 5, [1, 2, 3, 4, 5]), **LAW)
+def test_all_at_one_instant_is_overload_where_some_wait(make_trace) -> None:  # type: ignore[no-untyped-def]
+    trace = make_trace([0.0] * 5, [1, 2, 3, 4, 5])
+    for execution in ("run_to_completion", "continuous"):
+        keys = {**LAW, "execution": execution, "scheduler": "static_fifo", "num_gpus": 1}
+        result = simulate(trace, **keys, **{"scheduler.fixed_batch_size": 4})
+        assert result.summary["overloaded"]
+        assert any("all requests arrive at one instant, and some wait" in warning for warning in result.warnings)
 
-    assert result.summary["overloaded"]
-    assert any("all requests arrive at one instant" in warning for warning in result.warnings)
+        result = simulate(trace, **keys, **{"scheduler.fixed_batch_size": 5})
+        assert result.summary["queue_delay_mean_s"] == 0
+        assert not result.summary["overloaded"]
+        assert not any("overload" in warning for warning in result.warnings)
 
 
 def test_underprediction_overflows_memory_and_is_told(make_trace) -> None:  # type: ignore[no-untyped-def]

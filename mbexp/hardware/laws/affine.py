@@ -49,7 +49,7 @@ def affine_law(
         "the original's law, taken iteration by iteration: a decode step takes the same time whatever its context, "
         f"every prefill pays alpha, and {prompts}"
     )
-    batch = Price(affine, np.array([alpha_s, beta_s, gamma, float(counts_prompt)]))
+    batch = Price(affine, np.array([alpha_s, beta_s, gamma, float(counts_prompt)]), rising=True)
     return LatencyLaw.configured(gpu, provenance, batch, partial(iteration.price, (note,)), **given)
 
 

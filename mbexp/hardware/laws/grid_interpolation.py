@@ -50,7 +50,7 @@ def build(gpu: GpuConfig) -> LatencyLaw:
     grid = read_law_grid(gpu)
     table, note = tabulate(grid)
     counts_prompt = gpu.law.length == "prompt_plus_output"
-    batch = Price(grid_interpolation, np.concatenate([[float(counts_prompt)], table]))
+    batch = Price(grid_interpolation, np.concatenate([[float(counts_prompt)], table]), rising=True)
     iteration_note = (
         "a grid of whole batches, taken iteration by iteration: a step takes what the grid rises by at its length"
         f"{', and a prompt token as much' if counts_prompt else ''}"

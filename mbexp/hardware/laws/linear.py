@@ -37,5 +37,5 @@ def build(gpu: GpuConfig) -> LatencyLaw:
         prefill_sequence_s=c1_s,
         prefill_square_s=0.0,
     )
-    batch = Price(linear, np.array([c0_s, c1_s, float(law.length == "prompt_plus_output")]))
+    batch = Price(linear, np.array([c0_s, c1_s, float(law.length == "prompt_plus_output")]), rising=True)
     return LatencyLaw.configured(gpu, "linear law, coefficients as configured", batch, iteration.price)

@@ -94,7 +94,7 @@ def build(gpu: GpuConfig) -> LatencyLaw:
         gpu,
         f"roofline of {model.name} on {card.name if card else 'a card as configured'}, "
         f"efficiencies {'assumed' if assumed else 'as configured'}",
-        Price(roofline, np.array(parameters)),
+        Price(roofline, np.array(parameters), rising=True),
         form.price,
         length_range_tokens=(1, model.longest_context_tokens),
     )

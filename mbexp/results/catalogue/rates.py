@@ -62,16 +62,19 @@ ROWS = (
         "overloaded",
         "",
         "Overloaded",
-        "True if the offered load is 1 or more, or if several requests all arrive at one instant. Queues then grow for "
-        "as long as requests arrive, and latencies measure the length of the run. Never true of users in a closed "
-        "loop, who bring what the GPUs carry.",
+        "True if the queue climbs, the offered load is 1 or more, and the GPUs are busy for at least 90 % of the time "
+        "in which requests arrive. Where all requests arrive at one instant: true if any of them waits. "
+        "Latencies then measure the length of the run. Never true of users in a closed loop, who bring what the GPUs "
+        "carry.",
     ),
     row(
         "queue_climbing",
         "",
         "Queue climbs",
-        "True if the number of waiting requests, as each request finds it on arrival, climbs throughout the run. The "
-        "test is Kendall's tau between time and the means of 40 parts of the run, at the 0.1 % level. It also finds a "
-        "policy that does not carry a load that full batches would carry. With fewer than 320 requests, it is false.",
+        "True if the number of waiting requests, as each request finds it on arrival, climbs throughout the run. "
+        "Requests that arrive at the same instant do not wait for each other. Two tests at the 0.1 % level must agree, "
+        "over the means of 40 parts of the run: Kendall's tau between time and the means, and Student's t of the "
+        "changes from one part to the next. The t test is also made over 20 and 10 parts, and the largest counts. With "
+        "fewer than 160 requests there are 20 parts, with fewer than 80 there are 10. With fewer than 40 it is false.",
     ),
 )

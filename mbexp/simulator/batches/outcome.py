@@ -66,6 +66,13 @@ class BatchesOutcome(Outcome):
         started = np.cumsum(self.batches["size"], dtype=np.int64)
         return np.where(before > 0, started[before - 1], 0)
 
+    def busy_while_arriving_s(self) -> float:
+        """Return how long all GPUs together were busy up to the last arrival."""
+        until_s = self.arrival_s[-1]
+        busy_s = np.minimum(self.batches["finish_s"], until_s)
+        busy_s -= np.minimum(self.batches["start_s"], until_s)
+        return float(busy_s.sum())
+
     def last_completion_s(self, first: int = 0) -> float:
         """Return the last completion of the accepted requests from `first` on."""
         return _last_completion_s(self.batches, self.batch_of[first:] if first else None)

@@ -109,6 +109,17 @@ class ContinuousOutcome(Outcome):
         """Return how many requests had started before each instant."""
         return np.searchsorted(np.sort(self.start_s), instants_s)
 
+    def busy_while_arriving_s(self) -> float:
+        """Return how long all GPUs together were busy up to the last arrival.
+
+        After it a GPU is busy until its last completion, since nothing new comes to one that is empty. Requests that
+        move between GPUs, preempted under central queues, can make this a little too low.
+        """
+        until_s = np.full(self.num_gpus, self.arrival_s[-1])
+        ends_s = until_s.copy()
+        np.maximum.at(ends_s, self.gpu, self.finish_s)
+        return float(self.gpus["busy_s"].sum() - (ends_s - until_s).sum())
+
     def measured(self, first: int) -> MeasuredOneByOne:
         """Return the instants of the accepted requests from `first` on."""
         columns = (self.arrival_s, self.start_s, self.first_token_s, self.finish_s)
