@@ -14,7 +14,8 @@ from benchmarks.report import Table
 from mbexp import configure, load_trace
 from mbexp.config.keys import Config
 from mbexp.hardware import build_law, kv_capacity_tokens
-from mbexp.hardware.iteration import ClosedForm, closed_form
+from mbexp.hardware.closed_form import closed_form
+from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.law import LatencyLaw, Price, iteration_price
 from mbexp.modes.continuous import execution_rules
 from mbexp.policy.build import build_policy

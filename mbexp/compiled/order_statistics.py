@@ -41,15 +41,18 @@ def quantiles(values: FloatArray, shares: Sequence[float]) -> list[float]:
     return [float(value) for value in np.where(part >= 0.5, high - gap * (1 - part), low + gap * part)]
 
 
-def weighted_quantile(values: FloatArray, weight: FloatArray, share: float) -> float:
-    """Return the smallest value at which the weight of all values up to it reaches `share` of the total.
+def weighted_quantiles(values: FloatArray, weight: FloatArray, shares: Sequence[float]) -> list[float]:
+    """Return the smallest values at which the weight of all values up to them reaches each share of the total.
 
     Parameters
     ----------
     values, weight : float64 arrays, shape (n,), n >= 1
         Weights are whole numbers, so that their sums are exact in any order.
+    shares
+        Each between 0 and 1, rising.
     """
-    return float(_reaching(values, weight, np.array([share * float(weight.sum())]))[0])
+    targets = np.asarray(shares, np.float64) * float(weight.sum())
+    return [float(value) for value in _reaching(values, weight, targets)]
 
 
 def _reaching(values: FloatArray, weight: FloatArray, targets: FloatArray) -> FloatArray:

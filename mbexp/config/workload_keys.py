@@ -12,6 +12,7 @@ WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once", "closed")
 THINK_TIMES = ("constant", "exponential")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
+FAILED = ("drop", "refuse")
 MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
 
 
@@ -81,6 +82,13 @@ class WorkloadConfig:
         choices=("scaled", "real", "generated"),
     )
     rate_scaling: float = option(200.0, "how many times faster than the trace requests arrive", above=0)
+    burst_likeness: float = option(
+        0.0,
+        "'burstgpt_like': correlation of the lengths (as normal scores) of one request of an API job and the next; "
+        "no published figure says it, 0 (independent) is an assumption",
+        low=0,
+        high=0.9999,
+    )
     window: WindowConfig = option(WindowConfig(), "which part of the trace")
     spread_ties_s: float | None = option(
         None,
@@ -94,6 +102,9 @@ class WorkloadConfig:
     )
     columns: ColumnsConfig = option(ColumnsConfig(), "'csv': names of the columns")
     where: Filter = option({}, "files: keep the rows with these values only: {model: GPT-4}, {status: [200, 201]}")
+    failed: str = option(
+        "drop", "files: rows without tokens, such as failed calls, are dropped and counted, or refused", choices=FAILED
+    )
     arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic', and of any kind where timestamps=generated")
     prompt: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': prompt lengths")
     output: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': output lengths")

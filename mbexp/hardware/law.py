@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -102,11 +103,14 @@ class Price(Generic[F]):
         Handed to `function` unread by anyone else.
     notes : tuple of str
         Sentences that a reader must see of results for which this price was used.
+    prices_chunks : bool
+        Whether the price of an iteration knows what a piece of a prompt takes.
     """
 
     function: F
     parameters: FloatArray
     notes: tuple[str, ...] = ()
+    prices_chunks: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", np.ascontiguousarray(self.parameters, np.float64))
@@ -123,8 +127,9 @@ class LatencyLaw:
     ----------
     batch : Price or None
         Of whole batches, which ``execution=run_to_completion`` needs.
-    iteration : Price or None
-        Of iterations, which ``execution=continuous`` needs.
+    iteration : Price, function that returns one, or None
+        Of iterations, which ``execution=continuous`` needs. A function is called when the price is first asked for, so
+        that a run of whole batches does not wait for its compilation.
     provenance : str
         Where the numbers come from ("fitted to a generated grid", "measured on ...", "roofline, efficiencies assumed").
     batch_size_range, length_range_tokens : (int, int)
@@ -137,7 +142,7 @@ class LatencyLaw:
 
     name: str
     batch: Price[BatchFunction] | None
-    iteration: Price[IterationFunction] | None
+    iteration: Price[IterationFunction] | Callable[[], Price[IterationFunction]] | None
     provenance: str
     batch_size_range: tuple[int, int] = UNBOUNDED
     length_range_tokens: tuple[int, int] = UNBOUNDED
@@ -150,7 +155,7 @@ class LatencyLaw:
         gpu: GpuConfig,
         provenance: str,
         batch: Price[BatchFunction] | None = None,
-        iteration: Price[IterationFunction] | None = None,
+        iteration: Price[IterationFunction] | Callable[[], Price[IterationFunction]] | None = None,
         batch_size_range: tuple[int, int] = UNBOUNDED,
         length_range_tokens: tuple[int, int] = UNBOUNDED,
         notes: tuple[str, ...] = (),
@@ -190,7 +195,12 @@ class LatencyLaw:
         """
         if self.iteration is None:
             raise self._missing("continuous", "iteration", "run_to_completion")
-        return self.iteration
+        return self._iteration
+
+    @cached_property
+    def _iteration(self) -> Price[IterationFunction]:
+        assert self.iteration is not None
+        return self.iteration if isinstance(self.iteration, Price) else self.iteration()
 
     def _missing(self, mode: str, price: str, other: str) -> UserError:
         return UserError(

@@ -21,6 +21,7 @@ LOOP = "mbexp.simulator.continuous.loop:run_until_served"
 ASSIGNMENT_STREAM = 4  # random stream of the assignment rules
 LOGGED_SEGMENTS = 500_000  # rows of batches.parquet at most
 KINDS = ("empty", "decode", "prefill", "mixed", "mixed")  # by mbexp.simulator.continuous.layout
+PREFILL = KINDS.index("prefill")
 
 
 def simulate(problem: Problem) -> ContinuousOutcome:
@@ -35,6 +36,11 @@ def simulate(problem: Problem) -> ContinuousOutcome:
             f"gpu.noise.kind={config.gpu.noise.kind}: noise is that of whole batches; execution=continuous has none"
         )
     execution = config.execution
+    if execution.prefill == "chunked" and not fleet.law.require_iteration().prices_chunks:
+        raise UserError(
+            f"execution.prefill=chunked: the law {fleet.law.name} knows whole prompts only, and a piece of one would "
+            "be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as gpu=h100_llama31_8b"
+        )
     policy = build_policy(
         config.scheduler, config.sla, fleet.kv_capacity_tokens, in_batches=False, assignment=execution.assignment
     )
@@ -120,23 +126,27 @@ def metrics(problem: Problem, outcome: ContinuousOutcome, first: int) -> Summary
     rules = execution_rules(problem.config.execution, problem.config.gpu)
     return {
         f"rejected_{BEYOND_MODEL}": len(outcome.rejected.get(BEYOND_MODEL, ())),
-        **_token_metrics(outcome),
-        **_gpu_metrics(outcome, outcome.measured(first)),
+        **token_metrics(outcome),
+        **gpu_metrics(outcome, outcome.measured(first)),
         **load_metrics(outcome, lambda: work_at_full_occupancy_s(outcome, problem.fleet.law, rules)),
     }
 
 
-def _token_metrics(outcome: ContinuousOutcome) -> Summary:
+def token_metrics(outcome: ContinuousOutcome) -> Summary:
+    """Return the metrics of the gaps between tokens."""
+    from mbexp.results.metrics import QUANTILES, named_quantiles
+
     gaps = outcome.gaps
     return {
         "tbt_mean_ms": gaps.mean_s * 1000,
-        "tbt_p99_ms": gaps.quantile_s(0.99) * 1000,
+        **named_quantiles("tbt", "ms", [gaps.quantile_s(share) * 1000 for share in QUANTILES.values()]),
         "token_sla_violation_pct": 100.0 * gaps.above / gaps.count if gaps.count else np.nan,
         "tbt_max_ms": gaps.max_s * 1000 if gaps.count else np.nan,
     }
 
 
-def _gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summary:
+def gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summary:
+    """Return the metrics of iterations, GPUs and memory."""
     gpus = outcome.gpus
     count = len(outcome.arrival_s)
     busy_s, steps = float(gpus["busy_s"].sum()), int(gpus["step"].sum())
@@ -234,4 +244,6 @@ def table(outcome: ContinuousOutcome, first: int = 0, last: int | None = None) -
         "step_growth_ms": segments["growth_s"] * 1000,
     }
     table = pa.table({name: column(values) for name, values in columns.items()})
-    return table.add_column(6, "kind", text_column([KINDS[kind] for kind in segments["kind"].tolist()]))
+    # Chunks of prompts alone, where no request decodes, are a prefill.
+    kinds = np.where((segments["decoding"] == 0) & (segments["kind"] > PREFILL), PREFILL, segments["kind"])
+    return table.add_column(6, "kind", text_column([KINDS[kind] for kind in kinds.tolist()]))

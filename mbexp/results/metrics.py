@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.compiled.order_statistics import quantiles, weighted_quantile
+from mbexp.compiled.order_statistics import quantiles, weighted_quantiles
 from mbexp.config.keys import Config
 from mbexp.results.statistics import climbs
 from mbexp.simulator.outcome import Measured, Outcome
@@ -18,7 +18,7 @@ from mbexp.simulator.outcome import Measured, Outcome
 FloatArray = npt.NDArray[np.float64]
 Summary = dict[str, Any]
 
-LATENCY_QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 def warm_up_requests(config: Config, arrival_s: FloatArray) -> int:
@@ -94,11 +94,9 @@ def latency(seen: Seen) -> Summary:
     late = latency_s > seen.config.sla.request_s
     num_late, num_good = int(np.count_nonzero(late)), int(np.count_nonzero(seen.meets_token_sla & ~late))
     del late
-    quantiles_s = quantiles(latency_s, list(LATENCY_QUANTILES.values()))
     return {
         "goodput_requests_per_s": num_good * (1.0 / seen.span_s if seen.span_s > 0 else np.nan),
-        "latency_mean_s": mean(latency_s),
-        **{f"latency_{name}_s": value for name, value in zip(LATENCY_QUANTILES, quantiles_s, strict=True)},
+        **mean_and_quantiles("latency", "s", latency_s),
         "latency_max_s": float(latency_s.max()) if seen.count else np.nan,
         "request_sla_violation_pct": 100.0 * (num_late / seen.count) if seen.count else np.nan,
     }
@@ -108,7 +106,7 @@ def latency(seen: Seen) -> Summary:
 def waiting_and_service(seen: Seen) -> Summary:
     """Return the two parts of a latency."""
     return {
-        "queue_delay_mean_s": mean(seen.requests.queue_delay_s()),
+        **mean_and_quantiles("queue_delay", "s", seen.requests.queue_delay_s()),
         "service_time_mean_s": mean(seen.requests.service_s()),
     }
 
@@ -116,24 +114,37 @@ def waiting_and_service(seen: Seen) -> Summary:
 @request_metric
 def first_token(seen: Seen) -> Summary:
     """Return the time to the first token."""
-    ttft_s = seen.requests.ttft_s()
-    return {"ttft_mean_s": mean(ttft_s), "ttft_p99_s": quantiles(ttft_s, [0.99])[0]}
+    return mean_and_quantiles("ttft", "s", seen.requests.ttft_s())
+
+
+@request_metric
+def time_per_output_token(seen: Seen) -> Summary:
+    """Return the time per output token, a value a request, over those of at least two tokens."""
+    gaps = seen.output_tokens - 1
+    tpot_ms = seen.requests.decode_s() * 1000
+    if not gaps.all():
+        gaps, tpot_ms = gaps[gaps > 0], tpot_ms[gaps > 0]
+    return mean_and_quantiles("tpot", "ms", tpot_ms / gaps)
 
 
 def token_metrics(config: Config, step_s: FloatArray, weight: FloatArray) -> Summary:
     """Return metrics of the time between tokens from step times and how many tokens came at each."""
     total = float(weight.sum())
     if not total:
-        return {"tbt_mean_ms": np.nan, "tbt_p99_ms": np.nan, "token_sla_violation_pct": np.nan}
+        return {
+            **named_quantiles("tbt", "ms", [np.nan] * len(QUANTILES)),
+            "tbt_mean_ms": np.nan,
+            "token_sla_violation_pct": np.nan,
+        }
     step_ms = step_s * 1000
     late = step_ms > config.sla.token_ms
-    p99_ms = weighted_quantile(step_ms, weight, 0.99)
+    quantiles_ms = weighted_quantiles(step_ms, weight, list(QUANTILES.values()))
     # Two sums, neither with a further array; of a dot product the bits would hang on the number of cores.
     sum_ms = float(np.multiply(step_ms, weight, out=step_ms).sum())
     late_gaps = float(np.multiply(weight, late, out=step_ms).sum())
     return {
         "tbt_mean_ms": sum_ms / total,
-        "tbt_p99_ms": p99_ms,
+        **named_quantiles("tbt", "ms", quantiles_ms),
         "token_sla_violation_pct": 100.0 * late_gaps / total,
     }
 
@@ -176,6 +187,17 @@ def _queue_climbs(outcome: Outcome, parts: int = 40, each: int = 100) -> bool:
     seen = np.linspace(0, count - 1, min(parts * each, count // parts * parts)).astype(np.int64)
     waiting = seen - outcome.started_before(arrival_s[seen])
     return climbs(waiting.reshape(parts, -1).mean(axis=1))
+
+
+def mean_and_quantiles(name: str, unit: str, values: FloatArray) -> Summary:
+    """Return the mean and the quantiles of `QUANTILES` under their names."""
+    found = quantiles(values, list(QUANTILES.values()))
+    return {f"{name}_mean_{unit}": mean(values), **named_quantiles(name, unit, found)}
+
+
+def named_quantiles(name: str, unit: str, values: Sequence[float]) -> Summary:
+    """Return quantiles in the order of `QUANTILES` under their names."""
+    return {f"{name}_{share}_{unit}": value for share, value in zip(QUANTILES, values, strict=True)}
 
 
 def mean(values: npt.NDArray[Any]) -> float:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbexp.config.keys import Config
+from mbexp.config.keys import STEP_KEYS, Config
 from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
 from mbexp.results.stored import manifest
@@ -59,7 +59,11 @@ def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None)
 YOUNGER: dict[str, tuple[Any, ...]] = {
     "replicate": ("seeds",),
     "scheduler.parameters": ({}, []),
+    "predictor.column": (None,),
+    "predictor.parameters": ({}, []),
+    "metrics": ([],),
     "workload.where": ({},),
+    "workload.failed": ("drop",),
     "workload.arrivals.users": (None,),
     "workload.arrivals.think_time_s": (0.0,),
     "workload.arrivals.think_kind": ("constant",),
@@ -68,6 +72,9 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "execution.reserved_blocks": (0,),
     "execution.watermark_pct": (0.0,),
     "execution.max_model_len_tokens": (None,),
+    "gpu.price_per_hour": (None,),
+    "gpu.law.tensor_parallel": (1,),
+    **dict.fromkeys((f"gpu.law.{key}" for key in STEP_KEYS), (0.0,)),
 }
 
 
@@ -75,7 +82,9 @@ def _as_first_stored(values: dict[str, Any]) -> None:
     """Leave out what the first stored runs did not have, so that later commands find them."""
     for dotted, without in YOUNGER.items():
         *groups, name = dotted.split(".")
-        place = functools.reduce(lambda inside, group: inside[group], groups, values)
+        place = values
+        for group in groups:
+            place = place[group]
         if place[name] in without:
             del place[name]
     execution = values["execution"]
@@ -155,6 +164,7 @@ def save(
     UserError
         If the folder cannot be written.
     """
+    from mbexp.results.own import own_rows
     from mbexp.results.tables import replications_table, write_batches, write_requests
 
     output = result.config.output
@@ -165,6 +175,8 @@ def save(
             write_batches(result.mode, result.outcome, aside / "batches.parquet")
         if keep_requests:
             write_requests(result.outcome, result.trace, aside / "requests.parquet")
+            for further in result.further_seeds:
+                write_requests(further.outcome, further.trace, aside / f"requests_{further.config.seed}.parquet")
         if len(replications) > 1:
             import pyarrow.parquet as parquet
 
@@ -174,7 +186,10 @@ def save(
             (aside / "overrides.yaml").write_text(lines + "\n", encoding="utf-8")
         (aside / "config.yaml").write_text(to_yaml(result.config), encoding="utf-8")
         (aside / "run.log").write_text(log, encoding="utf-8")
-        write_json(aside / "provenance.json", provenance(result, command) | {"plan": plan, "files": manifest(aside)})
+        own = {"own_metrics": rows} if (rows := own_rows(result.summary)) else {}
+        write_json(
+            aside / "provenance.json", provenance(result, command) | own | {"plan": plan, "files": manifest(aside)}
+        )
     return folder
 
 
@@ -270,6 +285,8 @@ def provenance(result: Result, command: list[str]) -> dict[str, Any]:
         "git": git_state(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "libc": " ".join(platform.libc_ver()),
+        "cpu": cpu_model(),
         "dependencies": dependency_versions(),
         "command": command,
         "finished": datetime.now(UTC).isoformat(),
@@ -288,6 +305,17 @@ def provenance(result: Result, command: list[str]) -> dict[str, Any]:
 def dependency_versions() -> dict[str, str]:
     """Return the version of each dependency that takes part in a result."""
     return {name: importlib.metadata.version(name) for name in DEPENDENCIES}
+
+
+@functools.cache
+def cpu_model() -> str:
+    """Return the name of the processor: last bits of a result may hang on it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
 
 
 @functools.cache  # the state that the running code was loaded from, or close to it; git takes longer than a small run

@@ -100,6 +100,10 @@ class Measured(Protocol):
         """Completion - start."""
         ...
 
+    def decode_s(self) -> FloatArray:
+        """Completion - first token."""
+        ...
+
     @property
     def end_s(self) -> float:
         """Last completion."""

@@ -63,6 +63,11 @@ def load_trace(
         source = rows.source
     else:
         rows, file_sha256, source = _read(kind, workload)
+    if workload.burst_likeness and workload.kind != "burstgpt_like":
+        raise UserError(
+            f"workload.burst_likeness={workload.burst_likeness:g}: has no effect with workload={workload.kind}; "
+            "it is the likeness of lengths inside the bursts of workload=burstgpt_like"
+        )
     generated = workload.timestamps == "generated"
     if not generated and workload.kind != "synthetic" and workload.arrivals != ArrivalsConfig():
         raise UserError(
@@ -120,9 +125,10 @@ def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, 
     path = find_file(workload.path or kind.DEFAULT_FILE, workload.kind)
     before = cache.file_identity(path)
     file_sha256 = cache.file_sha256(path)
+    kept = () if workload.kind == "csv" else workload.columns.extra  # which a CSV file's own settings hold
     key = cache.entry_key(
         workload.kind, kind.VERSION, file_sha256, *getattr(kind, "cache_settings", lambda _: ())(workload),
-        _columns.VERSION, workload.time_unit_s, workload.where,
+        _columns.VERSION, workload.time_unit_s, workload.where, *kept,
     )  # fmt: skip
     rows = cache.load_rows(key)
     if rows is None:
@@ -136,6 +142,13 @@ def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, 
             raise UserError(f"{path}: no usable request" + (f" (left out: {counts})" if counts else ": it has no rows"))
         if cache.file_identity(path) == before:  # else it changed while it was read, and the hash is of other bytes
             cache.store_rows(key, rows)
+    failed = {reason: len(rows.dropped_at[reason]) for reason in rows.dropped_at if reason != "not_asked_for"}
+    if workload.failed == "refuse" and failed:
+        count = sum(failed.values())
+        counts = ", ".join(f"{each:,} {reason}" for reason, each in failed.items())
+        raise UserError(
+            f"workload.failed=refuse: {path} has {count:,} row{'s' * (count != 1)} without tokens ({counts})"
+        )
     published = published_by_sha256(file_sha256)
     source = f"{published.title}, as published" if published else f"{rows.source} (file {path.name})"
     if workload.where:

@@ -128,6 +128,10 @@ class Trace:
         names = np.array([*self.categories[name], ""], dtype=object)
         return names[self.extra[name]]  # code -1 is the last of them
 
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Return every column of `extra`, text as strings, shape (n,)."""
+        return {name: self.labels(name) if name in self.categories else self.extra[name] for name in self.extra}
+
 
 def as_html(title: str, values: dict[str, str]) -> str:
     """Return names and values as a small table, for a notebook."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mbexp.compiled.order_statistics import SHORT, quantiles, weighted_quantile
+from mbexp.compiled.order_statistics import SHORT, quantiles, weighted_quantiles
 
 SHARES = [0.0, 0.001, 0.5, 0.9, 0.95, 0.99, 0.999999, 1.0]
 LONG = 2 * SHORT + 1
@@ -49,4 +49,4 @@ def test_weighted_quantiles_are_those_of_repeated_values(name, length):
     repeated = np.sort(np.repeat(values, weight))
     for share in (0.01, 0.5, 0.99, 1.0):
         reached = int(np.searchsorted(np.arange(1, len(repeated) + 1), share * len(repeated)))
-        assert weighted_quantile(values, weight.astype(np.float64), share) == repeated[reached]
+        assert weighted_quantiles(values, weight.astype(np.float64), [share])[0] == repeated[reached]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mbexp.config.keys import GpuConfig, LawConfig
 from mbexp.hardware import build_law
-from mbexp.hardware.iteration import ClosedForm, closed_form
+from mbexp.hardware.closed_form import closed_form
+from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.iteration_table import IterationTable, interpolated
 from tests.simulator.continuous.agreement import plain_price
 

@@ -47,6 +47,10 @@ def test_summary_is_what_the_tables_say(result):
     requests, summary = result.requests, result.summary
     assert summary["latency_mean_s"] == pytest.approx((requests.finish_s - requests.arrival_s).mean())
     assert summary["ttft_p99_s"] == pytest.approx(np.quantile(requests.first_token_s - requests.arrival_s, 0.99))
+    several = requests[requests.output_tokens > 1]
+    tpot_ms = 1000 * (several.finish_s - several.first_token_s) / (several.output_tokens - 1)
+    assert summary["tpot_p90_ms"] == pytest.approx(np.quantile(tpot_ms, 0.90))
+    assert summary["queue_delay_p95_s"] == pytest.approx(np.quantile(requests.start_s - requests.arrival_s, 0.95))
     decode_s = (requests.finish_s - requests.first_token_s).sum()
     gaps = (requests.output_tokens - 1).sum()
     assert summary["tbt_mean_ms"] == pytest.approx(1000 * decode_s / gaps)  # every gap of a request, end to end
@@ -78,6 +82,13 @@ def test_modes_laws_and_schedulers_run_and_repeat(trace, keys):
     assert one.outcome.finish_s.tobytes() == other.outcome.finish_s.tobytes()
     assert one.summary["completed_requests"] == 2000
     assert one.summary["invariants_checked"] == len(continuous_invariants.ALL)
+
+
+def test_chunks_of_prompts_are_refused_where_the_law_knows_whole_prompts_only():
+    grid = {"gpu": "grid_interpolation", "gpu.law.path": "rtx4080_qwen3_1_7b_generated.csv", "num_requests": 10}
+    with pytest.raises(UserError, match=r"execution\.prefill=chunked: the law grid_interpolation knows whole") as error:
+        simulate(**{**CONTINUOUS, **grid, "execution.prefill": "chunked"})
+    assert "\n" not in str(error.value)
 
 
 def test_warm_up_leaves_out_the_first_requests_and_gaps(trace, result):

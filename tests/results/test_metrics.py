@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mbexp import simulate
-from mbexp.results.metrics import weighted_quantile
+from mbexp.compiled.order_statistics import weighted_quantiles
 
 LAW = {
     # A batch takes 1 s and 1 s for each token of its longest output.
@@ -28,6 +28,10 @@ def result(make_trace):  # type: ignore[no-untyped-def]
     return simulate(
         trace, scheduler="static_fifo", num_gpus=1, **{"scheduler.fixed_batch_size": 2, "sla.request_s": 5.5}, **LAW
     )
+
+
+def by_quantile(name, unit, values):  # type: ignore[no-untyped-def]
+    return {f"{name}_p{share}_{unit}": np.quantile(values, share / 100) for share in (50, 90, 95, 99)}
 
 
 def test_every_metric_by_hand(result) -> None:  # type: ignore[no-untyped-def]
@@ -55,9 +59,13 @@ def test_every_metric_by_hand(result) -> None:  # type: ignore[no-untyped-def]
         "queue_delay_mean_s": (0 + 3 + 2 + 0) / 4,
         "service_time_mean_s": (4 + 3 + 3 + 6) / 4,
         "ttft_mean_s": (1 + 4 + 3 + 1) / 4,
-        "ttft_p99_s": np.quantile([1, 4, 3, 1], 0.99),
+        **by_quantile("queue_delay", "s", [0, 3, 2, 0]),
+        **by_quantile("ttft", "s", [1, 4, 3, 1]),
+        # From the first token to the end of the batch, over the tokens after the first; one request has only one.
+        "tpot_mean_ms": 1000 * (3 / 2 + 2 / 1 + 5 / 4) / 3,
+        **by_quantile("tpot", "ms", [1500, 2000, 1250]),
         "tbt_mean_ms": 1000.0,
-        "tbt_p99_ms": 1000.0,
+        **by_quantile("tbt", "ms", [1000.0]),
         "token_sla_violation_pct": 100.0,
         "request_sla_violation_pct": 50.0,
         "num_batches": 3,
@@ -133,14 +141,14 @@ def test_underprediction_overflows_memory_and_is_told(make_trace) -> None:  # ty
     assert any("underpredicted" in warning for warning in result.warnings)
 
 
-def test_weighted_quantile_is_that_of_repeated_values() -> None:
+def test_weighted_quantiles_are_that_of_repeated_values() -> None:
     rng = np.random.default_rng(0)
     values, weight = rng.normal(size=50), rng.integers(0, 9, 50)
 
     for share in (0.01, 0.5, 0.9, 0.99):
         repeated = np.sort(np.repeat(values, weight))
         expected = repeated[math.ceil(share * len(repeated)) - 1]
-        assert weighted_quantile(values, weight.astype(float), share) == expected
+        assert weighted_quantiles(values, weight.astype(float), [share]) == [expected]
 
 
 def test_a_policy_that_does_not_carry_its_load_is_told() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mbexp import configure
 from mbexp.config.keys import load_config
 from mbexp.errors import UserError
 from mbexp.workload import cache, load_trace
@@ -245,3 +246,42 @@ class TestTrace:
         for keys in ({"count": 10**13}, {"count": 1, "kind": "time", "start_s": 1e15}):
             with pytest.raises(UserError, match=r"which need .* GB; this machine has"):
                 load(**keys)
+
+
+@pytest.mark.parametrize("likeness", [0.5, 0.9, 0.99])
+def test_likeness_correlates_the_scores_inside_a_burst_and_leaves_their_distribution(likeness: float) -> None:
+    sizes = np.array([1, 40_000, 2, 60_000])
+    scores = np.random.default_rng(7).standard_normal(sizes.sum() + 5000)
+    independent = scores.copy()
+    burstgpt_like._make_alike(scores, sizes, likeness)
+    first = np.cumsum(sizes) - sizes
+    # By its definition: z(i) = rho z(i - 1) + sqrt(1 - rho^2) e(i), a burst begins anew, what is no burst stays.
+    for begin, size in zip(first, sizes, strict=True):
+        assert scores[begin] == independent[begin]
+        steps = scores[begin + 1 : begin + size] - likeness * scores[begin : begin + size - 1]
+        expected = (1 - likeness**2) ** 0.5 * independent[begin + 1 : begin + size]
+        assert np.allclose(steps, expected, atol=1e-9)
+    assert np.array_equal(scores[sizes.sum() :], independent[sizes.sum() :])
+    long = scores[first[3] : first[3] + sizes[3]]
+    few = sizes[3] * (1 - likeness) / (1 + likeness)  # as many independent draws say as much
+    assert np.corrcoef(long[:-1], long[1:])[0, 1] == pytest.approx(likeness, abs=0.02)
+    assert abs(long.mean()) < 4 / few**0.5
+    assert long.var() == pytest.approx(1, abs=6 / few**0.5)
+
+
+def test_likeness_changes_lengths_of_api_rows_only() -> None:
+    independent, alike = generate_block(5), generate_block(5, 0, 0.9)
+    assert np.array_equal(independent.arrival_s, alike.arrival_s)
+    api = independent.extra["log_type"] == 1
+    for name in ("prompt_tokens", "output_tokens"):
+        before, after = getattr(independent, name), getattr(alike, name)
+        assert np.array_equal(before[~api], after[~api])
+        assert np.mean(before[api] != after[api]) > 0.9
+        for share in (0.25, 0.5, 0.75, 0.95):
+            assert np.quantile(after[api], share) == pytest.approx(np.quantile(before[api], share), rel=0.06)
+
+
+def test_likeness_of_another_workload_is_refused() -> None:
+    config = configure(workload="synthetic", **{"workload.burst_likeness": 0.5})
+    with pytest.raises(UserError, match=r"workload\.burst_likeness=0\.5: has no effect with workload=synthetic"):
+        load_trace(config.workload, 10, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def affine_law(
         f"every prefill pays alpha, and {prompts}"
     )
     batch = Price(affine, np.array([alpha_s, beta_s, gamma, float(counts_prompt)]))
-    return LatencyLaw.configured(gpu, provenance, batch, iteration.price((note,)), **given)
+    return LatencyLaw.configured(gpu, provenance, batch, partial(iteration.price, (note,)), **given)
 
 
 def build(gpu: GpuConfig) -> LatencyLaw:

@@ -7,8 +7,7 @@ import numpy as np
 from mbexp.config.keys import GpuConfig
 from mbexp.errors import UserError
 from mbexp.hardware.grid import LatencyGrid
-from mbexp.hardware.iteration_table import table_of_whole_batches
-from mbexp.hardware.law import FloatArray, LatencyLaw, Price, batch_price
+from mbexp.hardware.law import FloatArray, IterationFunction, LatencyLaw, Price, batch_price
 from mbexp.hardware.laws.grid_fit import grid_provenance, read_law_grid
 
 KEYS = ("path",)
@@ -52,16 +51,22 @@ def build(gpu: GpuConfig) -> LatencyLaw:
     table, note = tabulate(grid)
     counts_prompt = gpu.law.length == "prompt_plus_output"
     batch = Price(grid_interpolation, np.concatenate([[float(counts_prompt)], table]))
-    sizes = np.arange(1.0, max(2, grid.batch_size_range[1]) + 1)
     iteration_note = (
         "a grid of whole batches, taken iteration by iteration: a step takes what the grid rises by at its length"
         f"{', and a prompt token as much' if counts_prompt else ''}"
     )
+
+    def iteration() -> Price[IterationFunction]:
+        from mbexp.hardware.iteration_table import table_of_whole_batches
+
+        sizes = np.arange(1.0, max(2, grid.batch_size_range[1]) + 1)
+        return table_of_whole_batches(batch, sizes, stored_lengths(batch.parameters)).price((iteration_note,))
+
     return LatencyLaw.configured(
         gpu,
         grid_provenance(grid, "interpolated from"),
         batch,
-        table_of_whole_batches(batch, sizes, stored_lengths(batch.parameters)).price((iteration_note,)),
+        iteration,
         batch_size_range=grid.batch_size_range,
         length_range_tokens=grid.length_range_tokens,
         notes=(*grid.notes, *note),

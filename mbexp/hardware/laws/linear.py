@@ -38,4 +38,4 @@ def build(gpu: GpuConfig) -> LatencyLaw:
         prefill_square_s=0.0,
     )
     batch = Price(linear, np.array([c0_s, c1_s, float(law.length == "prompt_plus_output")]))
-    return LatencyLaw.configured(gpu, "linear law, coefficients as configured", batch, iteration.price())
+    return LatencyLaw.configured(gpu, "linear law, coefficients as configured", batch, iteration.price)

@@ -9,11 +9,33 @@ from mbexp.results.catalogue.metric import Metric
 row = partial(Metric, section="Latency", better="lower")
 interpolated = "It is interpolated linearly between order statistics."
 gap = "a gap is the time between two successive tokens of a request"
+per_token = "a request's time from its first token to its completion is divided by its tokens after the first"
+a_value = "a value a request"
+to_end = (
+    "Under `execution=run_to_completion` a request is complete when its batch is, so that a short request beside a "
+    "long one counts the wait for it."
+)
 mean_step = "The mean step time of a batch stands for each gap in it."
 every_gap = (
     "Under `execution=continuous`: every gap is taken as it was, including stalls and preemptions, and gaps count from "
     "the arrival of the first measured request on."
 )
+
+PERCENTILES = {"p50": "50th", "p90": "90th", "p95": "95th", "p99": "99th"}
+
+
+def percentiles(name: str, unit: str, words: str, definition: str) -> tuple[Metric, ...]:
+    """Return the rows of the percentiles of one time; `definition` holds a place for which."""
+    return tuple(
+        row(
+            f"{name}_{key}_{unit}",
+            unit,
+            f"Median {words}" if key == "p50" else f"{which} percentile {words}",
+            definition.format(which=which, share=key[1:]),
+        )
+        for key, which in PERCENTILES.items()
+    )
+
 
 ROWS = (
     row(
@@ -23,10 +45,7 @@ ROWS = (
         "The mean latency of the measured requests. Latency is the time from the arrival of a request to its "
         "completion.",
     ),
-    row("latency_p50_s", "s", "Median latency", f"The median of the latencies. {interpolated}"),
-    row("latency_p90_s", "s", "90th percentile latency", f"The 90th percentile of the latencies. {interpolated}"),
-    row("latency_p95_s", "s", "95th percentile latency", f"The 95th percentile of the latencies. {interpolated}"),
-    row("latency_p99_s", "s", "99th percentile latency", f"The 99th percentile of the latencies. {interpolated}"),
+    *percentiles("latency", "s", "latency", f"The {{which}} percentile of the latencies. {interpolated}"),
     row("latency_max_s", "s", "Longest latency", "The longest latency of a measured request."),
     row(
         "queue_delay_mean_s",
@@ -34,6 +53,12 @@ ROWS = (
         "Mean queueing delay",
         "The mean time from the arrival of a request to the start of its batch. Under `execution=continuous`: the mean "
         "time from arrival to first admission to a GPU.",
+    ),
+    *percentiles(
+        "queue_delay",
+        "s",
+        "queueing delay",
+        f"The {{which}} percentile of the queueing delays. {interpolated}",
     ),
     row(
         "service_time_mean_s",
@@ -50,11 +75,23 @@ ROWS = (
         "in the queue is included. Under `execution=continuous`: a preempted request has its first token at the "
         "end of its first prefill.",
     ),
-    row(
-        "ttft_p99_s",
+    *percentiles(
+        "ttft",
         "s",
-        "99th percentile time to first token",
-        f"The 99th percentile of the time from arrival to first token. {interpolated}",
+        "time to first token",
+        f"The {{which}} percentile of the time from arrival to first token. {interpolated}",
+    ),
+    row(
+        "tpot_mean_ms",
+        "ms",
+        "Mean time per output token",
+        f"The mean time per output token, where {per_token}. A request of one token has none and is left out. {to_end}",
+    ),
+    *percentiles(
+        "tpot",
+        "ms",
+        "time per output token",
+        f"The {{which}} percentile of the time per output token, {a_value}: {per_token}. {interpolated} {to_end}",
     ),
     row(
         "tbt_mean_ms",
@@ -62,11 +99,11 @@ ROWS = (
         "Mean time between tokens",
         f"The mean gap of the measured requests, where {gap}. Each gap counts once. {mean_step} {every_gap}",
     ),
-    row(
-        "tbt_p99_ms",
+    *percentiles(
+        "tbt",
         "ms",
-        "99th percentile time between tokens",
-        f"The smallest value that 99 % of the gaps of the measured requests do not exceed. {mean_step} "
+        "time between tokens",
+        f"The smallest value that {{share}} % of the gaps of the measured requests do not exceed. {mean_step} "
         f"{every_gap} The value then comes from a histogram, and is off by at most 0.1 %.",
     ),
     row(

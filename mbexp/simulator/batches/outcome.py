@@ -125,6 +125,11 @@ class MeasuredInBatches:
         """Completion - start."""
         return of_requests(self.batches["finish_s"] - self.batches["start_s"], self.batch_of, self._column)
 
+    def decode_s(self) -> FloatArray:
+        """Completion - first token: the rest of the batch, whoever in it is the longest."""
+        rest_s = self.batches["finish_s"] - self.batches["start_s"] - self.batches["first_token_s"]
+        return of_requests(rest_s, self.batch_of, self._column)
+
     @property
     def end_s(self) -> float:
         """Last completion."""

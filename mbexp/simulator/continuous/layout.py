@@ -115,7 +115,6 @@ GPU = Record(
     ("next_update", i8),  # decode steps at which the limit is worked out anew
     ("copy_tokens", i8),  # to be copied before the next iteration
     ("row", i8),  # of its segment in the log
-    ("outside", b1),  # the range of the law
     ("changed", b1),  # something joined or left since the segment was planned
     ("candidate", b1),  # expected to admit at its next event
     ("at_boundary", b1),  # and has not started the next iteration
@@ -136,8 +135,8 @@ GPU = Record(
     ("prefill_tokens", i8),
     ("copied_tokens", i8),
     ("decoded_tokens", i8),
-    ("prefills", i8),
-    ("mixed_steps", i8),
+    ("prefills", i8),  # iterations in which nobody decodes
+    ("mixed_steps", i8),  # decode steps that compute prompt tokens too
     ("outside_steps", i8),  # outside the range of the law
     ("held_max", i8),
     ("running_max", i8),
@@ -212,7 +211,7 @@ LAYOUT = Table(
     ("by_budget", b1),  # chunked: nobody is admitted once the tokens of the iteration are used up
     ("paged", b1),
     ("swap", b1),
-    ("closed_form", b1),  # the price of an iteration is that of `mbexp.hardware.iteration.closed_form`
+    ("closed_form", b1),  # the price of an iteration is that of `mbexp.hardware.closed_form`
     # What is counted.
     ("gap_sum_s", f8),
     ("gap_max_s", f8),

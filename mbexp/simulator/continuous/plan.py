@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
-from mbexp.hardware.iteration import closed_form
+from mbexp.hardware.closed_form import closed_form
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     BAD_TIME,
@@ -77,12 +77,6 @@ def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iterat
     gpu.done = 0
     gpu.iterations = iterations
     gpu.kind = kind
-    gpu.outside = (
-        decoding < run.size_low
-        or decoding > run.size_high
-        or context < decoding * run.length_low
-        or context > decoding * run.length_high
-    )
     gpu.chunk_tokens = tokens
     _open_row(run, gpu, now_s, decoding, context)
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
-from mbexp.hardware.iteration import closed_form
+from mbexp.hardware.closed_form import closed_form
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import round_robin
 from mbexp.policy.build import Policy

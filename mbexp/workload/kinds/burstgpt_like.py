@@ -2,6 +2,9 @@
 
 Two streams are superposed: conversations, whose rate follows the hour of the day, and API jobs, each a burst of many
 requests at one rate. Both stop during outages. Times are floored to whole seconds, as in the real file.
+
+How alike the lengths inside a job are is not among the published aggregates. `workload.burst_likeness` says it: the
+normal scores behind the lengths are an AR(1) process along each job, so that no marginal changes.
 """
 
 from __future__ import annotations
@@ -53,38 +56,48 @@ def generate(workload: WorkloadConfig, num_requests: int | None, seed: int) -> U
     blocks: list[UsableRows] = []
     found = 0
     while found < rows or len(blocks) * BLOCK_S <= end_s:
-        blocks.append(_block(seed, len(blocks)))
+        blocks.append(_block(seed, len(blocks), workload.burst_likeness))
         late = blocks[-1].arrival_s + (len(blocks) - 1) * BLOCK_S - blocks[0].arrival_s[0]
         by_count = window.kind != "time" or window.duration_s is None
         found += int(np.count_nonzero(late >= end_s)) if by_count else rows
     return joined(blocks, [index * float(BLOCK_S) for index in range(len(blocks))])
 
 
-def _block(seed: int, index: int) -> UsableRows:
+def _block(seed: int, index: int, burst_likeness: float) -> UsableRows:
     """Return block `index`, times counted from its own start; from the cache where it was generated before."""
-    key = cache.entry_key("burstgpt_like", VERSION, np.__version__, seed, index)
+    alike = (burst_likeness,) if burst_likeness else ()
+    key = cache.entry_key("burstgpt_like", VERSION, np.__version__, seed, index, *alike)
     rows = cache.load_rows(key)
     if rows is None:
-        drawn = generate_block(seed, index)
+        drawn = generate_block(seed, index, burst_likeness)
         rows = usable_rows(drawn)
         rows = dataclasses.replace(rows, arrival_s=rows.arrival_s + drawn.arrival_s[drawn.output_tokens > 0][0])
         cache.store_rows(key, rows)
     return rows
 
 
-def generate_block(seed: int, index: int = 0) -> Rows:
-    """Draw 61 days, failures included: about 1.43 M rows in order of time, whole seconds from the block's start."""
+def generate_block(seed: int, index: int = 0, burst_likeness: float = 0.0) -> Rows:
+    """Draw 61 days, failures included: about 1.43 M rows in order of time, whole seconds from the block's start.
+
+    Parameters
+    ----------
+    burst_likeness : float, at least 0, below 1
+        Correlation of the normal scores of one request of an API job with those of the next; the API's background and
+        conversations are independent.
+    """
     streams = {
         name: np.random.default_rng(np.random.SeedSequence([seed, stream, index])) for name, stream in _STREAMS.items()
     }
     clock = _Clock(streams["outages"])
+    api, job_sizes = _api(streams["jobs"], streams["gaps"], streams["background"], clock)
     times = {
         "conversation": _conversations(streams["drift"], streams["conversations"], clock, first_day=index * fit.DAYS),
-        "api": _api(streams["jobs"], streams["gaps"], streams["background"], clock),
+        "api": api,
     }
+    bursts = {"conversation": job_sizes[:0], "api": job_sizes}
     prompts, outputs, models = [], [], []
     for name, at in times.items():
-        prompt, output = _lengths(streams["lengths"], len(at), name)
+        prompt, output = _lengths(streams["lengths"], len(at), name, bursts[name], burst_likeness)
         failed = streams["marks"].random(len(at), dtype=np.float32) < fit.FAILURE_SHARE[name]
         prompt[failed] = output[failed] = 0
         prompts.append(prompt)
@@ -167,8 +180,13 @@ def _conversations(drift: np.random.Generator, rng: np.random.Generator, clock: 
     return np.interp(unit[unit < cumulative[-1]], cumulative, grid).astype(np.int64)
 
 
-def _api(jobs: np.random.Generator, gaps: np.random.Generator, background: np.random.Generator, clock: _Clock) -> Times:
-    """Jobs: started at moments of the day's profile, each a Poisson stream of one rate that waits out the outages."""
+def _api(
+    jobs: np.random.Generator, gaps: np.random.Generator, background: np.random.Generator, clock: _Clock
+) -> tuple[Times, Times]:
+    """Jobs: started at moments of the day's profile, each a Poisson stream of one rate that waits out the outages.
+
+    Returns the times, job after job and the background last, and the number of requests in each job.
+    """
     count = max(1, int(jobs.poisson(fit.API_JOBS_PER_DAY * fit.DAYS)))
     starts = clock.to_live(_moments(jobs, count, fit.ALL_TRAFFIC_PROFILE))
     sizes = _job_sizes(jobs.lognormal(0.0, fit.API_JOB_SIGMA, count))
@@ -182,7 +200,7 @@ def _api(jobs: np.random.Generator, gaps: np.random.Generator, background: np.ra
     live += np.repeat(starts - live[first], sizes)
     np.mod(live, clock.live_s, out=live)  # a job that outlives the block runs on at its start: the total stays
     others = background.random(int(background.poisson(fit.API_BACKGROUND_PER_S * BLOCK_S))) * clock.live_s
-    return clock.to_real(np.concatenate((live, others))).astype(np.int64)
+    return clock.to_real(np.concatenate((live, others))).astype(np.int64), sizes
 
 
 def _job_sizes(weights: FloatArray) -> npt.NDArray[np.int64]:
@@ -198,13 +216,30 @@ def _job_sizes(weights: FloatArray) -> npt.NDArray[np.int64]:
     return np.maximum(1, np.rint(sizes)).astype(np.int64)
 
 
-def _lengths(rng: np.random.Generator, count: int, name: str) -> tuple[IntArray, IntArray]:
+def _lengths(
+    rng: np.random.Generator, count: int, name: str, bursts: Times, likeness: float
+) -> tuple[IntArray, IntArray]:
     """Draw request and response lengths: a Gaussian copula over the tables of quantiles."""
     request = rng.standard_normal(count)
     response = rng.standard_normal(count)
+    if likeness:
+        _make_alike(request, bursts, likeness)
+        _make_alike(response, bursts, likeness)
     response *= (1.0 - fit.LENGTH_CORRELATION**2) ** 0.5
     response += fit.LENGTH_CORRELATION * request
     return _quantiles(request, name, "request"), _quantiles(response, name, "response")
+
+
+def _make_alike(scores: FloatArray, bursts: Times, likeness: float) -> None:
+    """Turn independent normal scores into a stationary AR(1) process along each burst; the first of each stays."""
+    from scipy.signal import lfilter
+
+    first = 0
+    for size in bursts.tolist():
+        burst = scores[first : first + size]
+        burst[1:] *= (1.0 - likeness**2) ** 0.5
+        burst[:] = lfilter([1.0], [1.0, -likeness], burst)
+        first += size
 
 
 def _quantiles(scores: FloatArray, name: str, column: str) -> IntArray:

@@ -14,7 +14,7 @@ import numpy as np
 from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.iteration_table import IterationTable
-from mbexp.hardware.law import LatencyLaw, Price
+from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
@@ -38,9 +38,9 @@ class OwnPrice:
 AnyPrice = ClosedForm | IterationTable | OwnPrice
 
 
-def priced(price: AnyPrice) -> LatencyLaw:
+def priced(price: AnyPrice, sizes: tuple[int, int] = UNBOUNDED, contexts: tuple[int, int] = UNBOUNDED) -> LatencyLaw:
     """A law that has only a price by iteration."""
-    return LatencyLaw("test", None, price.price(), "made up")
+    return LatencyLaw("test", None, price.price(), "made up", sizes, contexts)
 
 
 def plain_price(price: AnyPrice) -> Callable[..., float]:
@@ -52,7 +52,9 @@ def plain_price(price: AnyPrice) -> Callable[..., float]:
             seconds += price.sequence_s * b + price.saturating_s * (b - 1) / b
         work = price.compute_s * b + price.prefill_token_s * tokens + price.prefill_sequence_s * ended
         seconds += max(price.floor_s, work) + price.context_s * context + price.prefill_square_s * squares
-        return seconds + (price.prefill_extra_s if tokens else 0.0)
+        if tokens:
+            seconds += price.prefill_extra_s + price.mixed_context_s * context
+        return seconds + price.experts_s * (1 - price.experts_idle ** (b + tokens))
 
     def line(x: float, points: np.ndarray, values: np.ndarray) -> float:
         x = max(x, points[0])
@@ -96,6 +98,8 @@ class Case:
     interval_steps: int = 4
     token_ms: float = 10.0
     seed: int = 0
+    sizes: tuple[int, int] = UNBOUNDED  # requests and mean context that the law is supported in
+    contexts: tuple[int, int] = UNBOUNDED
     users: int | None = None
     think: list[float] = field(default_factory=list)
 
@@ -156,6 +160,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         selection=config.selection,
         token_sla=case.token_ms / 1000,
         draws=case.draws.tolist(),
+        sizes=case.sizes,
+        contexts=case.contexts,
         users=case.users,
         think=case.think,
     )
@@ -200,7 +206,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.bins,
         case.gpus,
         case.memory,
-        priced(case.price),
+        priced(case.price, case.sizes, case.contexts),
         policy,
         ContinuousRules(**{"oversized_prompt": "reject", "interval_steps": case.interval_steps, **case.rules}),
         case.token_ms / 1000,

@@ -38,6 +38,8 @@ class Setup:
     interval: int = 32
     selection: str = "round_robin"
     token_sla: float = math.inf
+    sizes: tuple[int, int] = (1, 2**31 - 1)  # of decoding requests, that the law is supported in
+    contexts: tuple[int, int] = (1, 2**31 - 1)  # mean tokens of context, likewise
     draws: Sequence[Sequence[float]] = ()
     users: int | None = None  # of a closed loop
     think: Sequence[float] = ()  # of a user after the answer to each request, by place
@@ -96,6 +98,11 @@ class Iteration:
     decoding: int
     context: int
     prompt_tokens: int
+    running: int
+    limit: int
+    pause: float
+    duration: float
+    outside: bool  # the range of the law
 
 
 class Simulation:
@@ -113,6 +120,7 @@ class Simulation:
         self.kv_time = 0.0
         self.busy = 0.0
         self.held_max = 0
+        self.outgrown = 0
         self.now = 0.0
         self.due = [0.0] * (setup.users or 0)  # when users send their next request, a heap
         sets = 1 if setup.assignment == "central" else setup.gpus
@@ -357,7 +365,11 @@ class Simulation:
                 heapq.heappush(self.due, self.now + self.setup.think[request.place])
             return
         rule = self.setup.underprediction
+        if self.setup.kv == "reserve" and rule == "extend":
+            began = request not in gpu.decoded
+            self.outgrown += request.emitted >= request.predicted if began else request.emitted == request.predicted
         if self.setup.kv == "reserve" and rule != "extend" and request.emitted >= request.predicted:
+            self.outgrown += 1
             gpu.running.remove(request)
             request.predicted = min(2 * request.predicted, self.setup.memory - request.prompt)
             self.put_back(gpu, request, front=rule == "preempt")
@@ -419,6 +431,7 @@ class Simulation:
                 gpu.copy += length
                 self.copied += length
                 request.swapped = False
+                self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
             else:
                 request.state = "prefill"
 
@@ -452,7 +465,14 @@ class Simulation:
         gpu.ends = self.now + gpu.pause + gpu.duration
         self.kv_time += gpu.pause * used + gpu.duration * (used + tokens)
         self.busy += gpu.pause + gpu.duration
-        self.iterations.append(Iteration(gpu.index, self.now, len(gpu.decoded), context, tokens))
+        b = len(gpu.decoded)
+        outside = not setup.sizes[0] <= b <= setup.sizes[1]
+        outside = outside or not b * setup.contexts[0] <= context <= b * setup.contexts[1]
+        self.iterations.append(
+            Iteration(
+                gpu.index, self.now, b, context, tokens, len(gpu.running), gpu.limit, gpu.pause, gpu.duration, outside
+            )
+        )
 
 
 class Cap:

@@ -59,9 +59,9 @@ def test_an_own_price_equal_to_the_closed_form_gives_every_bit_of_it(mode, tmp_p
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "my_prices", raising=False)
     closed = simulate(**mode)
-    numbers = closed.law.iteration.parameters.tolist()
+    numbers = closed.law.require_iteration().parameters.tolist()
     own = simulate(**mode, **{"gpu.law.kind": "my_prices.same", "gpu.law.parameters": numbers})
-    assert own.law.iteration.function is not closed.law.iteration.function
+    assert own.law.require_iteration().function is not closed.law.require_iteration().function
     for name in ("start_s", "first_token_s", "finish_s", "gpu"):
         assert np.array_equal(getattr(own.outcome, name), getattr(closed.outcome, name)), name
     assert np.array_equal(own.outcome.segments, closed.outcome.segments)
