@@ -266,7 +266,7 @@ def step_law_case(seed: int) -> Case:
 def test_larger_cases_with_a_step_law(prefill):
     for seed in range(120):
         case = step_law_case(seed)
-        rules = {**case.rules, "prefill": prefill}
+        rules = {**case.rules, "prefill": prefill, "prefill_memory": "held"}
         found = difference(dataclasses.replace(case, rules=rules))
         assert found is None, f"seed {seed}: {found}"
 

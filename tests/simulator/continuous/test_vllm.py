@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mbexp.config.compose import configure
+from mbexp import UserError, configure, simulate
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.modes.continuous import execution_rules
 from tests.simulator.continuous.agreement import Case, iterations_of, run_closed_form
@@ -80,3 +80,39 @@ def test_every_step_is_the_engines(binding):
             assert [getattr(sequence, name) for sequence in sequences] == column.tolist(), (seed, name)
         preempted += int(records.preemptions.sum())
     assert (preempted > 100) == binding
+
+
+def test_the_preset_runs_with_its_cap():
+    result = simulate(workload="synthetic", execution="vllm", scheduler="vllm", num_requests=400, num_gpus=1)
+    assert result.summary["batch_size_max"] <= 256
+    assert 1000 < (result.batches.prompt_tokens + result.batches.decoding).max() <= 2048
+    capacity = result.summary["kv_capacity_tokens"] // 16 - 1  # the null block
+    assert result.outcome.gpus["held_max"].max() <= capacity
+
+
+def test_requests_beyond_the_longest_context_are_counted():
+    keys = {"workload": "synthetic", "execution": "vllm", "num_requests": 500}
+    result = simulate(**keys, **{"execution.max_model_len_tokens": 800})
+    too_long = result.trace.prompt_tokens + result.trace.output_tokens > 800
+    assert result.summary["rejected_exceeds_max_model_len"] == result.summary["rejected_requests"] == too_long.sum() > 0
+    assert any("exceed execution.max_model_len_tokens" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"execution.kv": "reserve"}, "execution.reserved_blocks=1: is a rule of blocks; use execution.kv=paged"),
+        (
+            {"execution.kv": "reserve", "execution.reserved_blocks": 0},
+            "execution.hold_last_token=False: is a rule of blocks; use execution.kv=paged",
+        ),
+        ({"execution.admission": "any"}, "execution.prefill_memory=tested: needs execution.kv=paged"),
+        ({"execution.prefill": "first"}, "execution.prefill_memory=tested: needs execution.kv=paged"),
+        ({"gpu.kv_capacity_tokens": 31}, "execution.reserved_blocks=1: leaves nothing of the KV memory of 31 tokens"),
+    ],
+)
+def test_rules_that_do_not_go_together_are_told(keys, told):
+    with pytest.raises(UserError) as raised:
+        simulate(workload="synthetic", execution="vllm", num_requests=10, **keys)
+    assert str(raised.value).startswith(told)
+    assert "\n" not in str(raised.value)
