@@ -21,6 +21,11 @@ FILLS = rule_names("fill")
 MEMORY_RULES = ("corrected", "original", "printed")
 REPLICATES = ("seeds", "windows")
 LAWS = module_names("hardware/laws")
+# The numbers of 'step'; 0 leaves a term out.
+STEP_KEYS = (
+    "fixed_ms", "floor_ms", "sequence_ms", "compute_ms", "context_us", "prefill_token_ms", "prefill_square_ns",
+    "prefill_extra_ms", "mixed_context_us", "experts_ms", "experts_active_share", "host_ms", "host_us_per_sequence",
+)  # fmt: skip
 LENGTH_MEANINGS = ("output", "prompt_plus_output")
 NOISES = ("none", "lognormal", "exponential")
 BINS = ("equal_mass", "explicit", "exponential", "none")
@@ -116,6 +121,22 @@ class LawConfig:
     compute_efficiency: float = option(0.60, "'roofline': e_f", above=0, high=1)
     compute_efficiency_attention: float = option(0.40, "'roofline': e_fa", above=0, high=1)
     step_overhead_ms: float = option(0.6, "'roofline': t0", low=0)
+    tensor_parallel: int = option(
+        1, "cards that one engine takes; each GPU of gpu.count is such an engine", low=1, high=1024
+    )
+    fixed_ms: float = option(0.0, "'step': every iteration", low=0)
+    floor_ms: float = option(0.0, "'step': least time of its matrix products, reading the weights", low=0)
+    sequence_ms: float = option(0.0, "'step': per decoding sequence", low=0)
+    compute_ms: float = option(0.0, "'step': per decoding sequence, within the floor", low=0)
+    context_us: float = option(0.0, "'step': per token of context of the decoding sequences", low=0)
+    prefill_token_ms: float = option(0.0, "'step': per prompt token, within the floor", low=0)
+    prefill_square_ns: float = option(0.0, "'step': per square of a prompt's tokens", low=0)
+    prefill_extra_ms: float = option(0.0, "'step': an iteration with prompt tokens", low=0)
+    mixed_context_us: float = option(0.0, "'step': more per token of context beside prompt tokens", low=0)
+    experts_ms: float = option(0.0, "'step': all experts of a mixture of experts", low=0)
+    experts_active_share: float = option(0.0, "'step': active experts of a token, of all", low=0, high=1)
+    host_ms: float = option(0.0, "'step': the engine's own time, every iteration", low=0)
+    host_us_per_sequence: float = option(0.0, "'step': ..., per decoding sequence", low=0)
     parameters: Numbers = option([], "numbers handed to your own law, in its order")
     provenance: str | None = option(None, "where the numbers come from; null: what the form of the law implies")
     batch_size_range: list[int] | None = option(None, "supported batch sizes, lowest and highest", low=1)
@@ -149,6 +170,7 @@ class GpuConfig:
     overhead_gb: float = option(1.0, "activations and workspace", low=0)
     kv_bytes_per_token: float = option(196608.0, "KV cache of one token; null: that of gpu.law.model", low=1)
     kv_capacity_tokens: int | None = option(None, "KV capacity of one GPU; null computes it from the memory", low=1)
+    price_per_hour: float | None = option(None, "USD for one hour of one card, of gpu.law.tensor_parallel", low=0)
     law: LawConfig = option(LawConfig(), "time of a batch")
     noise: NoiseConfig = option(NoiseConfig(), "noise on that time")
 

@@ -35,6 +35,11 @@ def simulate(problem: Problem) -> ContinuousOutcome:
             f"gpu.noise.kind={config.gpu.noise.kind}: noise is that of whole batches; execution=continuous has none"
         )
     execution = config.execution
+    if execution.prefill == "chunked" and not fleet.law.require_iteration().prices_chunks:
+        raise UserError(
+            f"execution.prefill=chunked: the law {fleet.law.name} knows whole prompts only, and a piece of one would "
+            "be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as gpu=h100_llama31_8b"
+        )
     policy = build_policy(
         config.scheduler, config.sla, fleet.kv_capacity_tokens, in_batches=False, assignment=execution.assignment
     )

@@ -51,7 +51,9 @@ def plain_price(price: AnyPrice) -> Callable[..., float]:
             seconds += price.sequence_s * b + price.saturating_s * (b - 1) / b
         work = price.compute_s * b + price.prefill_token_s * tokens + price.prefill_sequence_s * ended
         seconds += max(price.floor_s, work) + price.context_s * context + price.prefill_square_s * squares
-        return seconds + (price.prefill_extra_s if tokens else 0.0)
+        if tokens:
+            seconds += price.prefill_extra_s + price.mixed_context_s * context
+        return seconds + price.experts_s * (1 - price.experts_idle ** (b + tokens))
 
     def line(x: float, points: np.ndarray, values: np.ndarray) -> float:
         x = max(x, points[0])

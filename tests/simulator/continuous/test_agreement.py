@@ -21,10 +21,13 @@ from mbexp.config.keys import (
     PREFILLS,
     SELECTIONS,
     UNDERPREDICTIONS,
+    GpuConfig,
+    LawConfig,
 )
+from mbexp.hardware import build_law
 from mbexp.hardware.iteration import ClosedForm
 from tests.hardware.test_iteration import TABLE
-from tests.simulator.continuous.agreement import Case, difference, run_closed_form
+from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form, with_rules
 from tests.simulator.continuous.corner_cases import CORNERS
 
 EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "600"))
@@ -214,6 +217,58 @@ def engine_rules(rng: np.random.Generator, rules: dict) -> dict:
         if rules["prefill"] == "chunked" and found["admission"] == "budget":
             found["prefill_memory"] = str(rng.choice(PREFILL_MEMORIES))
     return found
+
+
+def step_law_case(seed: int) -> Case:
+    """A larger case priced by a step law with every term, a mixture of experts every other time."""
+    rng = np.random.default_rng(seed + 10**6)
+    case = random_case(seed)
+    dense, most = seed % 2, case.scheduler["fixed_batch_size"]
+    law = LawConfig(
+        kind="step",
+        fixed_ms=float(rng.uniform(1, 8)),
+        floor_ms=float(rng.uniform(0, 12)),
+        sequence_ms=float(rng.uniform(0, 0.1)),
+        compute_ms=float(rng.uniform(0, 20 / most)),  # bends above and below the floor
+        context_us=float(rng.uniform(0, 20)),
+        prefill_token_ms=float(rng.uniform(0.01, 1)),
+        prefill_square_ns=float(rng.uniform(0, 3000)),
+        prefill_extra_ms=float(rng.uniform(0, 5)),
+        mixed_context_us=float(rng.uniform(0, 20)),
+        experts_ms=0.0 if dense else float(rng.uniform(5, 20)),
+        experts_active_share=0.0625,
+        host_ms=float(rng.uniform(0, 2)),
+        host_us_per_sequence=float(rng.uniform(0, 50)),
+    )
+
+    # Written from the formula of docs/semantics/laws.md, in the units of the keys.
+    def plain(b: int, context: int, tokens: int, squares: float, ended: int) -> float:
+        ms = law.fixed_ms + law.host_ms + max(law.floor_ms, law.compute_ms * b + law.prefill_token_ms * tokens)
+        ms += (law.sequence_ms + law.host_us_per_sequence / 1e3) * b + law.context_us / 1e3 * context
+        ms += law.prefill_square_ns / 1e6 * squares
+        if tokens:
+            ms += law.prefill_extra_ms + law.mixed_context_us / 1e3 * context
+        return (ms + law.experts_ms * (1 - (1 - law.experts_active_share) ** (b + tokens))) / 1e3
+
+    price = build_law(GpuConfig(law=law)).require_iteration()
+    return dataclasses.replace(case, price=OwnPrice(price, plain))
+
+
+@pytest.mark.parametrize("prefill", PREFILLS)
+def test_larger_cases_with_a_step_law(prefill):
+    for seed in range(120):
+        case = step_law_case(seed)
+        rules = {**case.rules, "prefill": prefill}
+        found = difference(dataclasses.replace(case, rules=rules))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_a_step_law_is_priced_in_as_few_segments_as_the_formula_without_its_terms():
+    case = dataclasses.replace(step_law_case(4), requests=[(0.0, 30, 500, 500, 0)] * 3, bins=1, gpus=1, memory=10**5)
+    case = dataclasses.replace(case, scheduler={"batch_size": "fixed", "fixed_batch_size": 4})
+    records = run_closed_form(with_rules(case, prefill="chunked", token_budget=50, kv="reserve", gpu_serves="any_bin"))
+    assert records.gpus["step"].sum() >= 499
+    assert records.num_segments < 9
 
 
 @pytest.mark.parametrize("first", range(0, 400, 100))
