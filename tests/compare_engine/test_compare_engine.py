@@ -29,7 +29,8 @@ def llmservingsim() -> str:
     for number, (arrival, first, last, prompt, output) in enumerate(REQUESTS):
         late = 0.0 if number == 0 else 0.125
         lines.append({"input_toks": prompt, "output_toks": output, "arrival_time": arrival,
-                      "queued_ts": arrival + late - 60, "first_token_ts": first - 60, "last_token_ts": last - 60})  # fmt: skip
+                      "queued_ts": arrival + late - 60, "first_token_ts": first - 60,
+                      "last_token_ts": last - 60})  # fmt: skip
     return "\n".join(json.dumps(line) for line in lines)
 
 
@@ -173,8 +174,12 @@ def test_which_of_several_benchmarks_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_table_is_arithmetic() -> None:
-    engine = Timeline(np.array([0.0, 1.0]), np.array([1.0, 3.0]), np.array([2.0, 3.0]), np.array([5, 5]), np.array([3, 1]))
-    ours = Timeline(np.array([0.0, 1.0]), np.array([1.5, 3.0]), np.array([3.0, 3.5]), np.array([5, 5]), np.array([3, 1]))
+    engine = Timeline(
+        np.array([0.0, 1.0]), np.array([1.0, 3.0]), np.array([2.0, 3.0]), np.array([5, 5]), np.array([3, 1])
+    )
+    ours = Timeline(
+        np.array([0.0, 1.0]), np.array([1.5, 3.0]), np.array([3.0, 3.5]), np.array([5, 5]), np.array([3, 1])
+    )
     found = {(row.metric, row.statistic): (row.engine, row.mbexp, row.error_pct) for row in table(engine, ours)}
     assert found["ttft_s", "mean"] == pytest.approx((1.5, 1.75, 100 / 6))
     assert found["tpot_ms", "p50"] == pytest.approx((500.0, 750.0, 50.0))  # the request of one token has none
@@ -226,6 +231,6 @@ def test_limits_beside_the_record_are_taken_and_named(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_one_line(asked: list[str], tmp_path: Path) -> None:
     record = tmp_path / "record.csv"
     record.write_text(columns_of_instants(), encoding="utf-8")
-    with pytest.raises(SystemExit, match="^mbexp.compare_engine: "):
+    with pytest.raises(SystemExit, match=r"^mbexp\.compare_engine: "):
         main([str(record), *asked, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
