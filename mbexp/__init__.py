@@ -10,15 +10,33 @@ from mbexp.version import __version__
 if TYPE_CHECKING:
     from mbexp.api import load_trace, simulate
     from mbexp.config.compose import configure
+    from mbexp.results.own import metric
     from mbexp.results.result import Result
+    from mbexp.sweep.notebook import Study, compare, sweep
     from mbexp.workload.trace import Trace
 
-__all__ = ["Result", "Trace", "UserError", "__version__", "configure", "load_trace", "simulate"]
+__all__ = [
+    "Result",
+    "Study",
+    "Trace",
+    "UserError",
+    "__version__",
+    "compare",
+    "configure",
+    "load_trace",
+    "metric",
+    "simulate",
+    "sweep",
+]
 
 _HOMES = {
     "load_trace": "mbexp.api",
     "simulate": "mbexp.api",
     "configure": "mbexp.config.compose",
+    "metric": "mbexp.results.own",
+    "Study": "mbexp.sweep.notebook",
+    "compare": "mbexp.sweep.notebook",
+    "sweep": "mbexp.sweep.notebook",
     "Result": "mbexp.results.result",
     "Trace": "mbexp.workload.trace",
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 from mbexp.config.compose import configure
 from mbexp.errors import UserError
+from mbexp.prediction import given_prediction
 from mbexp.results.result import Result
 from mbexp.run import run
 from mbexp.workload import load_trace as load_configured
@@ -46,16 +47,18 @@ def load_trace(
     return load_configured(config.workload, config.num_requests, config.seed, config.replicate)
 
 
-def simulate(trace: Trace | None = None, **values: Any) -> Result:
+def simulate(trace: Trace | None = None, predicted_tokens: Any = None, **values: Any) -> Result:
     """Run one configuration and return its result.
 
     Parameters
     ----------
     trace
         Requests of `load_trace`, or a `Trace` of your own; None takes those of the configuration.
+    predicted_tokens : array, shape (n,)
+        Predicted output length of each request of `trace`, in place of a predictor: rounded, at least 1.
     **values
         As for `mbexp.configure`: ``scheduler="static_fifo"``, ``num_gpus=8``, ``sla={"request_s": 5}``. Beside a trace,
-        none that chooses requests.
+        none that chooses requests. ``metrics`` takes dotted paths and functions decorated with `mbexp.metric`.
 
     Returns
     -------
@@ -67,9 +70,22 @@ def simulate(trace: Trace | None = None, **values: Any) -> Result:
     UserError
         On a mistake, and where both a trace and keys that choose requests are given: only one of them can hold.
     """
+    given = values.pop("metrics", [])
+    metrics = [given] if callable(given) or isinstance(given, str) else list(given)
+    functions = [each for each in metrics if callable(each)]
+    if names := [each for each in metrics if not callable(each)]:
+        values["metrics"] = names
     choosing = [key for key in values if key.partition(".")[0] in ("workload", "num_requests")]
     if trace is not None and choosing:
         raise UserError(
             f"{choosing[0]}={values[choosing[0]]}: has no effect beside a trace; give it to load_trace, or no trace"
         )
-    return run(configure(**values), trace)
+    if predicted_tokens is None:
+        return run(configure(**values), trace, metrics=functions)
+    if trace is None:
+        raise UserError("predicted_tokens: needs the trace that they are predictions of")
+    for key in values:
+        if key.partition(".")[0] == "predictor":
+            raise UserError(f"{key}={values[key]}: has no effect beside predicted_tokens; give one of them")
+    config = configure(predictor="column", **values, **{"predictor.column": "predicted_tokens"})
+    return run(config, trace, given_prediction(predicted_tokens, config.bins, trace), functions)

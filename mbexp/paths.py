@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -14,6 +15,57 @@ def config_dir() -> Path:
     """Return the folder of config groups: inside the package in a wheel, beside it in a checkout."""
     packaged = _PACKAGE / "conf"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "conf"
+
+
+_OF_COMMAND: list[Path] = []  # folders of the user's that the command line names
+
+
+def use_config_dirs(words: Sequence[str]) -> None:
+    """Take the folders of ``--config-dir FOLDER`` from the words of a command line, and no others."""
+    folders = []
+    for place, word in enumerate(words):
+        option, sign, value = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            folders += [value] if sign else list(words[place + 1 : place + 2])
+    _OF_COMMAND[:] = [Path(folder).expanduser() for folder in folders]
+
+
+def own_config_dirs() -> list[Path]:
+    """Return the user's folders of config groups and studies, the first of which wins.
+
+    Those of ``--config-dir``, then those of ``$MBEXP_CONFIG_PATH``, separated as those of ``$PATH``.
+    """
+    named = [*_OF_COMMAND, *_of_environment()]
+    return list(dict.fromkeys(folder.resolve() for folder in named if folder.is_dir()))
+
+
+def missing_config_dirs() -> list[Path]:
+    """Return what ``$MBEXP_CONFIG_PATH`` names and is no folder."""
+    return [folder for folder in _of_environment() if not folder.is_dir()]
+
+
+def _of_environment() -> list[Path]:
+    return [Path(part).expanduser() for part in os.environ.get("MBEXP_CONFIG_PATH", "").split(os.pathsep) if part]
+
+
+def config_files(group: str = "") -> dict[str, Path]:
+    """Return the files of a config group, or the studies, by name; the user's own win over those of mbexp."""
+    found: dict[str, Path] = {}
+    for folder in [*own_config_dirs(), config_dir()]:
+        for path in sorted((folder / group).glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def replaced_config_files() -> list[tuple[Path, str]]:
+    """Return the user's files that take the place of one of mbexp's, each with the name by which it is chosen."""
+    found = []
+    for folder in own_config_dirs():
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*/*.yaml")]):
+            name = path.relative_to(folder)
+            if (config_dir() / name).is_file():
+                found.append((path, "=".join(name.with_suffix("").parts)))
+    return found
 
 
 def cache_dir() -> Path | None:

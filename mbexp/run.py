@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 from mbexp.config.keys import Config
 from mbexp.modes import mode_of
@@ -10,12 +11,18 @@ from mbexp.modes.problem import Problem, Summary, make_problem
 from mbexp.prediction import Prediction
 from mbexp.results.metrics import request_metrics, warm_up_requests
 from mbexp.results.notes import notes, short_tail
+from mbexp.results.own import own_metrics
 from mbexp.results.result import Result
 from mbexp.simulator.outcome import OF_ANY_MODE, Outcome
 from mbexp.workload.trace import Trace
 
 
-def run(config: Config, trace: Trace | None = None, prediction: Prediction | None = None) -> Result:
+def run(
+    config: Config,
+    trace: Trace | None = None,
+    prediction: Prediction | None = None,
+    metrics: Sequence[Callable[..., float]] = (),
+) -> Result:
     """Run one configuration.
 
     Parameters
@@ -26,6 +33,8 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         Requests to use in place of those that `config.workload` names.
     prediction
         Predicted lengths and bins of `trace` under `config`, where they are known already.
+    metrics
+        Functions decorated with `mbexp.metric`, besides those that `config.metrics` names.
 
     Raises
     ------
@@ -41,8 +50,10 @@ def run(config: Config, trace: Trace | None = None, prediction: Prediction | Non
         **mode.check(problem, outcome),
         **summarize(problem, outcome),
         "misbin_pct": problem.prediction.misbin_pct,
+        **problem.prediction.errors,
         "bins": problem.num_queues,
         "kv_capacity_tokens": problem.fleet.kv_capacity_tokens,
+        **own_metrics(config, problem.trace, outcome, mode, metrics),
         "wall_time_s": time.perf_counter() - began,
     }
     known, fleet = (problem.trace, problem.prediction, problem.fleet.law), problem.fleet

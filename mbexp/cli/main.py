@@ -13,12 +13,14 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from mbexp.cli import folders
 from mbexp.cli.signals import interruptible
 from mbexp.cli.words import check_environment, check_words, completed_study_names
+from mbexp.config.compose import refuse_missing_folders
 from mbexp.config.keys import all_defaults, load_config
 from mbexp.config.messages import NO_DEFAULTS, explain
 from mbexp.errors import UserError
-from mbexp.paths import config_dir
+from mbexp.paths import config_dir, replaced_config_files, use_config_dirs
 from mbexp.sweep import sweeper
 from mbexp.version import __version__
 
@@ -30,12 +32,17 @@ READER_GONE = 128 + 13  # as a program ends that a broken pipe's signal stops
 
 # Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
 _all_keys = OmegaConf.create(all_defaults())
-for _open in (_all_keys.scheduler.parameters, _all_keys.workload.where):  # their names are the user's own
+for _open in (
+    _all_keys.scheduler.parameters,
+    _all_keys.predictor.parameters,
+    _all_keys.workload.where,
+):  # their names are the user's own
     OmegaConf.set_struct(_open, False)
 ConfigStore.instance().store(name="all_keys", node=_all_keys)
 # Hydra copies its store with every question about a group, 85 times for --help; what it takes out is a copy anyway.
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 sweeper.register()
+folders.register()
 
 
 @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
@@ -91,7 +98,11 @@ def main() -> None:
         if (names := completed_study_names()) is not None:
             print(*names)
             return
+        use_config_dirs(sys.argv[1:])
+        refuse_missing_folders()
         check_words(sys.argv[1:])
+        for path, name in replaced_config_files():
+            print(f"mbexp: {path} takes the place of mbexp's own {name}", file=sys.stderr)
         with interruptible():
             job()
         sys.stdout.flush()  # here, where a reader that has gone can still be met

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from mbexp.errors import UserError
-from mbexp.paths import config_dir
+from mbexp.paths import config_files, use_config_dirs
 
 # Hydra's folders, which every user of Hydra knows and which have no meaning where folders are made whole or not at all.
 _FOLDERS = {
@@ -57,5 +57,6 @@ def completed_study_names() -> list[str] | None:
     asked = re.search(r"(?:\s-cn\s*|\s--config-name[\s=]+)([\w-]*)$", line)
     if asked is None:
         return None
-    names = sorted(path.stem for path in config_dir().glob("*.yaml"))
+    use_config_dirs(line.split())
+    names = sorted(config_files())
     return [name for name in names if name.startswith(asked.group(1))]

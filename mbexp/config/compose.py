@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from mbexp.config.keys import Config, load_config
 from mbexp.config.messages import explain
 from mbexp.errors import UserError, unknown_choice
-from mbexp.paths import config_dir
+from mbexp.paths import config_files, missing_config_dirs
 
 
 def configure(**values: Any) -> Config:
@@ -32,10 +33,11 @@ def configure(**values: Any) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    merged = _read(config_dir() / "config.yaml")
+    refuse_missing_folders()
+    merged = _read(config_files()["config"])
     merged.pop("hydra", None)
-    groups = {entry_group: name for entry in merged.pop("defaults") if isinstance(entry, dict)
-              for entry_group, name in entry.items() if " " not in entry_group}  # fmt: skip
+    groups = _groups(merged)
+    merged.pop("defaults")
     chosen = {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
     merged = {group: _group(group, name) for group, name in (groups | chosen).items()} | merged
     for key, value in values.items():
@@ -46,6 +48,29 @@ def configure(**values: Any) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(explain(error) or str(error)) from error
     return load_config(resolved)
+
+
+def chosen_groups(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the file that each config group takes for what `configure` is given."""
+    groups = _groups(_read(config_files()["config"]))
+    return groups | {key: value for key, value in values.items() if key in groups and isinstance(value, str)}
+
+
+def _groups(composed: Mapping[str, Any]) -> dict[str, str]:
+    entries = [entry for entry in composed["defaults"] if isinstance(entry, dict)]
+    return {group: name for entry in entries for group, name in entry.items() if " " not in group}
+
+
+def refuse_missing_folders() -> None:
+    """Refuse a variable that names no folder, as it would be without effect.
+
+    Raises
+    ------
+    UserError
+        Naming it.
+    """
+    for folder in missing_config_dirs():
+        raise UserError(f"MBEXP_CONFIG_PATH={folder}: is no folder")
 
 
 def _set(merged: dict[str, Any], dotted: str, value: Any) -> None:
@@ -65,11 +90,10 @@ def _set(merged: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _group(group: str, name: str) -> dict[str, Any]:
-    folder = config_dir() / group
-    choices = [path.stem for path in folder.glob("*.yaml")]
+    choices = config_files(group)
     if name not in choices:
         raise unknown_choice(group, name, choices)
-    path = folder / f"{name}.yaml"
+    path = choices[name]
     keys = _read(path)
     if not isinstance(keys, dict) or "defaults" in keys:
         raise UserError(f"{path}: a config group is one file of keys, without defaults of its own")

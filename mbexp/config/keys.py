@@ -29,7 +29,7 @@ STEP_KEYS = (
 LENGTH_MEANINGS = ("output", "prompt_plus_output")
 NOISES = ("none", "lognormal", "exponential")
 BINS = ("equal_mass", "explicit", "exponential", "none")
-PREDICTORS = ("oracle", "noisy", "prompt_power_law", "confusion", "constant")
+PREDICTORS = ("oracle", "noisy", "prompt_power_law", "confusion", "constant", "column")
 CONFUSIONS = ("neighbour", "bert_k2", "bert_k4", "explicit")
 EXECUTIONS = mode_names()
 PREFILLS = ("first", "chunked")
@@ -199,7 +199,11 @@ class SlaConfig:
 class PredictorConfig:
     """How output lengths are predicted before a request runs."""
 
-    kind: str = option("oracle", "rule of the prediction", choices=PREDICTORS)
+    kind: str = option(
+        "oracle", "rule of the prediction; a dotted path names your own", choices=PREDICTORS, dotted=True
+    )
+    column: str | None = option(None, "'column': column of the trace that holds predicted lengths, in tokens")
+    parameters: Numbers = option({}, "numbers handed to your own predictor: by the names it declares, or in order")
     sigma: float = option(0.5, "'noisy': standard deviation of the logarithm of the error", low=0, high=20)
     confusion: str = option("neighbour", "'confusion': which matrix", choices=CONFUSIONS)
     error_probability: float = option(0.1, "'neighbour': chance of each neighbouring bin (p of P1)", low=0, high=0.5)
@@ -306,6 +310,7 @@ class OutputConfig:
     dir: str = option("outputs", "folder that run folders are made in")
     batches: bool = option(True, "store batches.parquet")
     requests: bool | None = option(None, "store requests.parquet; null: up to a million requests")
+    every_replication: bool = option(False, "store the requests of each further seed too, as requests_SEED.parquet")
 
     def __post_init__(self) -> None:
         _expand_user(self, "dir", "output.dir")
@@ -320,6 +325,10 @@ class StudyConfig:
     label: str | None = option(None, "name of a point in tables and figures, where its keys do not say enough")
     best: bool = option(False, "end with the best configuration of each load")
     target_pct: float = option(5.0, "request-SLA violation that a best configuration may have", low=0, high=100)
+    compare: str | None = option(
+        None, "swept key whose values are the sides of verdicts; null: the scheduler, else the label, else the one key"
+    )
+    metrics: tuple[str, ...] = option((), "metrics that verdicts are about; none: throughput, p95 latency, violation")
     timeout_s: float | None = option(None, "end a run that takes longer, and count it as failed; null: never", above=0)
     runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
 
@@ -359,8 +368,17 @@ class Config:
     predictor: PredictorConfig = option(PredictorConfig(), "prediction of output lengths")
     execution: ExecutionConfig = option(ExecutionConfig(), "mode of execution")
     warm_up: WarmUpConfig = option(WarmUpConfig(), "start of the run left out of the metrics")
+    metrics: list[str] = option([], "dotted paths of metrics of your own, added to the summary", dotted=True)
     output: OutputConfig = option(OutputConfig(), "what is stored")
     study: StudyConfig = option(StudyConfig(), "what a sweep is for")
+
+    @property
+    def workload_read(self) -> WorkloadConfig:
+        """The workload with the column among those kept that `predictor.column` takes predictions from."""
+        columns, column = self.workload.columns, self.predictor.column
+        if self.predictor.kind != "column" or not column or column in columns.extra:
+            return self.workload
+        return dataclasses.replace(self.workload, columns=dataclasses.replace(columns, extra=[*columns.extra, column]))
 
 
 def load_config(values: Mapping[str, Any]) -> Config:
@@ -381,6 +399,11 @@ def load_config(values: Mapping[str, Any]) -> Config:
         law = build(LawConfig, gpu.get("law", {}), "gpu.law")
         values["gpu"] = fill_facts(gpu, law.kind, law.card, law.model)
     config = build(Config, values)
+    for path in config.metrics:
+        if "." not in path:
+            raise UserError(
+                f"metrics={path}: must be the dotted path of a metric of your own, such as my_metrics.{path}"
+            )
     return dataclasses.replace(config, num_gpus=config.gpu.count, k_bins=config.bins.k)
 
 

@@ -39,17 +39,16 @@ def _explained(error: BaseException) -> str | None:
         key, given = group.groups()
         return f"{key}={given}: has keys of its own, {key}.NAME=VALUE or {key}={{NAME: VALUE}}"
     if "Config group override must be" in text:
-        from mbexp.paths import config_dir
+        from mbexp.paths import config_files
 
         pairs = (word.partition("=") for word in sys.argv[1:])
-        taken = [f"{key}={value}" for key, _, value in pairs if (config_dir() / key).is_dir() and value]
+        taken = [f"{key}={value}" for key, _, value in pairs if value and config_files(key)]
         word = next((each for each in taken if re.search(r"=[\d.+-]+$", each)), "a group of keys")
         return f"{word}: a group takes one of its names, GROUP=NAME, or keys one by one, GROUP.KEY=VALUE"
     if missing := re.search(r"Cannot find primary config '([^']+)'", text):
-        from mbexp.paths import config_dir
+        from mbexp.paths import config_files
 
-        studies = [path.stem for path in config_dir().glob("*.yaml")]
-        return f"-cn {missing.group(1)}: no such study{_listed(missing.group(1), studies)}"
+        return f"-cn {missing.group(1)}: no such study{_listed(missing.group(1), list(config_files()))}"
     if interpolation := re.search(r"Interpolation key '([^']+)' not found\s+full_key: (\S+)", text):
         key, where = interpolation.groups()
         return f"{where}=${{{key}}}: there is no key '{key}'"

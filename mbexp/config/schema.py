@@ -89,6 +89,8 @@ def dotted_paths(config: Any, prefix: str = "") -> dict[str, str]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             found |= dotted_paths(value, f"{prefix}{field.name}.")
+        elif field.metadata.get("dotted") and isinstance(value, list):
+            found |= {f"{prefix}{field.name}[{place}]": path for place, path in enumerate(value)}
         elif field.metadata.get("dotted") and "." in str(value):
             found[prefix + field.name] = value
     return found

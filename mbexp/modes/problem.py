@@ -12,7 +12,7 @@ from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.hardware import build_law, kv_capacity_tokens
 from mbexp.hardware.law import LatencyLaw
-from mbexp.prediction import Prediction, predict
+from mbexp.prediction import Prediction, predict_trace
 from mbexp.workload import load_trace
 from mbexp.workload.trace import Trace
 
@@ -76,11 +76,16 @@ def make_problem(config: Config, trace: Trace | None = None, prediction: Predict
         On a mistake in the configuration or the trace.
     """
     if trace is None:
-        trace = load_trace(config.workload, config.num_requests, config.seed, config.replicate)
+        trace = load_trace(config.workload_read, config.num_requests, config.seed, config.replicate)
+    if trace.closed and config.warm_up.time_s:
+        raise UserError(
+            f"warm_up.time_s={config.warm_up.time_s:g}: when requests of a closed loop arrive is not known before the "
+            "run; use warm_up.share_pct"
+        )
     if not len(trace):
         raise UserError(f"workload={config.workload.kind}: no usable request")
     if prediction is None:
-        prediction = predict(config.predictor, config.bins, trace.prompt_tokens, trace.output_tokens, config.seed)
+        prediction = predict_trace(config.predictor, config.bins, trace, config.seed)
     one_queue = config.scheduler.queue == "fifo"
     return Problem(
         config=config,

@@ -37,9 +37,13 @@ def run_replications(config: Config, run_one: Callable[[Config], Result]) -> tup
     first: Result | None = None
     summaries: list[Summary] = []
     warnings: list[Sequence[str]] = []
+    further: list[Result] = []
     for seed in range(config.seed, config.seed + config.replications):
         result = run_one(dataclasses.replace(config, seed=seed, replications=1))
-        first = first or result
+        if first is None:
+            first = result
+        elif config.output.every_replication:
+            further.append(result)
         summaries.append({"seed": seed, **result.summary})
         warnings.append(result.warnings)
     assert first is not None
@@ -48,7 +52,8 @@ def run_replications(config: Config, run_one: Callable[[Config], Result]) -> tup
     told = [sentence for sentence, _ in said_once(warnings)]
     if what := _what_seeds_change(config, summaries, bool(first.trace.file_sha256)):
         told.append(what)
-    return dataclasses.replace(first, config=config, summary=combine(summaries), warnings=tuple(told)), summaries
+    kept = dataclasses.replace(first, config=config, warnings=tuple(told), further_seeds=tuple(further))
+    return dataclasses.replace(kept, summary=combine(summaries)), summaries
 
 
 def combine(summaries: list[Summary]) -> Summary:

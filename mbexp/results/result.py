@@ -34,6 +34,8 @@ class Result:
         Sentences that change how the numbers should be read.
     mode : BatchTable
         The mode of execution, which makes the table of batches.
+    further_seeds : tuple of Result
+        Runs of the other seeds of replications, where ``output.every_replication`` keeps them.
     """
 
     config: Config
@@ -44,6 +46,7 @@ class Result:
     summary: dict[str, Any]
     warnings: tuple[str, ...]
     mode: BatchTable
+    further_seeds: tuple[Result, ...] = ()
 
     def __repr__(self) -> str:
         return f"Result({'; '.join(f'{name} {text}' for name, text in self._shown().items())})"

@@ -59,7 +59,14 @@ def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None)
 YOUNGER: dict[str, tuple[Any, ...]] = {
     "replicate": ("seeds",),
     "scheduler.parameters": ({}, []),
+    "predictor.column": (None,),
+    "predictor.parameters": ({}, []),
+    "metrics": ([],),
     "workload.where": ({},),
+    "workload.failed": ("drop",),
+    "workload.arrivals.users": (None,),
+    "workload.arrivals.think_time_s": (0.0,),
+    "workload.arrivals.think_kind": ("constant",),
     "execution.prefill_memory": ("held",),
     "execution.hold_last_token": (True,),
     "execution.reserved_blocks": (0,),
@@ -157,6 +164,7 @@ def save(
     UserError
         If the folder cannot be written.
     """
+    from mbexp.results.own import own_rows
     from mbexp.results.tables import replications_table, write_batches, write_requests
 
     output = result.config.output
@@ -167,6 +175,8 @@ def save(
             write_batches(result.mode, result.outcome, aside / "batches.parquet")
         if keep_requests:
             write_requests(result.outcome, result.trace, aside / "requests.parquet")
+            for further in result.further_seeds:
+                write_requests(further.outcome, further.trace, aside / f"requests_{further.config.seed}.parquet")
         if len(replications) > 1:
             import pyarrow.parquet as parquet
 
@@ -176,7 +186,10 @@ def save(
             (aside / "overrides.yaml").write_text(lines + "\n", encoding="utf-8")
         (aside / "config.yaml").write_text(to_yaml(result.config), encoding="utf-8")
         (aside / "run.log").write_text(log, encoding="utf-8")
-        write_json(aside / "provenance.json", provenance(result, command) | {"plan": plan, "files": manifest(aside)})
+        own = {"own_metrics": rows} if (rows := own_rows(result.summary)) else {}
+        write_json(
+            aside / "provenance.json", provenance(result, command) | own | {"plan": plan, "files": manifest(aside)}
+        )
     return folder
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexp.errors import UserError
+from mbexp.results.catalogue import Metric, catalogue, register_own
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ def read_run(folder: Path) -> tuple[Values, Values]:
         If anything that was stored is missing, cut short or of other content.
     """
     provenance = read_json(folder / PROVENANCE)
+    know_metrics(provenance)
     files = provenance.get("files")
     if not isinstance(files, dict):  # stored before there were manifests
         return _read_unlisted_run(folder), provenance
@@ -69,6 +71,14 @@ def read_run(folder: Path) -> tuple[Values, Values]:
         if name not in contents:
             raise Damaged(f"{folder / PROVENANCE}: cannot be read (files has no {name})")
     return _json(folder / SUMMARY, contents[SUMMARY]), provenance
+
+
+def know_metrics(provenance: Values) -> None:
+    """Add the user's metrics of a stored run to the catalogue, without their code."""
+    for row in provenance.get("own_metrics") or ():
+        with contextlib.suppress(UserError, TypeError, KeyError):  # mbexp may have one of that name by now
+            if row["key"] not in catalogue():
+                register_own(Metric(**row, section="Metrics of your own"))
 
 
 def is_run(folder: Path) -> bool:

@@ -33,6 +33,8 @@ class Outcome(ABC):
         Queue that each accepted request joined.
     num_gpus, kv_capacity_tokens : int
         The hardware that ran.
+    users : int or None
+        How many sent the requests in a closed loop; None where arrivals do not depend on answers.
     """
 
     # What a mode tells of each request, in the order of the columns of requests.parquet.
@@ -47,6 +49,7 @@ class Outcome(ABC):
     num_gpus: int
     kv_capacity_tokens: int
     rejected: dict[str, IntArray] = field(default_factory=dict)
+    users: int | None = None
 
     @abstractmethod
     def column(self, name: str, chosen: slice) -> npt.NDArray[Any]:

@@ -24,7 +24,7 @@ def trace_request(config: Config) -> str:
     windows = config.replicate == "windows"
     generated = hasattr(find_kind(config.workload.kind), "generate") or config.workload.timestamps == "generated"
     by_seed = windows or generated
-    values = [dataclasses.asdict(config.workload), config.num_requests, config.seed if by_seed else None, windows]
+    values = [dataclasses.asdict(config.workload_read), config.num_requests, config.seed if by_seed else None, windows]
     return json.dumps(values, sort_keys=True)
 
 
@@ -41,7 +41,7 @@ class SharedInputs:
         if found is None:
             from mbexp.workload import load_trace
 
-            found = load_trace(config.workload, config.num_requests, config.seed, config.replicate)
+            found = load_trace(config.workload_read, config.num_requests, config.seed, config.replicate)
             self._keep(key, found)
         return found
 
@@ -51,10 +51,9 @@ class SharedInputs:
         key = trace_request(config) + json.dumps(rules, sort_keys=True)
         found: Prediction | None = self._find(key)
         if found is None:
-            from mbexp.prediction import predict
+            from mbexp.prediction import predict_trace
 
-            trace = self.trace(config)
-            found = predict(config.predictor, config.bins, trace.prompt_tokens, trace.output_tokens, config.seed)
+            found = predict_trace(config.predictor, config.bins, self.trace(config), config.seed)
             self._keep(key, found)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,6 +113,9 @@ def read_results(folder: str | Path, by_seed: bool = False) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{folder}: no sweep is stored there (results.parquet is missing)")
     frame: pd.DataFrame = read_table(path).to_pandas()
+    for run in frame["run"][:1]:
+        with contextlib.suppress(Damaged):  # which the sweep tells of; the table can be read all the same
+            read_run(folder / run)
     return frame
 
 

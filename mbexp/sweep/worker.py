@@ -74,9 +74,12 @@ class Job:
         """Make the runs of the job that Hydra's context names."""
         from hydra.core.hydra_config import HydraConfig
 
+        return self.make_share(int(HydraConfig.get().job.num))
+
+    def make_share(self, number: int) -> list[Outcome]:
+        """Make the runs of the job of that number."""
         if self.parent is not None and self.parent != os.getpid():
             end_with(self.parent)
-        number = int(HydraConfig.get().job.num)
         mine = self.shares[number]
         others = [place for share in self.shares[number + 1 :] + self.shares[:number] for place in reversed(share)]
         return make_runs(read_plan(self.plan_file), [*mine, *others] if self.help_others else mine, self.plan_file)

@@ -10,6 +10,7 @@ from mbexp.config.workload_keys import ArrivalsConfig, WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload import cache
 from mbexp.workload.clock import refuse_unit
+from mbexp.workload.closed import closed_loop
 from mbexp.workload.find import find_file
 from mbexp.workload.kinds import _columns, find_kind
 from mbexp.workload.published import published_by_sha256
@@ -74,8 +75,12 @@ def load_trace(
             "workload.timestamps=generated takes arrivals from it"
         )
     if generated and workload.kind != "synthetic":
-        source += f"; {workload.arrivals.kind} arrivals at {workload.arrivals.rate_per_s:g}/s in place of its own"
+        rate = "" if workload.arrivals.kind == "closed" else f" at {workload.arrivals.rate_per_s:g}/s"
+        source += f"; {workload.arrivals.kind} arrivals{rate} in place of its own"
     chosen, notes = choose_window(rows.arrival_s, workload.window, num_requests, seed if windows else None)
+    closed = closed_loop(workload, chosen.stop - chosen.start, seed)
+    if closed:
+        source += f"; {closed.users:,} users in a closed loop"
     resolution_s = kind.CLOCK_RESOLUTION_S if workload.spread_ties_s is None else workload.spread_ties_s
     arrival_s, spread = spread_ties(rows.arrival_s[chosen], resolution_s)
     changed = _inside(rows.changed_at, chosen, len(rows))
@@ -93,9 +98,15 @@ def load_trace(
         extra={name: np.array(column[chosen]) for name, column in rows.extra.items()},
         notes=(*rows.notes, *notes),
         categories=rows.categories,
-        window=describe_window(chosen, f"window {seed + 1}" if windows else workload.window.kind, rows.arrival_s),
+        window=describe_window(
+            chosen,
+            f"window {seed + 1}" if windows else workload.window.kind,
+            rows.arrival_s,
+            ", sent as answers come" if closed else None,
+        ),
         file_sha256=file_sha256,
-        time_scaling=workload.rate_scaling if workload.timestamps == "scaled" else 1.0,
+        time_scaling=workload.rate_scaling if workload.timestamps == "scaled" and not closed else 1.0,
+        closed=closed,
     )
 
 
@@ -114,9 +125,10 @@ def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, 
     path = find_file(workload.path or kind.DEFAULT_FILE, workload.kind)
     before = cache.file_identity(path)
     file_sha256 = cache.file_sha256(path)
+    kept = () if workload.kind == "csv" else workload.columns.extra  # which a CSV file's own settings hold
     key = cache.entry_key(
         workload.kind, kind.VERSION, file_sha256, *getattr(kind, "cache_settings", lambda _: ())(workload),
-        _columns.VERSION, workload.time_unit_s, workload.where,
+        _columns.VERSION, workload.time_unit_s, workload.where, *kept,
     )  # fmt: skip
     rows = cache.load_rows(key)
     if rows is None:
@@ -130,6 +142,13 @@ def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, 
             raise UserError(f"{path}: no usable request" + (f" (left out: {counts})" if counts else ": it has no rows"))
         if cache.file_identity(path) == before:  # else it changed while it was read, and the hash is of other bytes
             cache.store_rows(key, rows)
+    failed = {reason: len(rows.dropped_at[reason]) for reason in rows.dropped_at if reason != "not_asked_for"}
+    if workload.failed == "refuse" and failed:
+        count = sum(failed.values())
+        counts = ", ".join(f"{each:,} {reason}" for reason, each in failed.items())
+        raise UserError(
+            f"workload.failed=refuse: {path} has {count:,} row{'s' * (count != 1)} without tokens ({counts})"
+        )
     published = published_by_sha256(file_sha256)
     source = f"{published.title}, as published" if published else f"{rows.source} (file {path.name})"
     if workload.where:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from mbexp.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NESTED_LOOKED_AT = 1000  # records from which the names of nested fields are taken
 LINE_BYTES = 1 << 20  # longest line, or cell, that is read
 _SEPARATORS = (",", ";", "\t", "|")
 MISSING = ("", "nan", "NaN", "null", "NULL", "None", "NA", "N/A")
@@ -70,6 +73,9 @@ def open_source(path: Path, wanted: Sequence[str]) -> Source:
     if not head:
         raise UserError(f"{path}: is empty")
     if text.startswith(b"{"):
+        lists = [name for name in wanted[:3] if re.search(rb'"%s"\s*:\s*\[' % re.escape(name.encode()), text)]
+        if len(lists) > 1:
+            return JsonColumnsSource(path, wanted)
         return JsonLinesSource(path)
     if text.startswith(b"["):
         return JsonArraySource(path)
@@ -185,7 +191,11 @@ class JsonLinesSource(Source):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, [])
-        self.names = list(next(self.cells(), ("", {}))[1])
+        # a call that failed may lack what others have: the first is not always like the rest
+        some = itertools.islice(self.cells(), NESTED_LOOKED_AT)
+        self.names = list(next(some, ("", {}))[1])
+        if any("." in name for name in self.names):
+            self.names = list(dict.fromkeys([*self.names, *(name for _, record in some for name in record)]))
 
     def cells(self) -> Iterator[Record]:
         with _lines(self.path) as lines:
@@ -207,13 +217,38 @@ class JsonArraySource(Source):
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: is not a JSON array ({str(error)[:80]})") from None
         self.records = records
-        super().__init__(path, list(records[0]) if records and isinstance(records[0], dict) else [])
+        super().__init__(path, list(_flat(records[0])) if records and isinstance(records[0], dict) else [])
 
     def cells(self) -> Iterator[Record]:
         for number, record in enumerate(self.records, 1):
             if not isinstance(record, dict):
                 raise UserError(f"{self.path} record {number}: is not a JSON object ({shown(record)})")
-            yield f"record {number}", record
+            yield f"record {number}", _flat(record)
+
+
+class JsonColumnsSource(Source):
+    """One JSON object whose fields are lists, one entry a request."""
+
+    def __init__(self, path: Path, wanted: Sequence[str]) -> None:
+        with reading(path), _stream(path) as stream:
+            data = stream.read()
+        try:
+            record = json.loads(data.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: is not UTF-8 text") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: is not one JSON object of lists ({str(error)[:80]})") from None
+        self.columns = {name: values for name, values in record.items() if isinstance(values, list)}
+        lengths = {name: len(self.columns[name]) for name in wanted if name in self.columns}
+        self.count = next(iter(lengths.values()), 0)
+        for name, length in lengths.items():
+            if length != self.count:
+                raise UserError(f"{path}: '{name}' has {length:,} entries, '{next(iter(lengths))}' {self.count:,}")
+        super().__init__(path, [name for name, values in self.columns.items() if len(values) == self.count])
+
+    def cells(self) -> Iterator[Record]:
+        for number in range(self.count):
+            yield f"entry {number + 1}", {name: self.columns[name][number] for name in self.names}
 
 
 class ParquetSource(Source):
@@ -270,7 +305,17 @@ def _record(path: Path, place: str, line: str) -> Mapping[str, Any]:
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{path} {place}: is not a JSON object ({shown(line)})")
-    return record
+    return _flat(record)
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with the fields of objects inside it beside its own, by dotted names."""
+    found = record
+    for name, value in record.items():
+        if isinstance(value, dict):
+            found = found if found is not record else dict(record)
+            found |= {f"{name}.{inner}": each for inner, each in _flat(value).items()}
+    return found
 
 
 @contextlib.contextmanager

@@ -141,7 +141,7 @@ def _slow_pieces(source: Source, roles: Mapping[str, str]) -> Iterator[dict[str,
     for count, (place, record) in enumerate(source.cells(), 1):
         for name, role in roles.items():
             try:
-                if name not in record and role != "text":
+                if name not in record and role != "text" and not (role == "tokens" and "." in name):
                     raise UserError(f"{source.path} {place}: has no '{name}'{nearest(name, record)}")
                 found[name].append(read_cell(record.get(name), role))
             except BadCellError as error:

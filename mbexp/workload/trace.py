@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mbexp.config.workload_keys import MAX_TOKENS
 from mbexp.errors import UserError
+from mbexp.workload.closed import ClosedLoop
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -47,6 +48,8 @@ class Trace:
         Hash of the file they were read from; empty where they were generated.
     time_scaling : float
         How many times faster than on the trace's own clock they arrive.
+    closed : ClosedLoop or None
+        Users who send these requests, each the next once the last is answered. `arrival_s` then says nothing.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Trace:
     window: str = ""
     file_sha256: str = ""
     time_scaling: float = 1.0
+    closed: ClosedLoop | None = None
 
     def __post_init__(self) -> None:
         arrival_s = _array("arrival_s", self.arrival_s, np.float64)
@@ -115,12 +119,18 @@ class Trace:
         digest = hashlib.sha256()
         for array in (self.arrival_s, self.prompt_tokens, self.output_tokens):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        if self.closed:
+            digest.update(str(self.closed.users).encode() + np.ascontiguousarray(self.closed.think_s).tobytes())
         return digest.hexdigest()
 
     def labels(self, name: str) -> npt.NDArray[np.object_]:
         """Return a text column of `extra` as strings, shape (n,), empty where the cell was blank."""
         names = np.array([*self.categories[name], ""], dtype=object)
         return names[self.extra[name]]  # code -1 is the last of them
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Return every column of `extra`, text as strings, shape (n,)."""
+        return {name: self.labels(name) if name in self.categories else self.extra[name] for name in self.extra}
 
 
 def as_html(title: str, values: dict[str, str]) -> str:

@@ -95,4 +95,4 @@ def build(gpu: GpuConfig) -> LatencyLaw:
         form.experts_idle,
     ]
     batch = Price(step, np.array(parameters))
-    return LatencyLaw.configured(gpu, "law of a step, numbers as configured", batch, form.price())
+    return LatencyLaw.configured(gpu, "law of a step, numbers as configured", batch, form.price)

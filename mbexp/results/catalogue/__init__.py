@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mbexp.results.catalogue import batches, latency, memory, rates, requests, whole_run
-from mbexp.results.catalogue.metric import UNITS, Metric, as_columns, find_column, register, rows
+from mbexp.results.catalogue.metric import UNITS, Metric, as_columns, find_column, register, register_own, rows
 
-__all__ = ["UNITS", "Metric", "as_columns", "catalogue", "find_column", "register"]
+__all__ = ["UNITS", "Metric", "as_columns", "catalogue", "find_column", "register", "register_own"]
 
 for _section in (requests, rates, latency, batches, memory, whole_run):  # in the order of the page
     register(*_section.ROWS)

@@ -14,9 +14,8 @@ ROWS = (
         "num_batches",
         "",
         "Batches",
-        "The number of batches of the whole run. Under `execution=continuous`: the number of decode steps, with or "
-        "without prompt tokens, plus the number of prefill iterations of `execution.prefill=first`. An iteration that "
-        "computes only chunks of prompts, while no request decodes, is not counted.",
+        "The number of batches of the whole run. Under `execution=continuous`: the number of iterations of all GPUs, "
+        "decode steps and prefills alike.",
     ),
     row(
         "batch_size_mean",
@@ -47,6 +46,30 @@ ROWS = (
         "Requests in a wrong bin",
         "The share of requests whose predicted length lies in another bin than their true length.",
         better="lower",
+    ),
+    row(
+        "prediction_bias_tokens",
+        "tokens",
+        "Bias of predicted lengths",
+        "The mean of the predicted length minus the true length, over all requests of the trace. It is below 0 where "
+        "lengths are predicted too short.",
+    ),
+    row(
+        "prediction_mae_log",
+        "",
+        "Log error of predicted lengths",
+        "The mean over all requests of the absolute value of ln(predicted length / true length). A value of 0.69 means "
+        "that predictions are typically wrong by a factor of two.",
+        better="lower",
+    ),
+    row(
+        "prediction_kendall_tau",
+        "",
+        "Order of predicted lengths",
+        "Kendall's tau-b between predicted and true lengths, over all requests of the trace. It is 1 where predictions "
+        "order the requests as their true lengths do, and near 0 where the order tells nothing. It is `null` where one "
+        "side has one value only.",
+        better="higher",
     ),
     row(
         "bins",
@@ -88,16 +111,16 @@ ROWS = (
         "prefill_time_pct",
         "%",
         "Busy time in prefills",
-        "The share of the busy time that GPUs spend in prefills during which no request decodes. It is 0 with "
-        "`execution.prefill=chunked`.",
+        "The share of the busy time that GPUs spend in iterations that compute prompt tokens while no request decodes. "
+        "Under `execution.prefill=chunked`, iterations that compute only chunks of prompts count.",
         modes=continuous,
     ),
     row(
         "mixed_steps_pct",
         "%",
         "Decode steps with prompt tokens",
-        "The number of iterations that computed chunks of prompts, divided by the number of decode steps. It can be "
-        "above 100 %, since an iteration that computes only chunks is no decode step.",
+        "The share of decode steps that also compute prompt tokens. An iteration that computes only chunks of prompts "
+        "is no decode step. With `execution.prefill=first` the share is 0.",
         modes=continuous,
     ),
 )

@@ -115,7 +115,6 @@ GPU = Record(
     ("next_update", i8),  # decode steps at which the limit is worked out anew
     ("copy_tokens", i8),  # to be copied before the next iteration
     ("row", i8),  # of its segment in the log
-    ("outside", b1),  # the range of the law
     ("changed", b1),  # something joined or left since the segment was planned
     ("candidate", b1),  # expected to admit at its next event
     ("at_boundary", b1),  # and has not started the next iteration
@@ -136,8 +135,8 @@ GPU = Record(
     ("prefill_tokens", i8),
     ("copied_tokens", i8),
     ("decoded_tokens", i8),
-    ("prefills", i8),
-    ("mixed_steps", i8),
+    ("prefills", i8),  # iterations in which nobody decodes
+    ("mixed_steps", i8),  # decode steps that compute prompt tokens too
     ("outside_steps", i8),  # outside the range of the law
     ("held_max", i8),
     ("running_max", i8),
@@ -173,6 +172,7 @@ SEGMENT = Record(
 LAYOUT = Table(
     # Sizes.
     ("num_requests", i8),
+    ("num_thinks", i8),  # as many as requests in a closed loop, else 0
     ("num_gpus", i8),
     ("num_bins", i8),
     ("num_sets", i8),  # sets of queues: 1, or one a GPU; each has a queue for every bin
@@ -204,6 +204,7 @@ LAYOUT = Table(
     ("underprediction", i8),
     ("prefill_memory", i8),
     ("serves", i8),
+    ("closed", b1),  # an answer makes the next request come
     ("central", b1),
     ("many_gpus", b1),  # and central queues: a search goes through `fronts` first
     ("chunked", b1),
@@ -223,6 +224,8 @@ LAYOUT = Table(
     ("outgrown", i8),
     ("put_back", i8),
     ("instants", i8),
+    ("joined", i8),  # requests that have arrived
+    ("known", i8),  # requests whose arrival is known
     ("samples_kept", i8),
     ("stride", i8, 1),  # every so many instants one is kept
     ("until_sample", i8),
@@ -250,6 +253,7 @@ given_at = LAYOUT.array("given", i8, 2, "num_gpus")  # given to a GPU and not fi
 gap_count = LAYOUT.array("gap_counts", i8, NUM_BINS)
 segment_at = LAYOUT.array("segments", SEGMENT, "log_rows")
 sample_at = LAYOUT.array("samples", SAMPLE, SAMPLES)
+think_s = LAYOUT.array("think_s", f8, "num_thinks", initial=None)  # of a user after the answer to each request
 # What is kept of each request.
 start_s = LAYOUT.array("start_s", f8, "num_requests", initial=None)  # first admission
 first_token_s = LAYOUT.array("first_token_s", f8, "num_requests", initial=None)

@@ -77,12 +77,6 @@ def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iterat
     gpu.done = 0
     gpu.iterations = iterations
     gpu.kind = kind
-    gpu.outside = (
-        decoding < run.size_low
-        or decoding > run.size_high
-        or context < decoding * run.length_low
-        or context > decoding * run.length_high
-    )
     gpu.chunk_tokens = tokens
     _open_row(run, gpu, now_s, decoding, context)
 

@@ -31,6 +31,7 @@ from mbexp.simulator.continuous.layout import (
 )
 from mbexp.simulator.continuous.memory import held_by, held_in_prefill, outgrew, phase_of
 from mbexp.simulator.continuous.queue import push
+from mbexp.simulator.continuous.users import answered
 
 _leave_up, _leave_down = heap(leave_at, "step", "request")
 
@@ -138,6 +139,8 @@ def finish(run, gpu, request, now_s):
     """Note that a request, off its GPU already, emitted its last token: its completion, and what the limit learns."""
     item = request_at(run, request)
     finish_s(run, request).value = now_s
+    if run.closed:
+        answered(run, request, now_s)
     given_at(run, GIVEN_REQUESTS, gpu.index).value -= 1
     given_at(run, GIVEN_KV, gpu.index).value -= item.need_tokens
     total = float(item.prompt) + item.output

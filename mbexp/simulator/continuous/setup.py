@@ -25,6 +25,7 @@ from mbexp.simulator.continuous.layout import (
     TESTED,
     new_state,
 )
+from mbexp.workload.closed import ClosedLoop
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -171,6 +172,7 @@ def state_of(
     log_segments: int,
     count_from: int,
     law: LatencyLaw,
+    closed: ClosedLoop | None = None,
 ) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
@@ -186,9 +188,12 @@ def state_of(
         )
     central = policy.assignment is None
     sets = 1 if central else num_gpus
-    return new_state(
+    state = new_state(
         LAYOUT.head(
             num_requests=n,
+            num_thinks=n if closed else 0,
+            closed=closed is not None,
+            known=min(closed.users, n) if closed else n,
             num_gpus=num_gpus,
             num_bins=num_bins,
             num_sets=sets,
@@ -226,3 +231,6 @@ def state_of(
             length_high=law.length_range_tokens[1] if law.length == "prompt_plus_output" else 2**31,
         )
     )
+    if closed:
+        state.think_s[:] = closed.think_s
+    return state

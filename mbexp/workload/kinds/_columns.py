@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +12,16 @@ import numpy.typing as npt
 from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.errors import UserError, nearest
 from mbexp.workload.clock import in_seconds, refuse_unit
-from mbexp.workload.rows import Rows
+from mbexp.workload.rows import Codes, Rows
 from mbexp.workload.sources import open_source
 from mbexp.workload.table_file import Column, Table, match_name, read_table
+from mbexp.workload.text_column import TextColumn
 
 VERSION = 2  # of what is common to all kinds; raise it when rows of the same file change
+# A number that is written in one way only and that 64 bits hold: anything else ('00123', '1e3', '1830000000000000001')
+# may be a name.
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?")
+_DIGITS = 15
 
 
 def read_rows(
@@ -31,11 +37,14 @@ def read_rows(
     Returns
     -------
     rows : Rows
-        Without `extra`.
+        Its `extra` holds the columns that ``workload.columns.extra`` names.
     table : Table
         With all that was read.
     """
     wanted = list(columns)
+    for name in workload.columns.extra:
+        if all(column.name != name for column in wanted):
+            wanted.append(Column(name, "text"))
     filters: dict[str, list[str]] = {}
     if workload.where:
         names = open_source(path, [column.name for column in columns]).names
@@ -53,6 +62,7 @@ def read_rows(
         return Rows(nothing, nothing.astype(np.int32), nothing.astype(np.int32), source), table
     if columns[0].role == "date":
         refuse_unit(workload, "whose times are dates")
+    extra, categories = _kept(table, workload.columns.extra)
     arrival_s, notes = in_seconds(table.numbers[time], time in table.dates, workload, unit_s)
     return (
         Rows(
@@ -62,10 +72,39 @@ def read_rows(
             source=source,
             zero_output=zero_output,
             notes=tuple(notes),
+            extra=extra,
+            categories=categories,
             asked_for=_asked_for(path, table, filters),
         ),
         table,
     )
+
+
+def _kept(table: Table, names: Sequence[str]) -> tuple[dict[str, Codes], dict[str, tuple[str, ...]]]:
+    """Return the further columns that are kept, and the texts behind the codes of those that hold text."""
+    extra: dict[str, Codes] = {}
+    categories: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        if name in table.numbers:
+            extra[name] = table.numbers[name]
+        elif name in table.texts:
+            text = table.texts[name]
+            numbers = _as_numbers(text)
+            extra[name] = text.codes if numbers is None else numbers
+            if numbers is None:
+                categories[name] = text.texts
+    return extra, categories
+
+
+def _as_numbers(text: TextColumn) -> Codes | None:
+    """Return the column as whole numbers, or as float64 with NaN where blank, if that loses nothing of any text."""
+    if not text.texts or not all(
+        _NUMBER.fullmatch(each) and sum(map(str.isdigit, each)) <= _DIGITS for each in text.texts
+    ):
+        return None
+    if not any("." in each for each in text.texts) and text.codes.min() >= 0:
+        return np.array(text.texts, dtype=np.int64)[text.codes]
+    return np.array([*text.texts, "nan"], dtype=np.float64)[text.codes]
 
 
 def _asked_for(path: Path, table: Table, filters: Mapping[str, Sequence[str]]) -> npt.NDArray[np.bool_] | None:

@@ -27,7 +27,7 @@ _COLUMNS = (
 def read(path: Path, workload: WorkloadConfig) -> Rows:
     """Read a BurstGPT file; a row without response tokens is a failed request."""
     rows, table = read_rows(path, workload, _COLUMNS, "BurstGPT format", zero_output="failed")
-    extra, categories = {}, {}
+    extra, categories = dict(rows.extra), dict(rows.categories)
     for column, name in (("Model", "model"), ("Log Type", "log_type"), ("Session ID", "session")):
         if column in table.texts:
             extra[name] = table.texts[column].codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,7 +38,11 @@ class Setup:
     interval: int = 32
     selection: str = "round_robin"
     token_sla: float = math.inf
+    sizes: tuple[int, int] = (1, 2**31 - 1)  # of decoding requests, that the law is supported in
+    contexts: tuple[int, int] = (1, 2**31 - 1)  # mean tokens of context, likewise
     draws: Sequence[Sequence[float]] = ()
+    users: int | None = None  # of a closed loop
+    think: Sequence[float] = ()  # of a user after the answer to each request, by place
 
 
 @dataclass
@@ -93,6 +98,11 @@ class Iteration:
     decoding: int
     context: int
     prompt_tokens: int
+    running: int
+    limit: int
+    pause: float
+    duration: float
+    outside: bool  # the range of the law
 
 
 class Simulation:
@@ -110,7 +120,9 @@ class Simulation:
         self.kv_time = 0.0
         self.busy = 0.0
         self.held_max = 0
+        self.outgrown = 0
         self.now = 0.0
+        self.due = [0.0] * (setup.users or 0)  # when users send their next request, a heap
         sets = 1 if setup.assignment == "central" else setup.gpus
         self.queues: list[list[deque[Req]]] = [[deque() for _ in range(setup.bins)] for _ in range(sets)]
         self.pointer = [0] * sets  # of the round robin over bins
@@ -252,7 +264,7 @@ class Simulation:
         while True:
             times = [gpu.ends for gpu in self.gpus if gpu.ends is not None]
             if arrivals:
-                times.append(arrivals[0].arrival)
+                times.append(self.next_arrival(arrivals))
             if not times:
                 break
             self.now = min(times)
@@ -260,13 +272,20 @@ class Simulation:
                 for gpu in self.gpus:
                     if gpu.ends == self.now:
                         self.end(gpu)
-                while arrivals and arrivals[0].arrival == self.now:
+                while arrivals and self.next_arrival(arrivals) == self.now:
+                    if self.setup.users is not None:
+                        arrivals[0].arrival = heapq.heappop(self.due)
                     self.arrive(arrivals.popleft())
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
                 self.start(ready[0])
         assert all(request.finish is not None for request in self.requests)
+
+    def next_arrival(self, arrivals: deque[Req]) -> float:
+        if self.setup.users is None:
+            return arrivals[0].arrival
+        return self.due[0] if self.due else math.inf
 
     def arrive(self, request: Req) -> None:
         request.state = "waiting"
@@ -342,9 +361,15 @@ class Simulation:
             gpu.given -= 1
             gpu.given_kv -= request.need
             gpu.finished.append(request)
+            if self.setup.users is not None:
+                heapq.heappush(self.due, self.now + self.setup.think[request.place])
             return
         rule = self.setup.underprediction
+        if self.setup.kv == "reserve" and rule == "extend":
+            began = request not in gpu.decoded
+            self.outgrown += request.emitted >= request.predicted if began else request.emitted == request.predicted
         if self.setup.kv == "reserve" and rule != "extend" and request.emitted >= request.predicted:
+            self.outgrown += 1
             gpu.running.remove(request)
             request.predicted = min(2 * request.predicted, self.setup.memory - request.prompt)
             self.put_back(gpu, request, front=rule == "preempt")
@@ -406,6 +431,7 @@ class Simulation:
                 gpu.copy += length
                 self.copied += length
                 request.swapped = False
+                self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
             else:
                 request.state = "prefill"
 
@@ -439,7 +465,14 @@ class Simulation:
         gpu.ends = self.now + gpu.pause + gpu.duration
         self.kv_time += gpu.pause * used + gpu.duration * (used + tokens)
         self.busy += gpu.pause + gpu.duration
-        self.iterations.append(Iteration(gpu.index, self.now, len(gpu.decoded), context, tokens))
+        b = len(gpu.decoded)
+        outside = not setup.sizes[0] <= b <= setup.sizes[1]
+        outside = outside or not b * setup.contexts[0] <= context <= b * setup.contexts[1]
+        self.iterations.append(
+            Iteration(
+                gpu.index, self.now, b, context, tokens, len(gpu.running), gpu.limit, gpu.pause, gpu.duration, outside
+            )
+        )
 
 
 class Cap:

@@ -160,6 +160,14 @@ def test_memory_that_fills_up(prefill, kv, data):
     assert difference(dataclasses.replace(case, memory=max(longest + 3, 32))) is None
 
 
+@many(EXAMPLES // 3)
+@given(data=st.data())
+def test_users_of_a_closed_loop(data):
+    case = data.draw(cases())
+    think = data.draw(st.lists(ROUND_GAPS_S, min_size=len(case.requests), max_size=len(case.requests)))
+    assert difference(dataclasses.replace(case, users=data.draw(st.integers(1, 8)), think=think)) is None
+
+
 def random_case(seed: int, many_gpus: bool = False) -> Case:
     """A larger case with prices and times that are round in no base."""
     rng = np.random.default_rng(seed)
@@ -301,6 +309,15 @@ def many_gpus_case(seed: int) -> Case:
 def test_many_gpus_with_central_queues():
     for seed in range(60):
         found = difference(many_gpus_case(seed))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_larger_closed_loops():
+    for seed in range(60):
+        case = random_case(seed) if seed % 2 else many_gpus_case(seed)
+        rng = np.random.default_rng(seed)
+        think = (rng.exponential(0.3, len(case.requests)) * rng.integers(0, 2, len(case.requests))).tolist()
+        found = difference(dataclasses.replace(case, users=int(rng.integers(1, 30)), think=think))
         assert found is None, f"seed {seed}: {found}"
 
 
