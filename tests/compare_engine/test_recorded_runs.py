@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mbexp.compare_engine.compare import Comparison, compare
 from mbexp.compare_engine.readers import Options, read_run
 from mbexp.fit.host import Loads, kernel_tpot_ms
 from mbexp.hardware import build_law
+from mbexp.workload.published import PUBLISHED
 from tests import SHARED
 
 MEASURED = SHARED / "measured"
@@ -64,6 +66,16 @@ def test_vllm_on_an_rtx_pro_6000_is_predicted_from_its_profile_alone() -> None:
     for metric in METRICS:
         assert abs(comparison.error_pct(metric, "mean")) < 7, metric
         assert abs(comparison.error_pct(metric, "p99")) < 7, metric
+
+
+@pytest.mark.parametrize("card", ["RTX4090", "RTXPRO6000"])
+def test_a_run_that_the_download_fetches_is_the_one_at_hand(card: str) -> None:
+    entries = {entry.name: entry for entry in PUBLISHED}
+    for ending, name in (("", "requests.jsonl"), ("_meta", "meta.json")):
+        path = at_hand("llmservingsim", "runs", card, "Llama-3.1-8B", name)
+        entry = entries[f"vllm_{card.lower()}_llama31_8b{ending}"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
+        assert path.stat().st_size == entry.size_bytes
 
 
 def test_tensorrt_llm_on_an_h100_in_closed_loops() -> None:
