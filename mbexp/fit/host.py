@@ -69,7 +69,8 @@ def read_loads(path: str) -> Loads:
     ]
     if len(np.unique(columns[0])) < 2:
         raise UserError(f"{file}: two or more concurrencies are needed to tell a step's host time from a sequence's")
-    return Loads(*columns, file.name)
+    concurrency, prompt, output, tpot_ms = columns
+    return Loads(concurrency, prompt, output, tpot_ms, file.name)
 
 
 def kernel_tpot_ms(law: LatencyLaw, loads: Loads) -> FloatArray:

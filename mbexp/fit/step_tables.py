@@ -121,7 +121,11 @@ def _by_layer(file: Path, size: str) -> Callable[[str, np.ndarray], np.ndarray]:
 
 def _splitwise(file: Path, asked: Asked) -> StepPoints:
     """Read prompt_time and token_time (ms) of static batches: a prefill and a mean decode step each."""
-    keys = {"model": asked.model, "hardware": asked.hardware, "tensor_parallel": asked.tensor_parallel}
+    keys: dict[str, object] = {
+        "model": asked.model,
+        "hardware": asked.hardware,
+        "tensor_parallel": asked.tensor_parallel,
+    }
     rows = _chosen(file, keys)
     names = ("prompt_size", "batch_size", "token_size", "prompt_time", "token_time")
     prompt, b, output, prefill_ms, token_ms = _columns(file, names, rows)
@@ -181,7 +185,8 @@ def _medians(points: StepPoints) -> StepPoints:
     place = place.ravel()
     seconds = np.array([np.median(points.seconds[place == index]) for index in range(len(unique))])
     note = f"{len(points):,} trials of {len(unique):,} steps: the median of each step"
-    return StepPoints(*unique.T, seconds, points.source, (*points.notes, note))
+    b, context, prompt, squares = unique.T
+    return StepPoints(b, context, prompt, squares, seconds, points.source, (*points.notes, note))
 
 
 ORIGINS: dict[str, Callable[[Path, Asked], StepPoints]] = {

@@ -24,7 +24,7 @@ _AZURE = "https://github.com/Azure/AzurePublicDataset"
 _MOONCAKE = "https://github.com/kvcache-ai/Mooncake/raw/main/FAST25-release/traces"
 
 _LLMSERVINGSIM = (
-    "https://raw.githubusercontent.com/casys-kaist/LLMServingSim/5daddb21a545658d5150b535712d0494584b5278/bench/examples"
+    "https://github.com/casys-kaist/LLMServingSim/raw/5daddb21a545658d5150b535712d0494584b5278/bench/examples"
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mbexp.cli.composed import composed
 from mbexp.errors import UserError
+from mbexp.fit import read_points
 from mbexp.fit.__main__ import main
 from mbexp.fit.host import Loads, fit_host, kernel_tpot_ms
 from mbexp.fit.step_tables import Asked, read_steps
@@ -178,3 +179,15 @@ def test_the_commands_print_and_write(tmp_path: Path, capsys: pytest.CaptureFixt
     ):
         with pytest.raises(SystemExit, match=f"^mbexp.fit: .*{said}"):
             main(given)
+
+
+def test_a_file_of_points_is_read_as_other_tables_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of columns are stripped, a leading ~ is the home folder, and what is no CSV is said in a line."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    header = "phase, batch_size,prompt_tokens,output_tokens,context_tokens,cuda_graphs,median_s,status"
+    (tmp_path / "points.csv").write_text(f"{header}\ndecode,4,0,0,512,on,0.01,ok\n", encoding="utf-8")
+    points = read_points("~/points.csv")
+    assert (points.batch_size[0], points.seconds[0]) == (4, 0.01)
+    (tmp_path / "points.csv").write_bytes(f"{header}\nd\xe9code".encode("latin-1"))
+    with pytest.raises(UserError, match="line 2: is not UTF-8 text"):
+        read_points("~/points.csv")
