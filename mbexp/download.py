@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m mbexp.download",
-        description="Fetch published traces. Size and SHA-256 are verified; what broke off goes on where it stopped.",
+        description="Fetch published traces and recorded runs. Size and SHA-256 are verified; what broke off goes on.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="traces of --list, such as burstgpt_1")
     parser.add_argument("--list", action="store_true", help="show what can be fetched")

@@ -41,7 +41,7 @@ def read_table(file: Path) -> list[RawRecord]:
     records = []
     for line, row in enumerate(rows, 2):
         prompt, output = (_number(file, line, row, column) for column in columns.values())
-        values = {}
+        values: dict[str, float] = {}
         for role, (column, unit, since) in instants.items():
             value = _number(file, line, row, column) * unit
             values[role] = values["arrival"] + value if since else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,9 +19,15 @@ from mbexp.workload.trace import Trace
 FloatArray = npt.NDArray[np.float64]
 
 COLUMNS = ("metric", "statistic", "engine", "mbexp", "error_pct")
+
+
+def _percentile(share: float, values: FloatArray) -> float:
+    return float(np.percentile(values, share))
+
+
 STATISTICS: dict[str, Callable[[FloatArray], float]] = {
     "mean": lambda values: float(values.mean()),
-    **{f"p{share}": lambda values, share=share: float(np.percentile(values, share)) for share in (50, 90, 95, 99)},
+    **{f"p{share}": functools.partial(_percentile, share) for share in (50, 90, 95, 99)},
 }
 
 

@@ -12,7 +12,8 @@ def limits_beside(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     The blocks are all that vLLM reports; ``execution.reserved_blocks`` says that one of them is the null block.
     """
-    path = file.with_name("meta.json")
+    own = file.with_suffix(".meta.json")  # as mbexp.download names it: several runs may lie in one folder
+    path = own if own.is_file() else file.with_name("meta.json")
     try:
         about: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError):

@@ -16,7 +16,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's arguments."""
     arguments = argparse.ArgumentParser(
         prog="python -m mbexp.fit",
-        description="Fit the affine, the linear and the roofline law to measured times; none is picked for you.",
+        description="Fit the affine, the linear and the roofline law to measured times; none is picked for you. "
+        "'step TABLE' fits the law of a step, 'host TABLE gpu=...' the host's time in it; both have --help.",
     )
     arguments.add_argument("grid", help="grid.csv or points.csv of mbexp.measure, or a latency grid of your own")
     arguments.add_argument("--card", help=f"GPU card of the roofline: {', '.join(GPU_CARDS)}")
@@ -35,9 +36,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    options = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    from mbexp.fit.step_command import host, step
+
+    commands = {"step": step, "host": host}
     try:
-        _run(options)
+        if given and given[0] in commands:
+            commands[given[0]](given[1:])
+        else:
+            _run(parser().parse_args(given))
     except UserError as error:
         sys.exit(f"mbexp.fit: {error}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
-from mbexp.hardware.grid import find_grid, generated_reasons, read_grid, read_number, read_whole
+from mbexp.hardware.grid import find_grid, generated_reasons, read_grid, read_number, read_rows, read_whole
 
 FloatArray = npt.NDArray[np.float64]
 PHASES = ("prefill", "decode", "static")
@@ -92,9 +91,8 @@ def read_points(path: str, prompt_tokens: int = 0, cuda_graphs: bool | None = No
         As `mbexp.hardware.grid.read_grid`, or where a file holds points with and without CUDA graphs and neither is
         chosen.
     """
-    file = find_grid(path)
-    with file.open(encoding="utf-8-sig", newline="") as handle:
-        header = [name.strip() for name in next(csv.reader(handle), [])]
+    file = find_grid(str(Path(path).expanduser()))
+    header, _ = read_rows(file)
     return _read_rich(file, cuda_graphs) if "phase" in header else _read_grid(file, prompt_tokens)
 
 
@@ -120,8 +118,7 @@ def _read_grid(file: Path, prompt_tokens: int) -> Points:
 
 
 def _read_rich(file: Path, cuda_graphs: bool | None) -> Points:
-    with file.open(encoding="utf-8-sig", newline="") as handle:
-        rows = list(enumerate(csv.DictReader(handle), 2))
+    rows = list(enumerate(read_rows(file)[1], 2))
     needed = ("phase", "batch_size", "prompt_tokens", "output_tokens", "context_tokens", "cuda_graphs", "median_s")
     for column in (*needed, "status"):
         if rows and column not in rows[0][1]:

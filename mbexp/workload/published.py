@@ -1,4 +1,4 @@
-"""The published traces: where each is, how long it is and the hash that it must have."""
+"""The published traces and recorded runs: where each is, how long it is and the hash that it must have."""
 
 from __future__ import annotations
 
@@ -22,6 +22,31 @@ class Published:
 _BURSTGPT = "https://github.com/HPMLL/BurstGPT/releases/download"
 _AZURE = "https://github.com/Azure/AzurePublicDataset"
 _MOONCAKE = "https://github.com/kvcache-ai/Mooncake/raw/main/FAST25-release/traces"
+
+_LLMSERVINGSIM = (
+    "https://github.com/casys-kaist/LLMServingSim/raw/5daddb21a545658d5150b535712d0494584b5278/bench/examples"
+)
+
+
+def _vllm_run(card: str, requests: tuple[int, str], about: tuple[int, str]) -> tuple[Published, Published]:
+    """Return a recorded run of vLLM 0.19 and the file of its limits, which is read beside it."""
+    name = f"vllm_{card.lower()}_llama31_8b"
+    return tuple(
+        Published(
+            name=name + ending,
+            title=f"vLLM 0.19.0 on {card}, Llama-3.1-8B: {what}, LLMServingSim 5daddb2",
+            file=f"{name}{suffix}",
+            url=f"{_LLMSERVINGSIM}/{card}/Llama-3.1-8B/vllm/{there}",
+            size_bytes=size_bytes,
+            sha256=sha256,
+            licence="MIT",
+            rows=rows,
+        )
+        for ending, what, suffix, there, rows, (size_bytes, sha256) in (
+            ("", "300 requests", ".jsonl", "requests.jsonl", "300", requests),
+            ("_meta", "its limits", ".meta.json", "meta.json", "-", about),
+        )
+    )  # type: ignore[return-value]
 
 
 def _burstgpt(tag: str, number: int, without_failures: bool, rows: str, size_bytes: int, sha256: str) -> Published:
@@ -86,6 +111,16 @@ PUBLISHED = (
         sha256="b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
         licence="Apache-2.0",
         rows="12,031",
+    ),
+    *_vllm_run(
+        "RTX4090",
+        (70_259, "5a6f2a0b09d5eb84bd75b30ed625d883c22b4bcc0a839cd1128ae42f74ecc90d"),
+        (11_764, "56cbcb2a08e9fe6f67d60cad8ee545f86c874f82b46ab413da484f331417b2fc"),
+    ),
+    *_vllm_run(
+        "RTXPRO6000",
+        (71_451, "0175b31b0ddc02b97eb6da1410dc80fc5900b8785c988e90cacee1021d644682"),
+        (708, "c074b29bddabe66102e3e635dd7910c35927c3f52b73d58d8fa0798f38156ae4"),
     ),
     Published(
         name="azure_2024_conversation",

@@ -29,7 +29,8 @@ def llmservingsim() -> str:
     for number, (arrival, first, last, prompt, output) in enumerate(REQUESTS):
         late = 0.0 if number == 0 else 0.125
         lines.append({"input_toks": prompt, "output_toks": output, "arrival_time": arrival,
-                      "queued_ts": arrival + late - 60, "first_token_ts": first - 60, "last_token_ts": last - 60})  # fmt: skip
+                      "queued_ts": arrival + late - 60, "first_token_ts": first - 60,
+                      "last_token_ts": last - 60})  # fmt: skip
     return "\n".join(json.dumps(line) for line in lines)
 
 
@@ -211,11 +212,12 @@ def test_a_simulated_run_compared_with_itself_has_no_error(tmp_path: Path, capsy
     assert "0.0 %" in capsys.readouterr().out
 
 
-def test_limits_beside_the_record_are_taken_and_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["meta.json", "requests.meta.json"])
+def test_limits_beside_the_record_are_taken_and_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "requests.jsonl").write_text(llmservingsim(), encoding="utf-8")
     about = {"engine_kwargs": {"max_num_seqs": 128, "max_num_batched_tokens": 4096},
              "kv_cache": {"num_gpu_blocks": 100, "block_size": 16}}  # fmt: skip
-    (tmp_path / "meta.json").write_text(json.dumps(about), encoding="utf-8")
+    (tmp_path / name).write_text(json.dumps(about), encoding="utf-8")
     run = read_run(str(tmp_path / "requests.jsonl"), Options())
     assert set(run.overrides) == {
         "scheduler.fixed_batch_size=128",
@@ -223,13 +225,13 @@ def test_limits_beside_the_record_are_taken_and_named(tmp_path: Path) -> None:
         "execution.block_tokens=16",
         "gpu.kv_capacity_tokens=1600",
     }
-    assert any("meta.json" in note for note in run.notes)
+    assert any(name in note for note in run.notes)
 
 
 @pytest.mark.parametrize("asked", [[], ["gpu=roofline_h100", "execution=run_to_completion"]])
 def test_what_cannot_be_compared_is_one_line(asked: list[str], tmp_path: Path) -> None:
     record = tmp_path / "record.csv"
     record.write_text(columns_of_instants(), encoding="utf-8")
-    with pytest.raises(SystemExit, match="^mbexp.compare_engine: "):
+    with pytest.raises(SystemExit, match=r"^mbexp\.compare_engine: "):
         main([str(record), *asked, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
