@@ -13,7 +13,7 @@ from mbexp.results.metrics import request_metrics, warm_up_requests
 from mbexp.results.notes import notes, short_tail
 from mbexp.results.own import own_metrics
 from mbexp.results.result import Result
-from mbexp.simulator.outcome import REJECTIONS, Outcome
+from mbexp.simulator.outcome import OF_ANY_MODE, Outcome
 from mbexp.workload.trace import Trace
 
 
@@ -76,11 +76,11 @@ def summarize(problem: Problem, outcome: Outcome) -> Summary:
 
 
 def _counts(problem: Problem, outcome: Outcome) -> Summary:
-    rejected = {reason: len(outcome.rejected.get(reason, ())) for reason in REJECTIONS}
+    rejected = {reason: len(outcome.rejected.get(reason, ())) for reason in OF_ANY_MODE}
     return {
         "arrived_requests": len(problem.trace),
         "completed_requests": len(outcome.arrival_s),  # as the invariants say
-        "rejected_requests": sum(rejected.values()),
+        "rejected_requests": sum(len(places) for places in outcome.rejected.values()),
         **{f"rejected_{reason}": count for reason, count in rejected.items()},
         "dropped_rows": sum(problem.trace.dropped.values()),
         "changed_rows": sum(problem.trace.changed.values()),

@@ -1,4 +1,4 @@
-"""The claims of docs/results.md, computed again from the stored tables."""
+"""Claims of docs/results.md and docs/continuous_results.md, computed again from the stored tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = " ".join((DOCS / "results.md").read_text(encoding="utf-8").split())
+CONTINUOUS = " ".join((DOCS / "continuous_results.md").read_text(encoding="utf-8").split())
 LATE = "request_sla_violation_pct"
 
 
@@ -60,3 +61,30 @@ def test_the_table_over_likeness() -> None:
         shown = f"better by {-one.difference:.0f} points" if isinstance(one.winner, str) else "no difference shown"
         assert verdict == shown
         assert isinstance(one.winner, str) == (one.p_value_corrected < 0.05)
+
+
+def test_what_continuous_batching_carries_beside_batches() -> None:
+    carried = {}
+    for workload in ("synthetic", "burstgpt_like", "azure"):
+        table = pd.read_csv(DOCS / f"results/continuous_binning_{workload}.csv")
+        beyond = table[table["workload.rate_scaling"] == table["workload.rate_scaling"].max()]
+        carried[workload] = beyond.set_index("study.label")["throughput_requests_per_s"]
+    ratios = pd.DataFrame(carried)
+    over_fifo, over_bins = (
+        ratios.loc["continuous"] / ratios.loc["static"],
+        ratios.loc["continuous"] / ratios.loc["multi-bin"],
+    )
+    of_bins = ratios.loc["multi-bin"] / ratios.loc["static"]
+    assert f"({of_bins.min():.1f} to {of_bins.max():.1f} times), as P1 says" in CONTINUOUS
+    assert (
+        f"carries {over_fifo.min():.0f} to {over_fifo.max():.0f} times as much as batches in order of arrival, and "
+        f"{over_bins.min():.0f} to {over_bins.max():.0f} times as much as batches with bins"
+    ) in CONTINUOUS
+
+
+def test_what_whole_prompts_carry_within_the_token_target() -> None:
+    table = pd.read_csv(DOCS / "results/continuous_token_sla.csv")
+    fits = table[(table.tbt_mean_ms <= 50) & ~table.queue_climbing & ~table.overloaded]
+    carried = fits.groupby(["study.label", "execution.prefill"])["workload.arrivals.rate_per_s"].max()
+    whole, chunks = carried["cap 128", "first"], carried["cap 128", "chunked"]
+    assert f"halve what a cap of 128 carries** ({whole:g} against {chunks:g} requests/s)" in CONTINUOUS

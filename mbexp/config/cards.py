@@ -50,12 +50,15 @@ class ModelCard:
     query_key_norm: bool
     longest_context_tokens: int
     bytes_per_value: int = 2
+    experts: int = 0  # of a mixture of experts, whose MLPs have `mlp` each; 0: one MLP a layer
+    active_experts: int = 0
 
     @property
     def block_weights(self) -> int:
-        """Weights of the matrix products in all layers: what one token multiplies, without the output head."""
+        """Weights of the matrix products in all layers, without the output head; all experts and their router."""
         attention = 2 * self.hidden * self.head_dim * (self.query_heads + self.kv_heads)
-        return self.layers * (attention + 3 * self.hidden * self.mlp)
+        mlps = max(self.experts, 1) * 3 * self.hidden * self.mlp + self.hidden * self.experts
+        return self.layers * (attention + mlps)
 
     @property
     def head_weights(self) -> int:
@@ -106,15 +109,20 @@ class ModelCard:
         return 2 * self.layers * self.query_heads * self.head_dim
 
 
-# Sources: NVIDIA data sheets of the A100 (2021), H100 (2023) and H200 (2024), and the Ada GPU architecture white paper
-# (16-bit tensor peak with 32-bit accumulation); the laptop's peak is at its boost clock and depends on its power limit.
+# Sources: NVIDIA data sheets of the A100 (2021), L40S and H100 (2023), H200 (2024), B200 and RTX PRO 6000 (2025), and
+# the Ada GPU architecture white paper (16-bit tensor peak with 32-bit accumulation); the laptop's peak is at its boost
+# clock and depends on its power limit.
 GPU_CARDS: dict[str, GpuCard] = {
     "rtx4080_16gb": GpuCard("NVIDIA GeForce RTX 4080 16 GB", 16.0, 716.8, 97.5),
     "rtx4080_laptop_12gb": GpuCard("NVIDIA GeForce RTX 4080 Laptop 12 GB", 12.0, 432.0, 67.7),
+    "rtx4090": GpuCard("NVIDIA GeForce RTX 4090", 24.0, 1008.0, 165.2),
+    "rtxpro6000": GpuCard("NVIDIA RTX PRO 6000 Blackwell Server Edition", 96.0, 1597.0, 503.8),
+    "l40s": GpuCard("NVIDIA L40S", 48.0, 864.0, 362.05),
     "a100_40gb": GpuCard("NVIDIA A100 40 GB", 40.0, 1555.0, 312.0),
     "a100_80gb": GpuCard("NVIDIA A100 80 GB", 80.0, 2039.0, 312.0),
     "h100": GpuCard("NVIDIA H100 SXM", 80.0, 3350.0, 989.4),
     "h200": GpuCard("NVIDIA H200", 141.0, 4800.0, 989.4),
+    "b200": GpuCard("NVIDIA B200", 180.0, 8000.0, 2250.0),
 }
 
 # Source: the models' published configurations; "tiny" is none, and lets mbexp.measure be tried on any machine.
@@ -131,6 +139,13 @@ MODEL_CARDS: dict[str, ModelCard] = {
         tied_embeddings=True,
         query_key_norm=True,
         longest_context_tokens=40_960,
+    ),
+    "llama31_8b": ModelCard("Llama-3.1-8B", 32, 4096, 32, 8, 128, 14_336, 128_256, False, False, 131_072),
+    "llama31_70b": ModelCard("Llama-3.1-70B", 80, 8192, 64, 8, 128, 28_672, 128_256, False, False, 131_072),
+    "qwen3_8b": ModelCard("Qwen3-8B", 36, 4096, 32, 8, 128, 12_288, 151_936, False, True, 40_960),
+    "qwen3_32b": ModelCard("Qwen3-32B", 64, 5120, 64, 8, 128, 25_600, 151_936, False, True, 40_960),
+    "qwen3_30b_a3b": ModelCard(
+        "Qwen3-30B-A3B", 48, 2048, 32, 4, 128, 768, 151_936, False, True, 40_960, experts=128, active_experts=8
     ),
     "tiny": ModelCard(
         name="a tiny model for tests",

@@ -21,6 +21,11 @@ FILLS = rule_names("fill")
 MEMORY_RULES = ("corrected", "original", "printed")
 REPLICATES = ("seeds", "windows")
 LAWS = module_names("hardware/laws")
+# The numbers of 'step'; 0 leaves a term out.
+STEP_KEYS = (
+    "fixed_ms", "floor_ms", "sequence_ms", "compute_ms", "context_us", "prefill_token_ms", "prefill_square_ns",
+    "prefill_extra_ms", "mixed_context_us", "experts_ms", "experts_active_share", "host_ms", "host_us_per_sequence",
+)  # fmt: skip
 LENGTH_MEANINGS = ("output", "prompt_plus_output")
 NOISES = ("none", "lognormal", "exponential")
 BINS = ("equal_mass", "explicit", "exponential", "none")
@@ -35,6 +40,8 @@ UNDERPREDICTIONS = ("extend", "preempt", "requeue")
 ASSIGNMENTS = ("central", *rule_names("assignment"))
 GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
 OVERSIZED = ("refuse", "reject")
+ADMISSIONS = ("budget", "any")
+PREFILL_MEMORIES = ("held", "tested", "first_chunk")
 LONGEST_FOLDER_NAME = 200  # bytes; file systems take 255, and files written aside have longer names
 
 
@@ -114,6 +121,22 @@ class LawConfig:
     compute_efficiency: float = option(0.60, "'roofline': e_f", above=0, high=1)
     compute_efficiency_attention: float = option(0.40, "'roofline': e_fa", above=0, high=1)
     step_overhead_ms: float = option(0.6, "'roofline': t0", low=0)
+    tensor_parallel: int = option(
+        1, "cards that one engine takes; each GPU of gpu.count is such an engine", low=1, high=1024
+    )
+    fixed_ms: float = option(0.0, "'step': every iteration", low=0)
+    floor_ms: float = option(0.0, "'step': least time of its matrix products, reading the weights", low=0)
+    sequence_ms: float = option(0.0, "'step': per decoding sequence", low=0)
+    compute_ms: float = option(0.0, "'step': per decoding sequence, within the floor", low=0)
+    context_us: float = option(0.0, "'step': per token of context of the decoding sequences", low=0)
+    prefill_token_ms: float = option(0.0, "'step': per prompt token, within the floor", low=0)
+    prefill_square_ns: float = option(0.0, "'step': per square of a prompt's tokens", low=0)
+    prefill_extra_ms: float = option(0.0, "'step': an iteration with prompt tokens", low=0)
+    mixed_context_us: float = option(0.0, "'step': more per token of context beside prompt tokens", low=0)
+    experts_ms: float = option(0.0, "'step': all experts of a mixture of experts", low=0)
+    experts_active_share: float = option(0.0, "'step': active experts of a token, of all", low=0, high=1)
+    host_ms: float = option(0.0, "'step': the engine's own time, every iteration", low=0)
+    host_us_per_sequence: float = option(0.0, "'step': ..., per decoding sequence", low=0)
     parameters: Numbers = option([], "numbers handed to your own law, in its order")
     provenance: str | None = option(None, "where the numbers come from; null: what the form of the law implies")
     batch_size_range: list[int] | None = option(None, "supported batch sizes, lowest and highest", low=1)
@@ -147,6 +170,7 @@ class GpuConfig:
     overhead_gb: float = option(1.0, "activations and workspace", low=0)
     kv_bytes_per_token: float = option(196608.0, "KV cache of one token; null: that of gpu.law.model", low=1)
     kv_capacity_tokens: int | None = option(None, "KV capacity of one GPU; null computes it from the memory", low=1)
+    price_per_hour: float | None = option(None, "USD for one hour of one card, of gpu.law.tensor_parallel", low=0)
     law: LawConfig = option(LawConfig(), "time of a batch")
     noise: NoiseConfig = option(NoiseConfig(), "noise on that time")
 
@@ -212,6 +236,11 @@ class ExecutionConfig:
         choices=PREFILLS,
     )
     token_budget: int = option(512, "'chunked': tokens of one iteration, decoded ones and prompts together", low=1)
+    admission: str = option(
+        "budget",
+        "'chunked': budget: nobody is admitted once the tokens of the iteration are used up; any: they do not matter",
+        choices=ADMISSIONS,
+    )
     prefill_max_tokens: int | None = option(
         None, "'first': most prompt tokens admitted into one prefill; null: no bound", low=1
     )
@@ -226,6 +255,24 @@ class ExecutionConfig:
         choices=RESERVATIONS,
     )
     block_tokens: int = option(16, "'paged': tokens of a block", low=1, high=65536)
+    prefill_memory: str = option(
+        "held",
+        "'paged', 'chunked': a context is held from admission on; or chunk by chunk, admitted if all of it fits "
+        "(tested), or its first chunk",
+        choices=PREFILL_MEMORIES,
+    )
+    hold_last_token: bool = option(
+        True, "'paged': the newest token is held at once; false: with the iteration that computes its cache (vLLM)"
+    )
+    reserved_blocks: int = option(
+        0, "'paged': blocks of a GPU that hold no request; vLLM keeps 1, its null block", low=0
+    )
+    watermark_pct: float = option(
+        0.0, "share of a GPU's memory that an admission leaves free, where something runs", low=0, high=100
+    )
+    max_model_len_tokens: int | None = option(
+        None, "a request of more tokens, prompt and output together, is rejected; null: no bound", low=1
+    )
     preemption: str = option(
         "recompute", "how a preempted request gets its KV cache back: computed anew, or copied", choices=PREEMPTIONS
     )
@@ -278,6 +325,10 @@ class StudyConfig:
     label: str | None = option(None, "name of a point in tables and figures, where its keys do not say enough")
     best: bool = option(False, "end with the best configuration of each load")
     target_pct: float = option(5.0, "request-SLA violation that a best configuration may have", low=0, high=100)
+    compare: str | None = option(
+        None, "swept key whose values are the sides of verdicts; null: the scheduler, else the label, else the one key"
+    )
+    metrics: tuple[str, ...] = option((), "metrics that verdicts are about; none: throughput, p95 latency, violation")
     timeout_s: float | None = option(None, "end a run that takes longer, and count it as failed; null: never", above=0)
     runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
 

@@ -9,7 +9,8 @@ from mbexp.config.schema import Filter, option
 
 WORKLOADS = module_names("workload/kinds")
 WINDOWS = ("rows", "time", "busiest", "typical")
-ARRIVALS = ("poisson", "gamma", "constant", "at_once")
+ARRIVALS = ("poisson", "gamma", "constant", "at_once", "closed")
+THINK_TIMES = ("constant", "exponential")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
 FAILED = ("drop", "refuse")
 MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
@@ -37,6 +38,11 @@ class ArrivalsConfig:
     kind: str = option("poisson", "process of the arrivals", choices=ARRIVALS)
     rate_per_s: float = option(1.0, "mean requests per second", above=0)
     cv: float = option(1.0, "coefficient of variation of the gaps of 'gamma'", low=0.001, high=1000)
+    users: int | None = option(
+        None, "'closed': each sends a request, and the next once the last is answered", low=1, high=10_000_000
+    )
+    think_time_s: float = option(0.0, "'closed': mean time of a user between an answer and the next request", low=0)
+    think_kind: str = option("constant", "'closed': distribution of that time", choices=THINK_TIMES)
 
 
 @dataclass(frozen=True)

@@ -103,11 +103,14 @@ class Price(Generic[F]):
         Handed to `function` unread by anyone else.
     notes : tuple of str
         Sentences that a reader must see of results for which this price was used.
+    prices_chunks : bool
+        Whether the price of an iteration knows what a piece of a prompt takes.
     """
 
     function: F
     parameters: FloatArray
     notes: tuple[str, ...] = ()
+    prices_chunks: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", np.ascontiguousarray(self.parameters, np.float64))

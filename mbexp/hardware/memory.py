@@ -32,3 +32,42 @@ def kv_capacity_tokens(gpu: GpuConfig) -> int:
             f"weights ({gpu.weights_gb:g} GB) and overhead ({gpu.overhead_gb:g} GB) leave {free_bytes / 1e9:.2f} GB"
         )
     return capacity
+
+
+ENGINE_SHARE = 0.92  # gpu_memory_utilization of vLLM since 0.21; 0.9 before
+ENGINE_OVERHEAD_BYTES = 1.2e9  # chosen on recorded engines
+
+
+def engine_kv_tokens(
+    card_bytes: float,
+    weight_bytes: float,
+    kv_bytes_per_token: float,
+    tensor_parallel: int = 1,
+    utilization: float = ENGINE_SHARE,
+    block_tokens: int = 16,
+) -> int:
+    """Return the tokens of KV cache that an engine of the kind of vLLM has on one card, or on several.
+
+    ``block floor((utilization card - weights/tp - 1.2 GB) / (block kv/tp)) - block``: of each of the tp cards the
+    engine takes a share, and weights and KV cache are spread evenly; one block serves as null.
+
+    Parameters
+    ----------
+    card_bytes
+        Memory of one card as CUDA reports it: about 25.25e9 of 24 GB, 85.0e9 of 80 GB.
+    weight_bytes, kv_bytes_per_token
+        Of the whole model.
+
+    Raises
+    ------
+    UserError
+        Where nothing is left for a block.
+    """
+    free_bytes = utilization * card_bytes - weight_bytes / tensor_parallel - ENGINE_OVERHEAD_BYTES
+    blocks = math.floor(free_bytes / (block_tokens * kv_bytes_per_token / tensor_parallel)) - 1
+    if blocks < 1:
+        raise UserError(
+            f"KV capacity: {utilization:g} of {card_bytes / 1e9:g} GB leaves no room beside "
+            f"{weight_bytes / tensor_parallel / 1e9:.2f} GB of weights a card; take more cards or a smaller model"
+        )
+    return block_tokens * blocks

@@ -21,6 +21,7 @@ LOOP = "mbexp.simulator.continuous.loop:run_until_served"
 ASSIGNMENT_STREAM = 4  # random stream of the assignment rules
 LOGGED_SEGMENTS = 500_000  # rows of batches.parquet at most
 KINDS = ("empty", "decode", "prefill", "mixed", "mixed")  # by mbexp.simulator.continuous.layout
+PREFILL = KINDS.index("prefill")
 
 
 def simulate(problem: Problem) -> ContinuousOutcome:
@@ -35,6 +36,11 @@ def simulate(problem: Problem) -> ContinuousOutcome:
             f"gpu.noise.kind={config.gpu.noise.kind}: noise is that of whole batches; execution=continuous has none"
         )
     execution = config.execution
+    if execution.prefill == "chunked" and not fleet.law.require_iteration().prices_chunks:
+        raise UserError(
+            f"execution.prefill=chunked: the law {fleet.law.name} knows whole prompts only, and a piece of one would "
+            "be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as gpu=h100_llama31_8b"
+        )
     policy = build_policy(
         config.scheduler, config.sla, fleet.kv_capacity_tokens, in_batches=False, assignment=execution.assignment
     )
@@ -57,6 +63,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         problem.random(ASSIGNMENT_STREAM).random((len(trace), 2)) if policy.needs_draws else None,
         min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0,
         warm_up_requests(config, trace.arrival_s),
+        trace.closed,
     )
 
 
@@ -84,6 +91,12 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         turn_requests=execution.turn_requests,
         interval_steps=execution.interval_steps,
         oversized_prompt=execution.oversized_prompt,
+        admission=execution.admission,
+        prefill_memory=execution.prefill_memory,
+        hold_last_token=execution.hold_last_token,
+        reserved_blocks=execution.reserved_blocks,
+        watermark_pct=execution.watermark_pct,
+        max_model_len_tokens=execution.max_model_len_tokens,
     )
 
 
@@ -108,16 +121,19 @@ def metrics(problem: Problem, outcome: ContinuousOutcome, first: int) -> Summary
     """Return the metrics of tokens, iterations, GPUs and load."""
     from mbexp.results.metrics import load_metrics
     from mbexp.simulator.continuous.full_occupancy import work_at_full_occupancy_s
+    from mbexp.simulator.outcome import BEYOND_MODEL
 
     rules = execution_rules(problem.config.execution, problem.config.gpu)
     return {
-        **_token_metrics(outcome),
-        **_gpu_metrics(outcome, outcome.measured(first)),
+        f"rejected_{BEYOND_MODEL}": len(outcome.rejected.get(BEYOND_MODEL, ())),
+        **token_metrics(outcome),
+        **gpu_metrics(outcome, outcome.measured(first)),
         **load_metrics(outcome, lambda: work_at_full_occupancy_s(outcome, problem.fleet.law, rules)),
     }
 
 
-def _token_metrics(outcome: ContinuousOutcome) -> Summary:
+def token_metrics(outcome: ContinuousOutcome) -> Summary:
+    """Return the metrics of the gaps between tokens."""
     from mbexp.results.metrics import QUANTILES, named_quantiles
 
     gaps = outcome.gaps
@@ -129,7 +145,8 @@ def _token_metrics(outcome: ContinuousOutcome) -> Summary:
     }
 
 
-def _gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summary:
+def gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summary:
+    """Return the metrics of iterations, GPUs and memory."""
     gpus = outcome.gpus
     count = len(outcome.arrival_s)
     busy_s, steps = float(gpus["busy_s"].sum()), int(gpus["step"].sum())
@@ -227,4 +244,6 @@ def table(outcome: ContinuousOutcome, first: int = 0, last: int | None = None) -
         "step_growth_ms": segments["growth_s"] * 1000,
     }
     table = pa.table({name: column(values) for name, values in columns.items()})
-    return table.add_column(6, "kind", text_column([KINDS[kind] for kind in segments["kind"].tolist()]))
+    # Chunks of prompts alone, where no request decodes, are a prefill.
+    kinds = np.where((segments["decoding"] == 0) & (segments["kind"] > PREFILL), PREFILL, segments["kind"])
+    return table.add_column(6, "kind", text_column([KINDS[kind] for kind in kinds.tolist()]))

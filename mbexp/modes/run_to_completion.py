@@ -41,6 +41,7 @@ def simulate(problem: Problem) -> BatchesOutcome:
         fleet.law,
         build_policy(config.scheduler, config.sla, fleet.kv_capacity_tokens),
         noise_factors(config.gpu.noise, len(trace), problem.random(NOISE_STREAM)),
+        trace.closed,
     )
 
 

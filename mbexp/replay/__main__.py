@@ -118,29 +118,9 @@ def replay_one(config: Config, engine: TorchEngine) -> Comparison:
 
 def _configure(options: argparse.Namespace, scheduler: str) -> Config:
     """Return the configuration of one scheduler, composed as by mbexp itself."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
+    from mbexp.cli.composed import composed
 
-    import mbexp.cli.main  # noqa: F401  (gives Hydra every key with its default)
-    from mbexp.config.keys import load_config
-    from mbexp.config.messages import explain
-    from mbexp.paths import config_dir
-
-    overrides = ["num_gpus=1", *options.overrides, f"scheduler={scheduler}"]
-    if options.config_dir:
-        if not Path(options.config_dir).is_dir():
-            raise UserError(f"--config-dir={options.config_dir}: no such folder")
-        overrides.append(f"hydra.searchpath=[file://{Path(options.config_dir).resolve().as_posix()}]")
-    try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            composed = compose("config", overrides)
-        values: Any = OmegaConf.to_container(composed, resolve=True)
-    except Exception as error:
-        line = explain(error)
-        if line is None:
-            raise
-        raise UserError(line) from None
-    return load_config(values)
+    return composed(["num_gpus=1", *options.overrides, f"scheduler={scheduler}"], options.config_dir)
 
 
 def _write(

@@ -160,14 +160,15 @@ def load_metrics(outcome: Outcome, work_s: Callable[[], float]) -> Summary:
     arrival_s = outcome.arrival_s
     count = len(arrival_s)
     span_s = float(arrival_s[-1] - arrival_s[0]) if count else 0.0
-    if not span_s:
+    period_s = span_s * count / (count - 1) if span_s else np.nan  # n arrivals make n - 1 gaps
+    if not span_s or outcome.users is not None:
+        # Users who wait for their answers bring no more than the GPUs carry.
         return {
-            "arrival_rate_per_s": np.nan,
+            "arrival_rate_per_s": count / period_s,
             "offered_load": np.nan,
-            "overloaded": count > 1,
+            "overloaded": count > 1 and outcome.users is None,
             "queue_climbing": False,
         }
-    period_s = span_s * count / (count - 1)  # n arrivals make n - 1 gaps
     load = work_s() / (period_s * outcome.num_gpus)
     return {
         "arrival_rate_per_s": count / period_s,

@@ -25,10 +25,14 @@ def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, num_gpus: int, 
     """Return the sentences that hold of any mode of execution."""
     found = [*trace.notes, *prediction.bins.notes, *law.notes]
     if summary["rejected_requests"]:
-        found.append(
-            f"{summary['rejected_requests']} of {len(trace)} requests can never fit into the KV memory of "
-            f"{summary['kv_capacity_tokens']} tokens and were rejected"
-        )
+        beyond = summary.get("rejected_exceeds_max_model_len", 0)
+        if summary["rejected_requests"] > beyond:
+            found.append(
+                f"{summary['rejected_requests'] - beyond} of {len(trace)} requests can never fit into the KV memory of "
+                f"{summary['kv_capacity_tokens']} tokens and were rejected"
+            )
+        if beyond:
+            found.append(f"{beyond} of {len(trace)} requests exceed execution.max_model_len_tokens and were rejected")
     if summary["overloaded"]:
         load = summary["offered_load"]
         at_once = np.isnan(load)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError, unknown_choice
+from mbexp.results.shown import mean_and_half
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ class Interval:
     Attributes
     ----------
     mean, half_width : float
-        The interval is mean +- half_width; `half_width` is nan where there is no estimate (fewer than two values).
+        The interval is mean ± half_width; `half_width` is nan where there is no estimate (fewer than two values).
     count : int
         Independent values behind it: replications, or batch means.
     confidence : float
@@ -59,7 +60,7 @@ class Interval:
     def __str__(self) -> str:
         if math.isnan(self.half_width):
             return f"{self.mean:.4g} (no interval from {self.count} run{'s' * (self.count != 1)})"
-        return f"{self.mean:.4g} +- {self.half_width:.2g}"
+        return " ± ".join(mean_and_half(self.mean, self.half_width))
 
 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbexp.config.keys import Config
+from mbexp.config.keys import STEP_KEYS, Config
 from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
 from mbexp.results.stored import manifest
@@ -64,16 +64,33 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "metrics": ([],),
     "workload.where": ({},),
     "workload.failed": ("drop",),
+    "workload.arrivals.users": (None,),
+    "workload.arrivals.think_time_s": (0.0,),
+    "workload.arrivals.think_kind": ("constant",),
+    "execution.prefill_memory": ("held",),
+    "execution.hold_last_token": (True,),
+    "execution.reserved_blocks": (0,),
+    "execution.watermark_pct": (0.0,),
+    "execution.max_model_len_tokens": (None,),
+    "gpu.price_per_hour": (None,),
+    "gpu.law.tensor_parallel": (1,),
+    **dict.fromkeys((f"gpu.law.{key}" for key in STEP_KEYS), (0.0,)),
 }
 
 
 def _as_first_stored(values: dict[str, Any]) -> None:
     """Leave out what the first stored runs did not have, so that later commands find them."""
     for dotted, without in YOUNGER.items():
-        group, _, name = dotted.rpartition(".")
-        place = values[group] if group else values
+        *groups, name = dotted.split(".")
+        place = values
+        for group in groups:
+            place = place[group]
         if place[name] in without:
             del place[name]
+    execution = values["execution"]
+    # Stored runs in chunks admitted without a look at the budget; the rule means nothing to the others.
+    if execution["admission"] == "any" or execution["prefill"] != "chunked":
+        del execution["admission"]
     # The unit was 1 by default, and had a meaning for CSV files only.
     unit = values["workload"]["time_unit_s"]
     own = unit is not None and values["workload"]["kind"] != "csv"

@@ -57,9 +57,14 @@ def requests_table(outcome: Outcome, trace: Trace, first: int = 0, last: int | N
     }
     for name in outcome.REQUEST_COLUMNS:
         served[name] = outcome.column(name, chosen)
+    if outcome.users is None:
+        arrival = column(trace.arrival_s[first:last])
+    else:
+        known = outcome.arrival_s[chosen]
+        arrival = column(known) if places is None else _spread(known, places, last - first)
     columns = {
         "request": column(np.arange(first, last, dtype=np.int32)),
-        "arrival_s": column(trace.arrival_s[first:last]),
+        "arrival_s": arrival,
         "prompt_tokens": column(trace.prompt_tokens[first:last]),
         "output_tokens": column(trace.output_tokens[first:last]),
     }

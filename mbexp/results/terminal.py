@@ -43,7 +43,9 @@ def report(result: Result) -> list[str]:
     bins = "one queue" if scheduler.queue == "fifo" else f"{_count(queues)} bin{'s' * (queues != 1)}"
     head = f"{scheduler.name}, {bins}, {config.gpu.count} x {config.gpu.name}"
     load, nothing = shown["offered_load"], result.summary["completed_requests"] == 0
-    unknown = "nothing was served" if nothing else "all at once"
+    users = result.outcome.users
+    unknown = "all at once" if users is None else f"{_count(users)} users in a closed loop"
+    unknown = "nothing was served" if nothing else unknown
     shown["load"] = unknown if math.isnan(load.value) else f"{load:named}"
     shown["left_out"], shown["sla"] = _left_out(result), config.sla
     seeds = f"{config.seed}-{config.seed + config.replications - 1}"

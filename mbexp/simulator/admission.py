@@ -8,7 +8,7 @@ from numba import types
 
 from mbexp.compiled.decorators import compiled
 from mbexp.simulator.batches.state import Requests
-from mbexp.simulator.outcome import REJECTIONS
+from mbexp.simulator.outcome import OF_ANY_MODE
 
 IntArray = npt.NDArray[np.int32]
 
@@ -37,7 +37,7 @@ def rejected_requests(
         by_truth = (prompt + output_tokens[chunk] > kv_capacity_tokens) & ~by_prediction
         for places, mask in zip(found, (by_prediction, by_truth), strict=True):
             places.append((first + np.flatnonzero(mask)).astype(np.int32))
-    joined = {reason: np.concatenate(places) for reason, places in zip(REJECTIONS, found, strict=True)}
+    joined = {reason: np.concatenate(places) for reason, places in zip(OF_ANY_MODE, found, strict=True)}
     return {reason: places for reason, places in joined.items() if len(places)}
 
 

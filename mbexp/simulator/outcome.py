@@ -12,7 +12,9 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
 
-REJECTIONS = ("predicted_need_exceeds_memory", "true_need_exceeds_memory")
+OF_ANY_MODE = ("predicted_need_exceeds_memory", "true_need_exceeds_memory")  # reasons why a request is rejected
+BEYOND_MODEL = "exceeds_max_model_len"
+REJECTIONS = (*OF_ANY_MODE, BEYOND_MODEL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class Outcome(ABC):
         Queue that each accepted request joined.
     num_gpus, kv_capacity_tokens : int
         The hardware that ran.
+    users : int or None
+        How many sent the requests in a closed loop; None where arrivals do not depend on answers.
     """
 
     # What a mode tells of each request, in the order of the columns of requests.parquet.
@@ -45,6 +49,7 @@ class Outcome(ABC):
     num_gpus: int
     kv_capacity_tokens: int
     rejected: dict[str, IntArray] = field(default_factory=dict)
+    users: int | None = None
 
     @abstractmethod
     def column(self, name: str, chosen: slice) -> npt.NDArray[Any]:

@@ -22,7 +22,8 @@ from mbexp.sweep.plan import Plan
 from mbexp.sweep.points import Point
 from mbexp.sweep.table import Row, rows_of, to_table, write_csv, write_table
 from mbexp.sweep.text import text_table
-from mbexp.sweep.verdicts import observations, sides_key, verdicts, without_effect
+from mbexp.sweep.told import verdict_lines
+from mbexp.sweep.verdicts import verdicts, without_effect
 
 TABLES = ("results.parquet", "results.csv", "replications.parquet", "replications.csv", "best.csv", "verdicts.csv")
 HEADLINES = (VIOLATION, "latency_p95_s", "throughput_requests_per_s", "goodput_requests_per_s", "gpu_utilization_pct")
@@ -64,7 +65,8 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     mixed = versions(origins.values())
     _set_aside(plan.folder, plan.key_of)
     best = best_configurations(by_seed, asked.swept, study.target_pct) if study.best else []
-    told = verdicts(by_seed, asked.swept)
+    given = [point.swept for point in asked.points]
+    told = verdicts(by_seed, asked.swept, study.compare, study.metrics, given)
     if rows:
         write_table(to_table(rows), plan.folder, "results")
     if any(point.config.replications > 1 for point in asked.points) and by_seed:
@@ -77,7 +79,11 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     _write_study(asked, plan, ending, wall_time_s, mixed)
     values = {run.key: run.values for run in plan.runs}
     refresh(plan.folder, [path.name for path in run_folders(plan.folder)], lambda key: flat(values.get(key, {})))
-    shown = [*_results(rows, asked.swept), *_verdicts(told, by_seed, asked), *_best(best, asked)]
+    shown = [
+        *_results(rows, asked.swept),
+        *verdict_lines(told, by_seed, asked.swept, study, given),
+        *_best(best, asked),
+    ]
     for line in [*shown, *_warnings(rows, by_seed, asked.swept)]:
         print(line)
     if mixed:
@@ -136,27 +142,6 @@ def _left_open(row: Row) -> str:
     targets = " nor ".join(TARGET_NAMES[metric] for metric in row["targets_not_met"].split(", "))
     which = "is shown to meet" if row["judgement"] == UNDECIDED else "meets"
     return f"no configuration tried {which} {targets}; the nearest is given"
-
-
-def _verdicts(told: Sequence[Row], by_seed: Sequence[Row], asked: Asked) -> list[str]:
-    sides = sides_key(asked.swept)
-    if sides is None or len({row[sides] for row in by_seed}) < 2:
-        return []
-    if not told:
-        seeds = len({row["seed"] for row in by_seed})
-        if seeds == 1:
-            return ["No verdict from one seed; replications=5 gives intervals and verdicts.", ""]
-        if observations(by_seed, asked.swept) == 1:
-            same = f"No verdict: all {seeds} seeds gave the same results, which are one observation."
-            return [f"{same} replicate=windows gives each seed a window of the trace file.", ""]
-        return []
-    count, shown = len(told), sum(row["winner"] is not None for row in told)
-    rule = f"{count} comparisons decided together (Holm): at most 1 table in 20 errs; {shown} show a winner."
-    settings = {json.dumps([row.get(key) for key in asked.swept], default=str) for row in told}
-    if len(settings) > 1:
-        return [f"{count} verdicts over {len(settings)} settings are in verdicts.csv.", rule, ""]
-    width = max(len(row["metric"]) for row in told)
-    return [*[f"{row['metric']:<{width}}  {row['verdict']}" for row in told], rule, ""]
 
 
 def _warnings(rows: Sequence[Row], by_seed: Sequence[Row], swept: Sequence[str]) -> list[str]:

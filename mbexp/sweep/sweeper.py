@@ -92,6 +92,7 @@ class StudySweeper(Sweeper):
         from mbexp.sweep.ending import Asked, finish
         from mbexp.sweep.engine import execute
         from mbexp.sweep.plan import make_plan
+        from mbexp.sweep.sides import metrics_of, sides_key
 
         began = time.perf_counter()
         config_name = str(self.config.hydra.job.config_name)
@@ -104,6 +105,9 @@ class StudySweeper(Sweeper):
             raise UserError("output.dir: a sweep has one folder; it cannot be swept")
         with read_write(self.config.hydra.sweep):
             self.config.hydra.sweep.dir = str(folder)
+        study = points[0].config.study
+        sides_key(swept, study.compare, [point.swept for point in points])  # a wrong name costs no run
+        metrics_of(study.metrics)
         plan = make_plan(points, folder, points[0].config.force, self.command or command_line())
         twice = len(points) - len(plan.runs)
         print(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import Any
+
+from mbexp.results.shown import mean_and_half
 
 UNITS = ("_requests_per_s", "_tokens_per_s", "_per_s", "_pct", "_tokens", "_ms", "_s")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a formula of a spreadsheet begins with
@@ -26,21 +30,61 @@ TITLES = {
 }
 
 
+WIDEST_TEXT, WIDEST_TABLE = 100, 200  # characters
+
+
+def terminal_width(widest: int = WIDEST_TEXT) -> int:
+    """Return how many characters a line may have: those of the terminal, `widest` at most."""
+    return min(widest, shutil.get_terminal_size((widest, 24)).columns)
+
+
 def text_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
-    """Return a head line and a line for each row; a half width is shown beside its mean."""
+    """Return head lines and a line for each row; a half width is shown beside its mean.
+
+    Where the table is wider than the terminal, the words of its head stand above one another. Columns that do not fit
+    even so follow in a second table, after the first columns again, as far as they tell rows apart.
+    """
     columns = [name for name in dict.fromkeys(columns) if any(name in row for row in rows)]
-    cells = [[_title(name) for name in columns]]
-    cells += [[_cell(row, name) for name in columns] for row in rows]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
+    heads = [_title(name) for name in columns]
+    cells = [[_cell(row, name) for name in columns] for row in rows]
     right = [all(isinstance(row.get(name), (int, float, type(None))) for row in rows) for name in columns]
-    return [
-        "  "
-        + "  ".join(
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in cells
-    ]
+    body = [max((len(line[place]) for line in cells), default=0) for place in range(len(columns))]
+    room = terminal_width(WIDEST_TABLE)
+    if 2 * len(columns) + sum(max(len(head), size) for head, size in zip(heads, body, strict=True)) > room:
+        wrapped = [
+            textwrap.wrap(head, max(size, *map(len, head.split()), 1), break_long_words=False)
+            for head, size in zip(heads, body, strict=True)
+        ]
+    else:
+        wrapped = [[head] for head in heads]
+    tall = max((len(words) for words in wrapped), default=1)
+    top = [[([""] * (tall - len(words)) + words)[place] for words in wrapped] for place in range(tall)]
+    widths = [max(len(line[place]) for line in [*top, *cells]) for place in range(len(columns))]
+    keys = [place for place, name in enumerate(columns) if "." in name or not name.endswith(UNITS)]
+    lines: list[str] = []
+    for places in _parts(widths, keys, room):
+        lines += [
+            "  "
+            + "  ".join(
+                line[at].rjust(widths[at]) if right[at] else line[at].ljust(widths[at]) for at in places
+            ).rstrip()
+            for line in [*top, *cells]
+        ]
+    return lines
+
+
+def _parts(widths: Sequence[int], keys: Sequence[int], room: int) -> list[list[int]]:
+    """Return the columns of each table that fits `room`: the leading columns that name rows stand in each."""
+    leading = [at for at in range(len(widths)) if keys[: at + 1] == list(range(at + 1))]
+    if 2 * len(leading) + sum(widths[at] for at in leading) > 2 * room // 3:
+        leading = []
+    parts = [[*leading]]
+    for at in range(len(leading), len(widths)):
+        taken = sum(2 + widths[each] for each in parts[-1])
+        if taken + 2 + widths[at] > room and len(parts[-1]) > len(leading):
+            parts.append([*leading])
+        parts[-1].append(at)
+    return parts
 
 
 def plain_text(value: Any) -> Any:
@@ -80,4 +124,4 @@ def _cell(row: dict[str, Any], name: str) -> str:
         return short_number(value)
     if half <= 1e-9 * abs(value):  # what the last bits of equal numbers leave, which is no estimate of a spread
         return short_number(value)
-    return f"{short_number(value)} +- {half:.2g}"
+    return " ± ".join(mean_and_half(value, half))

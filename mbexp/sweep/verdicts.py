@@ -7,22 +7,22 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mbexp.results.catalogue import catalogue, find_column
-from mbexp.sweep.best import NOT_A_LOAD
+from mbexp.results.catalogue import find_column
+from mbexp.sweep.sides import metrics_of, not_named, settings_keys, sides_key
 
 Row = dict[str, Any]
+Pair = tuple[Row, Row]  # runs of two sides that met the same requests
 
-COMPARED = ("study.label", "scheduler")  # the first of these that is swept names the sides
-METRICS = ("throughput_requests_per_s", "latency_p95_s", "request_sla_violation_pct")
 POINTS = "percentage points"
 
 
-def sides_key(swept: Sequence[str]) -> str | None:
-    """Return the swept key whose values are compared, or None."""
-    return next((key for key in COMPARED if key in swept), None)
-
-
-def verdicts(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
+def verdicts(
+    rows: Sequence[Row],
+    swept: Sequence[str],
+    compare: str | None = None,
+    metrics: Sequence[str] = (),
+    points: Sequence[Row] | None = None,
+) -> list[Row]:
     """Return a row for each setting, metric and pair of sides that share at least two observations.
 
     All are decided together (`compare_together`), so that at most one table in twenty holds a verdict that is false.
@@ -33,31 +33,25 @@ def verdicts(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
     rows
         A row for each run and seed.
     swept
-        Swept keys; those that are not compared, nor seeds, make a setting.
+        Swept keys; those that are not compared, nor seeds, nor belong to a side (`settings_keys`), make a setting.
+    compare
+        The key whose values are the sides; None: see `sides_key`.
+    metrics
+        Columns of the catalogue; none: see `metrics_of`.
+    points
+        What each point of the sweep sets; by default what the rows hold.
     """
     from mbexp.results.comparisons import compare_together, is_higher_better, is_relative
-    from mbexp.results.statistics import distinct, result_of
 
-    key = sides_key(swept)
+    points = rows if points is None else points
+    key = sides_key(swept, compare, points)
     if key is None:
         return []
-    settings_keys = [name for name in swept if name not in ("seed", "replications", *COMPARED)]
-    if key == "study.label":  # a label stands for the keys that it was given with
-        settings_keys = [name for name in settings_keys if name not in NOT_A_LOAD]
-    settings: dict[tuple[Any, ...], dict[Any, dict[int, Row]]] = {}
-    for row in rows:
-        where = tuple(row.get(name) for name in settings_keys)
-        settings.setdefault(where, {}).setdefault(row[key], {})[row["seed"]] = row
+    names = settings_keys(key, swept, points)
     found: list[Row] = []
     pairs: list[Row] = []  # what is compared, in the same order
-    for where, sides in settings.items():
-        results = {side: {seed: result_of(row) for seed, row in seeds.items()} for side, seeds in sides.items()}
-        met: dict[tuple[Any, Any], list[tuple[Row, Row]]] = {}
-        for second, first in itertools.combinations(sides, 2):
-            seeds = [seed for seed in sides[first] if seed in sides[second]]
-            once = distinct({"pair": (results[first][seed], results[second][seed])} for seed in seeds)
-            met[first, second] = [(sides[first][seeds[place]], sides[second][seeds[place]]) for place in once]
-        for metric, ((first, second), both) in itertools.product(METRICS, met.items()):
+    for where, met in _meetings(rows, key, names, not_named(key, names, points)).items():
+        for metric, ((first, second), both) in itertools.product(metrics_of(metrics), met.items()):
             known = [(a, b) for a, b in both if _known(a.get(metric)) and _known(b.get(metric))]
             if len(known) < 2:
                 continue
@@ -65,7 +59,7 @@ def verdicts(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
             rule = {"higher_is_better": is_higher_better(metric), "relative": is_relative(metric)}
             resolution = max(_resolution(metric, row) for rows_of_seed in known for row in rows_of_seed)
             pairs.append(pair | rule | {"resolution": resolution})
-            setting = dict(zip(settings_keys, where, strict=True))
+            setting = dict(zip(names, where, strict=True))
             found.append(setting | {"metric": metric, "first": first, "second": second, "seeds": len(known)})
     for row, comparison in zip(found, compare_together(pairs), strict=True):
         relative, (_, low, high) = comparison.relative, comparison.effect
@@ -84,6 +78,46 @@ def verdicts(rows: Sequence[Row], swept: Sequence[str]) -> list[Row]:
             "verdict": comparison.verdict(str(row["first"]), str(row["second"]), _unit(row["metric"])),
         }
     return found
+
+
+def _meetings(
+    rows: Sequence[Row], key: str, names: Sequence[str], free: dict[Any, tuple[str, ...]]
+) -> dict[tuple[Any, ...], dict[tuple[Any, Any], list[Pair]]]:
+    """Return for each setting and pair of sides the runs that share a seed, copies left out.
+
+    A side that sets none of some key (`free`) meets the others at every value that they give to it.
+    """
+    from mbexp.results.statistics import distinct, result_of
+
+    groups: dict[tuple[Any, ...], dict[Any, dict[int, Row]]] = {}
+    for row in rows:
+        where = tuple(None if name in free.get(row.get(key), ()) else row.get(name) for name in names)
+        groups.setdefault(where, {}).setdefault(row.get(key), {})[row["seed"]] = row
+    always = [place for place, name in enumerate(names) if not any(name in each for each in free.values())]
+    near: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}  # settings that may be met together
+    for where in groups:
+        near.setdefault(tuple(where[place] for place in always), []).append(where)
+    results = {id(row): result_of(row) for row in rows}
+    order = {side: place for place, side in enumerate(dict.fromkeys(row.get(key) for row in rows))}
+    found: dict[tuple[Any, ...], dict[tuple[Any, Any], list[Pair]]] = {}
+    for one, other in ((a, b) for same in near.values() for a in same for b in same):
+        for second, first in itertools.product(groups[one], groups[other]):
+            if order[second] >= order[first] or not _may_meet(
+                one, other, names, (*free.get(second, ()), *free.get(first, ()))
+            ):
+                continue
+            sides = groups[other][first], groups[one][second]
+            seeds = [seed for seed in sides[0] if seed in sides[1]]
+            both = [(sides[0][seed], sides[1][seed]) for seed in seeds]
+            once = distinct({"pair": (results[id(a)], results[id(b)])} for a, b in both)
+            where = tuple(b if a is None else a for a, b in zip(one, other, strict=True))
+            found.setdefault(where, {})[first, second] = [both[place] for place in once]
+    return found
+
+
+def _may_meet(one: tuple[Any, ...], other: tuple[Any, ...], names: Sequence[str], free: tuple[str, ...]) -> bool:
+    """Return whether two settings agree in every key that both sides set."""
+    return all(a == b or name in free for a, b, name in zip(one, other, names, strict=True))
 
 
 def without_effect(rows: Sequence[Row], swept: Sequence[str]) -> list[str]:
@@ -114,14 +148,19 @@ def observations(rows: Iterable[Row], swept: Sequence[str]) -> int:
 
 def _unit(metric: str) -> str:
     """Return the unit of a difference; that of a share is its own."""
-    unit = catalogue()[metric].unit
+    unit = _unit_of(metric)
     return POINTS if unit == "%" else unit
 
 
 def _resolution(metric: str, row: Row) -> float:
     """Return the least step of a share of requests, in per cent; 0 of other metrics."""
     requests = row.get("measured_requests") or 0
-    return 100 / requests if catalogue()[metric].unit == "%" and requests > 0 else 0.0
+    return 100 / requests if _unit_of(metric) == "%" and requests > 0 else 0.0
+
+
+def _unit_of(metric: str) -> str:
+    found = find_column(metric)
+    return found.unit if found else ""
 
 
 def _known(value: float | None) -> bool:

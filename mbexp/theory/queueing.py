@@ -1,4 +1,4 @@
-"""Classical queues with Poisson arrivals: M/M/1, M/M/c, M/G/1, M/D/1, M/D/c, and an approximation of M/G/c.
+"""Classical queues: M/M/1, M/M/c, M/G/1, M/D/1, M/D/c, an approximation of M/G/c, and the closed M/M/c//N.
 
 Times are in seconds and rates per second, or in any other one unit. A run with batches of one request on c GPUs is one
 of these. Under continuous batching with a step time that does not depend on the batch, each of the B slots of each of
@@ -33,6 +33,53 @@ class Delay:
     latency: float
     waiting: float
     utilization: float
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Means of a fixed number of users in their steady state.
+
+    Attributes
+    ----------
+    throughput : float
+        Answers in a unit of time (X).
+    latency : float
+        From a request to its answer (R).
+    in_system : float
+        Requests that wait or are served.
+    utilization : float
+        Busy share of the servers.
+    """
+
+    throughput: float
+    latency: float
+    in_system: float
+    utilization: float
+
+
+def machine_repair(users: int, mean_think: float, mean_service: float, servers: int = 1) -> Closed:
+    """Return the means of M/M/c//N: users who think and are served for exponential times (Palm 1947).
+
+    With k requests in the system users send at rate (N - k) / Z, and are answered at rate min(k, c) / E[S].
+    """
+    if users < 1 or servers < 1 or not (mean_think > 0 and mean_service > 0):
+        raise UserError("a closed loop needs a user, a server, and positive mean times of thinking and of service")
+    weights = [1.0]
+    for count in range(users):
+        sent, answered = (users - count) / mean_think, min(count + 1, servers) / mean_service
+        weights.append(weights[-1] * sent / answered)
+        if weights[-1] > 1e200:  # only their ratios matter
+            weights = [weight / 1e200 for weight in weights]
+    total = math.fsum(weights)
+    busy = math.fsum(min(count, servers) * weight for count, weight in enumerate(weights)) / total
+    in_system = math.fsum(count * weight for count, weight in enumerate(weights)) / total
+    throughput = busy / mean_service
+    return Closed(throughput, in_system / throughput, in_system, busy / servers)
+
+
+def most_throughput(users: int, mean_think: float, mean_service: float, servers: int = 1) -> float:
+    """Return the bound X <= min(N / (E[S] + Z), c / E[S]), whatever the distributions (Denning and Buzen 1978)."""
+    return min(users / (mean_service + mean_think), servers / mean_service)
 
 
 def mm1(arrival_rate: float, mean_service: float) -> Delay:

@@ -43,7 +43,7 @@ multi_bin.batch_time(bins, batch_size=8).throughput  # 4.04 requests a second
 
 def table_line(outcome: Outcome) -> str:
     """Return one row for the terminal."""
-    interval = f"{outcome.simulated.mean:11.6g} +- {outcome.simulated.half_width:8.2g}"
+    interval = f"{outcome.simulated.mean:11.6g} ± {outcome.simulated.half_width:8.2g}"
     label = f"{outcome.name}: {outcome.quantity}"
     return f"  {label:<88} target {outcome.target:11.6g}  simulated {interval}  {outcome.verdict}"
 

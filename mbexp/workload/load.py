@@ -10,6 +10,7 @@ from mbexp.config.workload_keys import ArrivalsConfig, WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload import cache
 from mbexp.workload.clock import refuse_unit
+from mbexp.workload.closed import closed_loop
 from mbexp.workload.find import find_file
 from mbexp.workload.kinds import _columns, find_kind
 from mbexp.workload.published import published_by_sha256
@@ -74,8 +75,12 @@ def load_trace(
             "workload.timestamps=generated takes arrivals from it"
         )
     if generated and workload.kind != "synthetic":
-        source += f"; {workload.arrivals.kind} arrivals at {workload.arrivals.rate_per_s:g}/s in place of its own"
+        rate = "" if workload.arrivals.kind == "closed" else f" at {workload.arrivals.rate_per_s:g}/s"
+        source += f"; {workload.arrivals.kind} arrivals{rate} in place of its own"
     chosen, notes = choose_window(rows.arrival_s, workload.window, num_requests, seed if windows else None)
+    closed = closed_loop(workload, chosen.stop - chosen.start, seed)
+    if closed:
+        source += f"; {closed.users:,} users in a closed loop"
     resolution_s = kind.CLOCK_RESOLUTION_S if workload.spread_ties_s is None else workload.spread_ties_s
     arrival_s, spread = spread_ties(rows.arrival_s[chosen], resolution_s)
     changed = _inside(rows.changed_at, chosen, len(rows))
@@ -93,9 +98,15 @@ def load_trace(
         extra={name: np.array(column[chosen]) for name, column in rows.extra.items()},
         notes=(*rows.notes, *notes),
         categories=rows.categories,
-        window=describe_window(chosen, f"window {seed + 1}" if windows else workload.window.kind, rows.arrival_s),
+        window=describe_window(
+            chosen,
+            f"window {seed + 1}" if windows else workload.window.kind,
+            rows.arrival_s,
+            ", sent as answers come" if closed else None,
+        ),
         file_sha256=file_sha256,
-        time_scaling=workload.rate_scaling if workload.timestamps == "scaled" else 1.0,
+        time_scaling=workload.rate_scaling if workload.timestamps == "scaled" and not closed else 1.0,
+        closed=closed,
     )
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mbexp.config.workload_keys import MAX_TOKENS
 from mbexp.errors import UserError
+from mbexp.workload.closed import ClosedLoop
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -47,6 +48,8 @@ class Trace:
         Hash of the file they were read from; empty where they were generated.
     time_scaling : float
         How many times faster than on the trace's own clock they arrive.
+    closed : ClosedLoop or None
+        Users who send these requests, each the next once the last is answered. `arrival_s` then says nothing.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Trace:
     window: str = ""
     file_sha256: str = ""
     time_scaling: float = 1.0
+    closed: ClosedLoop | None = None
 
     def __post_init__(self) -> None:
         arrival_s = _array("arrival_s", self.arrival_s, np.float64)
@@ -115,6 +119,8 @@ class Trace:
         digest = hashlib.sha256()
         for array in (self.arrival_s, self.prompt_tokens, self.output_tokens):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        if self.closed:
+            digest.update(str(self.closed.users).encode() + np.ascontiguousarray(self.closed.think_s).tobytes())
         return digest.hexdigest()
 
     def labels(self, name: str) -> npt.NDArray[np.object_]:

@@ -64,10 +64,12 @@ def choose_window(
     return slice(start, min(stop, start + wanted)), notes
 
 
-def describe_window(chosen: slice, kind: str, arrival_s: FloatArray) -> str:
-    """Return which rows of how many, and their mean rate beside the trace's, in words."""
+def describe_window(chosen: slice, kind: str, arrival_s: FloatArray, pace: str | None = None) -> str:
+    """Return which rows of how many, and their mean rate beside the trace's, or what else is known of their pace."""
     total = len(arrival_s)
     first, last = chosen.start, chosen.stop - 1
+    if pace is not None:
+        return f"requests {first + 1:,} to {last + 1:,} of {total:,}{pace}"
     if last - first + 1 == total:
         return f"all {total:,} requests, mean rate {_rate(arrival_s, first, last)}"
     return (

@@ -84,6 +84,13 @@ def test_modes_laws_and_schedulers_run_and_repeat(trace, keys):
     assert one.summary["invariants_checked"] == len(continuous_invariants.ALL)
 
 
+def test_chunks_of_prompts_are_refused_where_the_law_knows_whole_prompts_only():
+    grid = {"gpu": "grid_interpolation", "gpu.law.path": "rtx4080_qwen3_1_7b_generated.csv", "num_requests": 10}
+    with pytest.raises(UserError, match=r"execution\.prefill=chunked: the law grid_interpolation knows whole") as error:
+        simulate(**{**CONTINUOUS, **grid, "execution.prefill": "chunked"})
+    assert "\n" not in str(error.value)
+
+
 def test_warm_up_leaves_out_the_first_requests_and_gaps(trace, result):
     warm = simulate(trace, **CONTINUOUS, **{"warm_up.share_pct": 50.0})
     assert warm.summary["measured_requests"] == 1000

@@ -20,7 +20,7 @@ from mbexp.results.comparisons import is_higher_better
 from mbexp.results.replications import run_replications
 from mbexp.results.store import save
 from mbexp.run import run
-from mbexp.sweep import best, ending, verdicts
+from mbexp.sweep import best, ending, sides, verdicts
 from tests import ROOT
 
 HALF_WIDTH = "<metric>_half_width"
@@ -92,7 +92,7 @@ def test_labels_come_with_their_unit_once():
 
 
 def test_what_tables_figures_and_verdicts_name_is_there():
-    named = {*verdicts.METRICS, best.VIOLATION, *best.SHOWN, *ending.HEADLINES, *report_tables.HEADLINES}
+    named = {*sides.METRICS, best.VIOLATION, *best.SHOWN, *ending.HEADLINES, *report_tables.HEADLINES}
     assert [name for name in named if find_column(name) is None] == []
 
     # Settings and what identifies a run, as mbexp.sweep.table puts them before the metrics.

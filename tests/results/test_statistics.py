@@ -97,7 +97,7 @@ def test_the_half_width_is_students() -> None:
     assert interval.mean == pytest.approx(7 / 3)
     assert interval.half_width == pytest.approx(4.302653 * math.sqrt(7 / 3) / math.sqrt(3), rel=1e-6)
     assert interval.low == pytest.approx(interval.mean - interval.half_width)
-    assert str(interval) == "2.333 +- 3.8"
+    assert str(interval) == "2.3 ± 3.8"
 
 
 def test_one_run_has_a_mean_and_no_interval() -> None:

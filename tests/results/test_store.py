@@ -25,6 +25,17 @@ def test_the_key_is_the_configuration_and_the_trace() -> None:
     assert run_key(config, "a") != run_key(configure(num_gpus=8, seed=1), "a")
 
 
+def test_a_rule_of_admission_is_in_the_key_where_it_means_something() -> None:
+    """Runs stored before there was the rule were made without a look at the budget; those keep their keys."""
+
+    def key(prefill: str, admission: str) -> str:
+        keys = {"execution.prefill": prefill, "execution.admission": admission}
+        return run_key(configure(execution="continuous", **keys), "a")
+
+    assert key("first", "budget") == key("first", "any")
+    assert key("chunked", "budget") != key("chunked", "any")
+
+
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), complete_folder(tmp_path / "run") as aside:  # noqa: PT012
         (aside / "file").write_text("half")

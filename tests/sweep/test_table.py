@@ -78,7 +78,7 @@ def test_replications_have_means_half_widths_and_a_row_for_each_seed(command: Co
     told = pd.read_csv(folder / "verdicts.csv")
     assert set(told["metric"]) == {"throughput_requests_per_s", "latency_p95_s", "request_sla_violation_pct"}
     assert "multi_bin_dynamic" in out.split("latency_p95_s")[-1]
-    assert " +- " in out
+    assert " ± " in out
 
 
 def test_a_sweep_says_what_its_runs_say_and_windows_of_a_file_are_paired(command: Command, tmp_path: Path) -> None:

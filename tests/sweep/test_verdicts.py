@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mbexp.sweep.verdicts import observations, sides_key, verdicts, without_effect
+from mbexp.sweep.sides import sides_key
+from mbexp.sweep.verdicts import observations, verdicts, without_effect
 
 
 def rows(**sides: list[float]) -> list[dict[str, Any]]:

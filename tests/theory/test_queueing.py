@@ -108,3 +108,34 @@ def test_many_slots_are_solved_too() -> None:
 def test_waiting_needs_a_load_that_the_servers_carry(load: float) -> None:
     with pytest.raises(UserError, match="must be at least 0 and below the 2 servers"):
         queueing.erlang_c(2, load)
+
+
+@pytest.mark.parametrize(("users", "servers"), [(1, 1), (5, 1), (10, 3), (4, 8)])
+def test_machine_repair_solves_its_balance_equations(users: int, servers: int) -> None:
+    think, service = 3.0, 0.7
+    rates = np.zeros((users + 1, users + 1))
+    for k in range(users):
+        rates[k, k + 1] = (users - k) / think
+        rates[k + 1, k] = min(k + 1, servers) / service
+    rates -= np.diag(rates.sum(axis=1))
+    system = np.vstack([rates.T, np.ones(users + 1)])
+    shares = np.linalg.lstsq(system, np.append(np.zeros(users + 1), 1.0), rcond=None)[0]
+    model = queueing.machine_repair(users, think, service, servers)
+    assert model.in_system == pytest.approx(shares @ np.arange(users + 1), rel=1e-9)
+    assert model.utilization == pytest.approx(shares @ np.minimum(np.arange(users + 1), servers) / servers, rel=1e-9)
+    # Little's law over the whole loop: N = X (R + Z).
+    assert model.throughput * (model.latency + think) == pytest.approx(users, rel=1e-9)
+    assert model.throughput <= queueing.most_throughput(users, think, service, servers) * (1 + 1e-12)
+
+
+def test_machine_repair_with_a_server_for_each_user_waits_for_nobody() -> None:
+    assert queueing.machine_repair(6, 2.0, 1.0, 6).latency == pytest.approx(1.0, rel=1e-12)
+
+
+def test_machine_repair_with_many_users_is_bound_by_the_servers() -> None:
+    assert queueing.machine_repair(100_000, 1.0, 1.0, 2).throughput == pytest.approx(2.0, rel=1e-12)
+
+
+def test_machine_repair_needs_users() -> None:
+    with pytest.raises(UserError, match="a closed loop needs a user"):
+        queueing.machine_repair(0, 1.0, 1.0)

@@ -72,6 +72,11 @@ def build(gpu: GpuConfig) -> LatencyLaw:
             f"gpu.law.length={law.length}: the roofline prices prompt and output apart; "
             "leave it at prompt_plus_output, which its range refers to"
         )
+    if find_model_card(law.model).experts:
+        raise UserError(
+            f"gpu.law.model={law.model}: the roofline reads every weight in a step, and this model's experts are read "
+            "in part; choose a card with its measured step, such as gpu=h100_qwen3_30b_a3b_tp2"
+        )
     form = iteration_form(law)
     model, card = find_model_card(law.model), find_gpu_card(law.card)
     usual = LawConfig()

@@ -14,9 +14,8 @@ ROWS = (
         "num_batches",
         "",
         "Batches",
-        "The number of batches of the whole run. Under `execution=continuous`: the number of decode steps, with or "
-        "without prompt tokens, plus the number of prefill iterations of `execution.prefill=first`. An iteration that "
-        "computes only chunks of prompts, while no request decodes, is not counted.",
+        "The number of batches of the whole run. Under `execution=continuous`: the number of iterations of all GPUs, "
+        "decode steps and prefills alike.",
     ),
     row(
         "batch_size_mean",
@@ -112,16 +111,16 @@ ROWS = (
         "prefill_time_pct",
         "%",
         "Busy time in prefills",
-        "The share of the busy time that GPUs spend in prefills during which no request decodes. It is 0 with "
-        "`execution.prefill=chunked`.",
+        "The share of the busy time that GPUs spend in iterations that compute prompt tokens while no request decodes. "
+        "Under `execution.prefill=chunked`, iterations that compute only chunks of prompts count.",
         modes=continuous,
     ),
     row(
         "mixed_steps_pct",
         "%",
         "Decode steps with prompt tokens",
-        "The number of iterations that computed chunks of prompts, divided by the number of decode steps. It can be "
-        "above 100 %, since an iteration that computes only chunks is no decode step.",
+        "The share of decode steps that also compute prompt tokens. An iteration that computes only chunks of prompts "
+        "is no decode step. With `execution.prefill=first` the share is 0.",
         modes=continuous,
     ),
 )

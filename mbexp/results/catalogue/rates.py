@@ -63,7 +63,8 @@ ROWS = (
         "",
         "Overloaded",
         "True if the offered load is 1 or more, or if several requests all arrive at one instant. Queues then grow for "
-        "as long as requests arrive, and latencies measure the length of the run.",
+        "as long as requests arrive, and latencies measure the length of the run. Never true of users in a closed "
+        "loop, who bring what the GPUs carry.",
     ),
     row(
         "queue_climbing",

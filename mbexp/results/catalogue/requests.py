@@ -21,8 +21,8 @@ ROWS = (
         "rejected_requests",
         "requests",
         "Requests rejected",
-        "The number of requests that can never fit into the KV memory of a GPU. They are rejected on arrival, for one "
-        "of the two reasons below.",
+        "The number of requests that can never be served: they do not fit into the KV memory of a GPU, or are longer "
+        "than the model may take. They are rejected on arrival, for one of the reasons below.",
         better="lower",
     ),
     row(
@@ -41,6 +41,15 @@ ROWS = (
         "The number of other requests whose prompt and true output together exceed the KV memory of a GPU. Under "
         "`execution=continuous`: with `execution.kv=paged`, the memory is counted in whole blocks.",
         better="lower",
+    ),
+    row(
+        "rejected_exceeds_max_model_len",
+        "requests",
+        "Requests rejected for the longest context",
+        "The number of requests whose prompt and true output together exceed `execution.max_model_len_tokens`. Such a "
+        "request counts under this reason alone.",
+        better="lower",
+        modes=("continuous",),
     ),
     row(
         "dropped_rows",

@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 
 from mbexp.compiled.busy_heap import pop_busy, push_busy
-from mbexp.compiled.decorators import compiled, inlined
+from mbexp.compiled.decorators import called, compiled, inlined
 from mbexp.compiled.index_set import add, take_lowest
 from mbexp.compiled.switch import number_of, switch
 from mbexp.hardware.law import LAW_TYPE
@@ -21,7 +21,7 @@ from mbexp.policy.slots import FILL, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Interval, Queue, Queues
 from mbexp.simulator.batches.state import BATCHES_TYPE, GPUS_TYPE, QUEUES_TYPE, REQUESTS_TYPE
 
-FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME = 0, 1, 2, 3
+FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME, STUCK = 0, 1, 2, 3, 4
 
 # The rules of mbexp, by number.
 LIMITS, SELECTIONS, FILLS = LIMIT.built_ins(), SELECTION.built_ins(), FILL.built_ins()
@@ -38,7 +38,7 @@ _f8_2d = types.Array(types.float64, 2, "C")
 SIGNATURE = types.UniTuple(types.int64, 2)(
     REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
     types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
-    types.int64, FILL.type, _f8, BATCHES_TYPE,
+    types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64,
 )  # fmt: skip
 
 
@@ -143,11 +143,32 @@ def _measure(requests, first, size):
     )  # fmt: skip
 
 
+@called
+def _make_known(arrival_s, joined, known, due_s):
+    """Let a user send the next request at an instant; return how many arrivals are known.
+
+    Those that have not happened stand in ascending order, from `joined` to before `known`; the others are infinite.
+    """
+    place = known
+    if place == len(arrival_s):
+        # As many are due as requests are left: the last of them sends none.
+        place -= 1
+        if place < joined or arrival_s[place] <= due_s:
+            return known
+    else:
+        known += 1
+    while place > joined and arrival_s[place - 1] > due_s:
+        arrival_s[place] = arrival_s[place - 1]
+        place -= 1
+    arrival_s[place] = due_s
+    return known
+
+
 @compiled(SIGNATURE, _nrt=False)
 def run(
     requests, queues, gpus, capacity, law, law_parameters, noise,
     limit_rule, limit_function, limit_parameters, bounds, state, select_rule, select, memory, select_parameters,
-    fill_rule, fill, fill_parameters, batches,
+    fill_rule, fill, fill_parameters, batches, think_s, users,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -163,6 +184,9 @@ def run(
         What the limit keeps to.
     batches
         Filled with one record a batch, in order of formation.
+    think_s, users
+        Of a closed loop (`mbexp.workload.closed`), in which the arrivals are filled in as answers make them known; no
+        number and 0 where they do not depend on answers.
 
     Returns
     -------
@@ -173,8 +197,8 @@ def run(
     waiting, limit, is_ready = queues.waiting, queues.limit, queues.is_ready
     n = len(arrival_s)
     num_queues = len(limit)
-    end_s = arrival_s[n - 1] if n > 0 else 0.0
-    flush_s = np.inf  # `end_s` once nothing more can come
+    flush_s = np.inf  # the last arrival, once it has happened: nothing more can come
+    known = min(users, n)  # of a closed loop: requests whose arrival is known
     ready_count = 0
     timer_s = np.inf  # no queue becomes ready by itself before this
     # Where every waiting request makes its queue ready and the selection asks for no heads, they are not looked up.
@@ -209,6 +233,8 @@ def run(
             if joined < n:
                 now_s = min(now_s, arrival_s[np.uint64(joined)])
             now_s = min(now_s, timer_s)
+            if now_s == np.inf:
+                return num_batches, STUCK
 
         # 1. Completions, by GPU index.
         while busy_count > 0 and busy_until_s[0] == now_s:
@@ -216,6 +242,12 @@ def run(
             busy_count = pop_busy(busy_until_s, busy_gpu, busy_count)
             add(gpus.idle, gpu)
             idle_count += 1
+            if users > 0:
+                answer = batches[np.uint64(gpus.batch[gpu])]
+                head = np.int64(answer["first"])
+                for place in range(np.uint64(head), np.uint64(head + np.int64(answer["size"]))):
+                    due_s = now_s + think_s[np.uint64(requests.trace_index[place])]
+                    known = _make_known(arrival_s, joined, known, due_s)
             if limit_rule != FIXED:
                 done = batches[np.uint64(gpus.batch[gpu])]
                 queue = np.int64(np.uint32(done["queue"]))
@@ -249,7 +281,7 @@ def run(
         flush_now = joined == n and flush_s == np.inf
         if flush_now or timer_s <= now_s:
             if flush_now:
-                flush_s = end_s
+                flush_s = arrival_s[n - 1] if n > 0 else 0.0
             timer_s = np.inf
             for queue in range(num_queues):
                 if waiting[queue] > 0 and (flush_now or not is_ready[queue]):

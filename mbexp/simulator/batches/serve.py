@@ -14,6 +14,7 @@ from mbexp.policy.build import Policy
 from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
+from mbexp.workload.closed import ClosedLoop
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -31,6 +32,7 @@ def run_to_completion(
     law: LatencyLaw,
     policy: Policy,
     noise: FloatArray | None = None,
+    closed: ClosedLoop | None = None,
 ) -> BatchesOutcome:
     """Serve every request that fits, batch by batch; the rules are those of docs/semantics.
 
@@ -63,6 +65,9 @@ def run_to_completion(
         arrival_s, queue_of = arrival_s[accepted], queue_of[accepted]
         prompt_tokens, output_tokens = prompt_tokens[accepted], output_tokens[accepted]
         predicted_tokens = output_tokens if exact else predicted_tokens[accepted]
+        closed = closed and closed.of(accepted)
+    if closed:
+        arrival_s = closed.arrivals_before_the_run()
 
     requests = sorted_by_queue(arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens)
     batches = np.empty(len(arrival_s), BATCH_DTYPE)
@@ -70,6 +75,7 @@ def run_to_completion(
         requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
         kv_capacity_tokens, price.function, price.parameters, np.empty(0) if noise is None else noise,
         *loop_rules(policy, num_queues), batches,
+        closed.think_s if closed else np.empty(0), closed.users if closed else 0,
     )  # fmt: skip
     _raise_if_bad(status, count)
     return BatchesOutcome(
@@ -84,6 +90,7 @@ def run_to_completion(
         num_gpus=num_gpus,
         kv_capacity_tokens=kv_capacity_tokens,
         rejected=rejected,
+        users=closed.users if closed else None,
     )
 
 
@@ -114,5 +121,10 @@ def _raise_if_bad(status: int, count: int) -> None:
         raise UserError(f"scheduler.selection: the rule named a queue that is not ready (batch {count})")
     if status == loop.BAD_LIMIT:
         raise UserError(f"scheduler.batch_size: the rule returned a limit below 1 (after batch {count})")
+    if status == loop.STUCK:
+        raise UserError(
+            "scheduler.fill: every user of the closed loop waits for a batch that they alone cannot fill; use "
+            "scheduler.fill=greedy or timeout, or workload.arrivals.users of the batch size or more"
+        )
     if status == loop.BAD_TIME:
         raise UserError(f"gpu.law: the law gave a negative or infinite time (batch {count})")

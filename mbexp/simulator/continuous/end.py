@@ -8,6 +8,7 @@ from mbexp.compiled.decorators import inlined
 from mbexp.simulator.continuous.layout import (
     DECODE,
     EXTEND,
+    HELD,
     IN_PREFILL,
     NOBODY,
     PREFILL,
@@ -16,7 +17,7 @@ from mbexp.simulator.continuous.layout import (
     leave_at,
     request_at,
 )
-from mbexp.simulator.continuous.memory import growth, held_by, outgrew
+from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, outgrew
 from mbexp.simulator.continuous.requests import (
     begin_decoding,
     drop_leave,
@@ -47,6 +48,11 @@ def end(run, gpu_index, now_s):
     number = gpu.planned - gpu.done
     if gpu.kind != PREFILL and gpu.decoding > 0:
         gpu.held += growth(run, gpu, number)
+    if run.prefill_memory != HELD:
+        if gpu.kind != DECODE:
+            gpu.held += fill_chunks(run, gpu, gpu.chunk_tokens * number)[1]
+        gpu.held_max = max(gpu.held_max, gpu.held)
+    elif gpu.kind != PREFILL and gpu.decoding > 0:
         gpu.held_max = max(gpu.held_max, gpu.held)
     account(run, gpu, now_s)
     if gpu.kind != DECODE:

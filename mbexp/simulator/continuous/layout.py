@@ -19,6 +19,8 @@ from mbexp.compiled.records import Record, Table, blank
 TO_COMPUTE, TO_COPY, IN_PREFILL, DECODING = 0, 1, 2, 3
 # What happens to a request whose output outgrows its prediction.
 EXTEND, PREEMPT, REQUEUE = 0, 1, 2
+# What a request in prefill holds, or needs for its admission: its context; or its chunks, admitted by context or chunk.
+HELD, TESTED, FIRST_CHUNK = 0, 1, 2
 # What a GPU serves.
 ANY_BIN, ONE_BIN, SHARE = 0, 1, 2
 # What the iterations of a segment are: decode steps; one prefill of whole prompts; decode steps with equal chunks of
@@ -113,7 +115,6 @@ GPU = Record(
     ("next_update", i8),  # decode steps at which the limit is worked out anew
     ("copy_tokens", i8),  # to be copied before the next iteration
     ("row", i8),  # of its segment in the log
-    ("outside", b1),  # the range of the law
     ("changed", b1),  # something joined or left since the segment was planned
     ("candidate", b1),  # expected to admit at its next event
     ("at_boundary", b1),  # and has not started the next iteration
@@ -134,8 +135,8 @@ GPU = Record(
     ("prefill_tokens", i8),
     ("copied_tokens", i8),
     ("decoded_tokens", i8),
-    ("prefills", i8),
-    ("mixed_steps", i8),
+    ("prefills", i8),  # iterations in which nobody decodes
+    ("mixed_steps", i8),  # decode steps that compute prompt tokens too
     ("outside_steps", i8),  # outside the range of the law
     ("held_max", i8),
     ("running_max", i8),
@@ -171,6 +172,7 @@ SEGMENT = Record(
 LAYOUT = Table(
     # Sizes.
     ("num_requests", i8),
+    ("num_thinks", i8),  # as many as requests in a closed loop, else 0
     ("num_gpus", i8),
     ("num_bins", i8),
     ("num_sets", i8),  # sets of queues: 1, or one a GPU; each has a queue for every bin
@@ -186,6 +188,8 @@ LAYOUT = Table(
     ("capacity", i8),  # blocks if paged, else tokens
     ("memory_tokens", i8),
     ("block_tokens", i8),
+    ("ahead_tokens", i8),  # paged: 1 where the token emitted last is held, 0 where the next iteration stores it
+    ("watermark", i8),  # memory that an admission leaves free where something runs
     ("token_budget", i8),
     ("prefill_max_tokens", i8),  # 0: no limit
     ("turn_requests", i8),
@@ -198,10 +202,13 @@ LAYOUT = Table(
     ("length_low", i8),
     ("length_high", i8),
     ("underprediction", i8),
+    ("prefill_memory", i8),
     ("serves", i8),
+    ("closed", b1),  # an answer makes the next request come
     ("central", b1),
     ("many_gpus", b1),  # and central queues: a search goes through `fronts` first
     ("chunked", b1),
+    ("by_budget", b1),  # chunked: nobody is admitted once the tokens of the iteration are used up
     ("paged", b1),
     ("swap", b1),
     ("closed_form", b1),  # the price of an iteration is that of `mbexp.hardware.closed_form`
@@ -217,6 +224,8 @@ LAYOUT = Table(
     ("outgrown", i8),
     ("put_back", i8),
     ("instants", i8),
+    ("joined", i8),  # requests that have arrived
+    ("known", i8),  # requests whose arrival is known
     ("samples_kept", i8),
     ("stride", i8, 1),  # every so many instants one is kept
     ("until_sample", i8),
@@ -244,6 +253,7 @@ given_at = LAYOUT.array("given", i8, 2, "num_gpus")  # given to a GPU and not fi
 gap_count = LAYOUT.array("gap_counts", i8, NUM_BINS)
 segment_at = LAYOUT.array("segments", SEGMENT, "log_rows")
 sample_at = LAYOUT.array("samples", SAMPLE, SAMPLES)
+think_s = LAYOUT.array("think_s", f8, "num_thinks", initial=None)  # of a user after the answer to each request
 # What is kept of each request.
 start_s = LAYOUT.array("start_s", f8, "num_requests", initial=None)  # first admission
 first_token_s = LAYOUT.array("first_token_s", f8, "num_requests", initial=None)

@@ -106,6 +106,12 @@ def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
 
 
 @inlined
+def _next_arrival_s(run):
+    """Return the instant of the next arrival, infinity where none is known."""
+    return request_at(run, run.joined).arrival_s if run.joined < run.num_requests else np.inf
+
+
+@inlined
 def _assigned(
     run, item, request, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
 ):  # fmt: skip
@@ -139,7 +145,7 @@ def run_until_served(
         Of the state (`mbexp.simulator.continuous.layout`), which is filled with the outcome: the record of the run,
         through which all arrays are reached, and those that rules are given.
     arrival_s, prompt, output, predicted, queue_of
-        The requests, in order of arrival.
+        The requests, in order of arrival. In a closed loop the arrivals are filled in as they happen.
     draws
         Two uniform numbers for each request, or none.
     share_first, share_count
@@ -151,7 +157,6 @@ def run_until_served(
         `FINISHED`, or what a policy or law did wrong.
     """
     run = runs[0]
-    n = run.num_requests
     _fill_requests(run, arrival_s, prompt, output, predicted, queue_of)
     for gpu_index in range(run.num_gpus):
         limit = limit_rule(BEFORE_THE_RUN, bounds, limit_state[gpu_index], limit_parameters)
@@ -159,19 +164,18 @@ def run_until_served(
             return BAD_LIMIT
         gpu_at(run, gpu_index).limit = limit
 
-    joined = 0
     now_s = -np.inf
     last = NOBODY  # the highest GPU that started at this instant: boundaries now of those below are past
     # Whether central queues, or what GPUs may take from them, changed since it was known which GPU will admit next.
     search = False
     while True:
         event_s = next_event_s(run)
-        next_arrival_s = arrival_s[joined] if joined < n else np.inf
+        next_arrival_s = _next_arrival_s(run)
         if run.standing_count == 0 and not search:
             # Nothing is left to do at this instant.
             if run.status != FINISHED:
                 return run.status
-            if joined > 0:
+            if run.joined > 0:
                 run.instants += 1
                 _sample(run, now_s)
             then_s = min(event_s, next_arrival_s)
@@ -187,6 +191,8 @@ def run_until_served(
             gpu_index = pop_event(run)
             if end(run, gpu_index, now_s):
                 search = run.central
+            if run.closed:
+                next_arrival_s = _next_arrival_s(run)  # an answer may have made one known
             # Most often nothing else happens at this instant, and it starts again at once.
             alone = run.standing_count == 0 and next_arrival_s > now_s and not search and next_event_s(run) > now_s
             if not alone:
@@ -195,6 +201,7 @@ def run_until_served(
 
         # 2. Arrivals, in trace order.
         elif next_arrival_s == now_s:
+            joined = run.joined
             item = request_at(run, joined)
             queue_set = 0
             if run.central:
@@ -208,7 +215,9 @@ def run_until_served(
             push(run, queue_set, joined, False)
             if joined == run.count_from:
                 _count_from_here(run, now_s)
-            joined += 1
+            run.joined = joined + 1
+            if run.closed:
+                arrival_s[joined] = now_s
             if not run.central:
                 # The GPU that it was given to makes a start, or tries to admit at its next boundary.
                 gpu = gpu_at(run, queue_set)

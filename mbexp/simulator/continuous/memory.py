@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from mbexp.compiled.decorators import called, inlined
-from mbexp.simulator.continuous.layout import phase_at
+from mbexp.simulator.continuous.layout import FIRST_CHUNK, HELD, IN_PREFILL, NOBODY, TO_COPY, phase_at, request_at
 
 
 @inlined
 def held_by(run, item, emitted):
     """Return what a request holds with so many tokens emitted, in blocks if paged, else in tokens."""
     if run.paged:
-        return (item.prompt + emitted + run.block_tokens - 1) // run.block_tokens
+        return (item.prompt + emitted + run.ahead_tokens + run.block_tokens - 2) // run.block_tokens
     return item.prompt + max(item.predicted, emitted)
+
+
+@inlined
+def needed(run, item):
+    """Return what must be free for a request to be admitted, at the least."""
+    if run.prefill_memory == FIRST_CHUNK and item.stage != TO_COPY:
+        return 1  # the start of the GPU, which knows the chunk, decides
+    return held_by(run, item, item.emitted + 1)
+
+
+@inlined
+def held_in_prefill(run, item, computed):
+    """Return what a request in prefill holds with so many tokens of its context computed, the running chunk included.
+
+    A context that is complete is held with the token that the end of the prefill emits.
+    """
+    if run.prefill_memory == HELD or computed == item.prompt + item.emitted:
+        return held_by(run, item, item.emitted + 1)
+    return (computed + run.block_tokens - 1) // run.block_tokens
+
+
+@called
+def fill_chunks(run, gpu, left):
+    """Give up to `left` tokens to the requests in prefill, in the order of their admission.
+
+    Returns
+    -------
+    (int, int)
+        The tokens that none of them takes, and what their chunks hold more than now.
+    """
+    more = 0
+    request = gpu.first_prefill
+    while request != NOBODY and left > 0:
+        item = request_at(run, request)
+        if item.stage == IN_PREFILL:
+            chunk = min(left, item.prompt + item.emitted - item.computed)
+            left -= chunk
+            if run.prefill_memory != HELD:
+                more += held_in_prefill(run, item, item.computed + chunk) - held_in_prefill(run, item, item.computed)
+        request = np.int64(item.next)
+    return left, more
 
 
 @inlined
@@ -26,7 +69,7 @@ def phase_of(run, item):
 
     It does not change while the request decodes, so that a GPU needs only the number of requests in each phase.
     """
-    return (item.prompt + item.emitted - item.joined_step) % run.block_tokens
+    return (item.prompt + item.emitted + run.ahead_tokens - 1 - item.joined_step) % run.block_tokens
 
 
 @inlined
@@ -43,6 +86,21 @@ def growth(run, gpu, steps):
         total += phase_at(run, gpu.index, phase).value
         phase += block - 1 if phase == 0 else -1
     return total
+
+
+@called
+def chunks_until_full(run, gpu, tokens, most):
+    """Return how many iterations fit into the free memory of a GPU, each with an equal chunk of its first prefill."""
+    free = run.capacity - gpu.held
+    item = request_at(run, gpu.first_prefill)
+    before = held_in_prefill(run, item, item.computed)
+    done = 1  # the start has made room for the first
+    while done < most:
+        chunks = held_in_prefill(run, item, item.computed + (done + 1) * tokens) - before
+        if growth(run, gpu, done + 1) + chunks > free:
+            break
+        done += 1
+    return done
 
 
 @called

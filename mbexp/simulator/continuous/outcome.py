@@ -67,7 +67,8 @@ class ContinuousOutcome(Outcome):
         Totals of each GPU: time ``busy_s`` (of it ``busy_before_s`` before gaps were counted, ``prefill_s`` and
         ``copy_s``), its products with the context, the requests and the limit (``kv_token_s running_s limit_s``),
         tokens (``prefill_tokens copied_tokens decoded_tokens``), decode steps (``step``, of them ``mixed_steps`` and
-        ``outside_steps``), ``prefills``, and the most held and running (``held_max running_max``).
+        ``outside_steps``), iterations without decoding (``prefills``), and the most held and running
+        (``held_max running_max``).
     samples : structured array
         ``time_s held running waiting`` over all GPUs, up to 4096 instants evenly thinned; what is held on a GPU is as
         of its last event, in tokens or blocks.

@@ -12,6 +12,7 @@ from mbexp.simulator.continuous.layout import (
     CHUNK,
     DECODE,
     EMPTY,
+    HELD,
     IN_PREFILL,
     LAST_CHUNK,
     NOBODY,
@@ -20,7 +21,7 @@ from mbexp.simulator.continuous.layout import (
     request_at,
     segment_at,
 )
-from mbexp.simulator.continuous.memory import steps_until_full
+from mbexp.simulator.continuous.memory import chunks_until_full, steps_until_full
 
 ENDLESS = 2**62
 
@@ -62,6 +63,8 @@ def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iterat
         iterations = max(int(alike), 1)
     if decoding > 0:
         iterations = _steps_until_change(run, gpu, iterations)
+    if kind == CHUNK and run.prefill_memory != HELD:
+        iterations = chunks_until_full(run, gpu, tokens, iterations)
     last_s = first_s + growth_s * (iterations - 1)
     if not (0.0 <= first_s < np.inf and 0.0 <= last_s < np.inf):
         run.status = BAD_TIME
@@ -74,12 +77,6 @@ def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iterat
     gpu.done = 0
     gpu.iterations = iterations
     gpu.kind = kind
-    gpu.outside = (
-        decoding < run.size_low
-        or decoding > run.size_high
-        or context < decoding * run.length_low
-        or context > decoding * run.length_high
-    )
     gpu.chunk_tokens = tokens
     _open_row(run, gpu, now_s, decoding, context)
 

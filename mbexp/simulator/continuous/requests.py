@@ -29,8 +29,9 @@ from mbexp.simulator.continuous.layout import (
     preemptions_of,
     request_at,
 )
-from mbexp.simulator.continuous.memory import held_by, outgrew, phase_of
+from mbexp.simulator.continuous.memory import held_by, held_in_prefill, outgrew, phase_of
 from mbexp.simulator.continuous.queue import push
+from mbexp.simulator.continuous.users import answered
 
 _leave_up, _leave_down = heap(leave_at, "step", "request")
 
@@ -138,6 +139,8 @@ def finish(run, gpu, request, now_s):
     """Note that a request, off its GPU already, emitted its last token: its completion, and what the limit learns."""
     item = request_at(run, request)
     finish_s(run, request).value = now_s
+    if run.closed:
+        answered(run, request, now_s)
     given_at(run, GIVEN_REQUESTS, gpu.index).value -= 1
     given_at(run, GIVEN_KV, gpu.index).value -= item.need_tokens
     total = float(item.prompt) + item.output
@@ -170,8 +173,7 @@ def preempt_youngest(run, gpu, queue_set):
         drop_leave(run, gpu, request)
         end_decoding(run, gpu, request)
     else:
-        # The token that the prefill would have emitted is held as well.
-        gpu.held -= held_by(run, item, item.emitted + 1)
+        gpu.held -= held_in_prefill(run, item, item.computed)
         end_prefill(gpu, item)
         # The youngest is the first in prefill only where it is the only one.
         if gpu.first_prefill == request:

@@ -20,7 +20,7 @@ from mbexp.simulator.continuous.layout import (
     queue_at,
     request_at,
 )
-from mbexp.simulator.continuous.memory import held_by
+from mbexp.simulator.continuous.memory import needed
 from mbexp.simulator.continuous.queue import may_take_own, named_queue
 from mbexp.simulator.continuous.segment import look_ahead
 
@@ -78,7 +78,7 @@ def _takes_head(run, gpu, queue_set, need):
     if not may_take_own(run, gpu, queue_set):
         return False
     item = request_at(run, queue_at(run, queue_set, HEAD, gpu.taken_bin).value)
-    return held_by(run, item, item.emitted + 1) <= gpu.room
+    return needed(run, item) <= gpu.room
 
 
 @inlined
@@ -91,7 +91,7 @@ def _need_of_named(run, queues, heads_s, memory, queue_set, now_s, select, selec
             run.status = BAD_SELECTION
             return NOBODY
     item = request_at(run, queue_at(run, queue_set, HEAD, queue).value)
-    return held_by(run, item, item.emitted + 1)
+    return needed(run, item)
 
 
 @called

@@ -97,7 +97,11 @@ def account(run, gpu, now_s):
         return
 
     size = gpu.decoding
-    if gpu.kind != DECODE:
+    if size == 0:
+        # Chunks of prompts alone: as in a prefill of whole prompts, nobody decodes.
+        gpu.prefills += number
+        gpu.prefill_s += seconds
+    elif gpu.kind != DECODE:
         gpu.mixed_steps += number
     # sum over j in [0, number) of (context + more j) (first + growth (before + j)), from the sums of 1, j and j^2
     more = size + gpu.chunk_tokens
@@ -113,11 +117,28 @@ def account(run, gpu, now_s):
     _count_gaps(run, gpu, before, after, pause_s)
     gpu.interval_tokens += size * number
     gpu.decoded_tokens += size * number
+    gpu.outside_steps += _steps_outside(run, size, gpu.context, number)
     gpu.context += size * number
     gpu.step += number
-    if gpu.outside:
-        gpu.outside_steps += number
     gpu.last_step_s = now_s
+
+
+@inlined
+def _steps_outside(run, size, context, number):
+    """Return how many of so many decode steps lie outside the range of the law: by size, or by mean context.
+
+    `context` is that of the first step; the mean context grows by a token with every step.
+    """
+    if size < run.size_low or size > run.size_high:
+        return number
+    low, high = size * run.length_low, size * run.length_high
+    outside = 0
+    if context < low:
+        outside = min((low - context + size - 1) // size, number)
+    if context + (number - 1) * size > high:
+        inside = (high - context) // size + 1 if context <= high else 0
+        outside += number - max(inside, outside)
+    return outside
 
 
 @inlined

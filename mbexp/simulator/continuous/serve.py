@@ -30,6 +30,7 @@ from mbexp.simulator.continuous.setup import (
     state_of,
 )
 from mbexp.simulator.outcome import REJECTIONS
+from mbexp.workload.closed import ClosedLoop
 
 __all__ = ["ContinuousRules", "continuous"]
 
@@ -53,6 +54,7 @@ def continuous(
     draws: FloatArray | None = None,
     log_segments: int = 0,
     count_from: int = 0,
+    closed: ClosedLoop | None = None,
 ) -> ContinuousOutcome:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
@@ -87,18 +89,20 @@ def continuous(
     refuse_mistakes(prompt_tokens, num_queues, num_gpus, kv_capacity_tokens, policy, rules)
     refused = refused_requests(prompt_tokens, output_tokens, predicted_tokens, kv_capacity_tokens, rules)
     accepted = None
-    keep = ~(refused[0] | refused[1])
+    keep = ~np.logical_or.reduce(refused)
     if not keep.all():
         accepted = np.flatnonzero(keep).astype(np.int32)
         arrival_s, queue_of = arrival_s[accepted], queue_of[accepted]
         prompt_tokens, output_tokens = prompt_tokens[accepted], output_tokens[accepted]
         predicted_tokens = predicted_tokens[accepted]
         draws = None if draws is None else draws[accepted]
+        closed = closed and closed.of(accepted)
         count_from = int(np.searchsorted(accepted, count_from))
-
+    if closed:
+        arrival_s = closed.arrivals_before_the_run()
     state = state_of(
         arrival_s, prompt_tokens, output_tokens, predicted_tokens, queue_of, num_queues, num_gpus,
-        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law,
+        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law, closed,
     )  # fmt: skip
     first, count = gpu_shares(rules.gpu_serves, num_gpus, num_queues, queue_of, predicted_tokens)
     if SERVES[rules.gpu_serves] == SHARE:
@@ -156,6 +160,7 @@ def continuous(
             for reason, mask in zip(REJECTIONS, refused, strict=True)
             if mask.any()
         },
+        users=closed.users if closed else None,
     )
 
 

@@ -14,20 +14,25 @@ from mbexp.policy.build import Policy
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     EXTEND,
+    FIRST_CHUNK,
     FRONT_LANES,
+    HELD,
     LAYOUT,
     ONE_BIN,
     PREEMPT,
     REQUEUE,
     SHARE,
+    TESTED,
     new_state,
 )
+from mbexp.workload.closed import ClosedLoop
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
 
 SERVES = {"any_bin": ANY_BIN, "one_bin": ONE_BIN, "equal_share": SHARE, "load_share": SHARE}
 UNDERPREDICTION = {"extend": EXTEND, "preempt": PREEMPT, "requeue": REQUEUE}
+PREFILL_MEMORY = {"held": HELD, "tested": TESTED, "first_chunk": FIRST_CHUNK}
 STATE_BYTES_MAX = 8e9  # of what GPUs may run at once
 
 
@@ -53,6 +58,18 @@ class ContinuousRules:
     turn_requests: int = 128
     oversized_prompt: str = "refuse"
     interval_steps: int = 32
+    admission: str = "budget"
+    prefill_memory: str = "held"
+    hold_last_token: bool = True
+    reserved_blocks: int = 0
+    watermark_pct: float = 0.0
+    max_model_len_tokens: int | None = None
+
+    def units(self, capacity_tokens: int) -> int:
+        """Return what a GPU can hold: blocks where memory is paged, else tokens."""
+        if self.kv != "paged":
+            return capacity_tokens
+        return capacity_tokens // self.block_tokens - self.reserved_blocks
 
 
 def gpu_shares(
@@ -82,21 +99,27 @@ def gpu_shares(
 
 def refused_requests(
     prompt: IntArray, output: IntArray, predicted: IntArray, capacity: int, rules: ContinuousRules
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return which requests can never fit, as predicted and in truth."""
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which requests are rejected, by reason in the order of `REJECTIONS`: each for the first that holds."""
     true_need = prompt.astype(np.int64) + output
     if rules.kv == "paged":
-        blocks = -(-true_need // rules.block_tokens)
-        return np.zeros(len(prompt), np.bool_), blocks > capacity // rules.block_tokens
-    by_prediction = prompt.astype(np.int64) + predicted > capacity
-    return by_prediction, (true_need > capacity) & ~by_prediction
+        held = true_need if rules.hold_last_token else true_need - 1
+        by_prediction = np.zeros(len(prompt), np.bool_)
+        by_truth = -(-held // rules.block_tokens) > rules.units(capacity)
+    else:
+        by_prediction = prompt.astype(np.int64) + predicted > capacity
+        by_truth = (true_need > capacity) & ~by_prediction
+    longest = rules.max_model_len_tokens
+    too_long = np.zeros(len(prompt), np.bool_) if longest is None else true_need > longest
+    return by_prediction & ~too_long, by_truth & ~too_long, too_long
 
 
 def refuse_mistakes(
     prompt: IntArray, num_bins: int, num_gpus: int, capacity: int, policy: Policy, rules: ContinuousRules
 ) -> None:
     """Refuse what cannot work before the run."""
-    too_long = np.flatnonzero(prompt > capacity)
+    longest = rules.max_model_len_tokens
+    too_long = np.flatnonzero((prompt > capacity) & (longest is None or prompt <= longest))
     if len(too_long) and rules.oversized_prompt == "refuse":
         raise UserError(
             f"execution=continuous: {len(too_long)} of {len(prompt)} prompts, the longest of {prompt.max()} tokens, "
@@ -112,6 +135,21 @@ def refuse_mistakes(
         raise UserError(
             f"execution.gpu_serves={rules.gpu_serves}: {num_bins} bins cannot share {num_gpus} GPUs; "
             "give num_gpus more, or use one_bin"
+        )
+    in_blocks = rules.kv == "paged"
+    if not in_blocks and (rules.reserved_blocks or not rules.hold_last_token):
+        name = "reserved_blocks" if rules.reserved_blocks else "hold_last_token"
+        raise UserError(f"execution.{name}={getattr(rules, name)}: is a rule of blocks; use execution.kv=paged")
+    by_budget = rules.prefill == "chunked" and rules.admission == "budget"
+    if rules.prefill_memory != "held" and not (in_blocks and by_budget):
+        raise UserError(
+            f"execution.prefill_memory={rules.prefill_memory}: needs execution.kv=paged, execution.prefill=chunked and "
+            "execution.admission=budget; or use execution.prefill_memory=held"
+        )
+    if in_blocks and capacity >= rules.block_tokens and rules.units(capacity) < 1:
+        raise UserError(
+            f"execution.reserved_blocks={rules.reserved_blocks}: leaves nothing of the KV memory of {capacity} tokens, "
+            f"{capacity // rules.block_tokens} blocks"
         )
     if rules.kv == "paged" and capacity < rules.block_tokens:
         raise UserError(
@@ -134,11 +172,12 @@ def state_of(
     log_segments: int,
     count_from: int,
     law: LatencyLaw,
+    closed: ClosedLoop | None = None,
 ) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
     paged = rules.kv == "paged"
-    units = capacity // rules.block_tokens if paged else capacity
+    units = rules.units(capacity)
     # No more can run at once than the smallest requests that fit.
     least = 1 if paged or not n else int((prompt + np.minimum(predicted, 1)).min())
     width = max(1, min(policy.limit_max, n, units // least))
@@ -149,9 +188,12 @@ def state_of(
         )
     central = policy.assignment is None
     sets = 1 if central else num_gpus
-    return new_state(
+    state = new_state(
         LAYOUT.head(
             num_requests=n,
+            num_thinks=n if closed else 0,
+            closed=closed is not None,
+            known=min(closed.users, n) if closed else n,
             num_gpus=num_gpus,
             num_bins=num_bins,
             num_sets=sets,
@@ -166,16 +208,20 @@ def state_of(
             capacity=units,
             memory_tokens=capacity,
             block_tokens=rules.block_tokens,
+            ahead_tokens=int(rules.hold_last_token),
+            watermark=int(rules.watermark_pct / 100 * (capacity // rules.block_tokens if paged else capacity)),
             token_budget=rules.token_budget,
             prefill_max_tokens=(rules.prefill == "first" and rules.prefill_max_tokens) or 0,
             turn_requests=rules.turn_requests,
             interval_steps=0 if policy.is_fixed else rules.interval_steps,
             limit_max=policy.limit_max,
             underprediction=UNDERPREDICTION[rules.underprediction],
+            prefill_memory=PREFILL_MEMORY[rules.prefill_memory],
             serves=SERVES[rules.gpu_serves],
             central=central,
             many_gpus=central and num_gpus >= FRONT_LANES,
             chunked=rules.prefill == "chunked",
+            by_budget=rules.prefill == "chunked" and rules.admission == "budget",
             paged=paged,
             swap=rules.preemption == "swap",
             count_from=count_from if count_from > 0 else -1,
@@ -185,3 +231,6 @@ def state_of(
             length_high=law.length_range_tokens[1] if law.length == "prompt_plus_output" else 2**31,
         )
     )
+    if closed:
+        state.think_s[:] = closed.think_s
+    return state

@@ -8,8 +8,11 @@ from mbexp.simulator.continuous.fronts import set_front
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     BAD_SELECTION,
+    CHUNK,
     EMPTY,
+    FIRST_CHUNK,
     HEAD,
+    HELD,
     LONG_PAST_S,
     NOBODY,
     ONE_BIN,
@@ -23,7 +26,7 @@ from mbexp.simulator.continuous.layout import (
     request_at,
     start_s,
 )
-from mbexp.simulator.continuous.memory import growth, held_by
+from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, held_in_prefill
 from mbexp.simulator.continuous.plan import close_row, plan
 from mbexp.simulator.continuous.queue import may_take_own, named_queue, pop_head, restore_memory
 from mbexp.simulator.continuous.requests import (
@@ -70,6 +73,8 @@ def start(
         else:
             plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters)
         gpu.changed = False
+    if run.by_budget and gpu.kind == CHUNK:
+        gpu.room = NOBODY  # the chunks use up the budget
     _note_next_boundary(run, gpu)
     return concerns_others or admitted or preempted
 
@@ -103,18 +108,22 @@ def _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, lim
 
 @inlined
 def _make_room(run, gpu, queue_set):
-    """While memory cannot take the next token of all decoding requests, preempt the request admitted last.
+    """While memory cannot take what the next iteration adds, preempt the request admitted last.
 
     Returns
     -------
     (bool, int)
-        Whether one was preempted, and what the decoding requests will hold more with their next token.
+        Whether one was preempted, and what the requests will hold more with their next token or chunk.
     """
     preempted = False
     more = growth(run, gpu, 1)
+    if run.prefill_memory != HELD:
+        more += fill_chunks(run, gpu, run.token_budget - gpu.decoding)[1]
     while gpu.held + more > run.capacity:
         preempt_youngest(run, gpu, queue_set)
         more = growth(run, gpu, 1)
+        if run.prefill_memory != HELD:
+            more += fill_chunks(run, gpu, run.token_budget - gpu.decoding)[1]
         preempted = True
     return preempted, more
 
@@ -130,7 +139,10 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
         the sum of their squares, and the number.
     """
     admitted, tokens, squares, prompts = False, 0, 0.0, 0
-    while gpu.running < gpu.limit:
+    left, chunks_more = 1, 0
+    if run.by_budget:
+        left, chunks_more = fill_chunks(run, gpu, run.token_budget - gpu.decoding)
+    while gpu.running < gpu.limit and left > 0:
         bound = _is_bound(run, gpu)
         if bound:
             if not may_take_own(run, gpu, queue_set):
@@ -148,7 +160,11 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
         request = queue_at(run, queue_set, HEAD, queue).value
         item = request_at(run, request)
         length = item.prompt + item.emitted
-        fits = gpu.held + more + held_by(run, item, item.emitted + 1) <= run.capacity
+        need = held_by(run, item, item.emitted + 1)
+        if run.prefill_memory == FIRST_CHUNK and item.stage != TO_COPY:
+            need = held_in_prefill(run, item, min(left, length))
+        spare = run.watermark if gpu.running > 0 else 0
+        fits = gpu.held + more + need + spare <= run.capacity
         if run.prefill_max_tokens > 0 and prompts > 0 and item.stage != TO_COPY:
             fits = fits and tokens + length <= run.prefill_max_tokens
         if not fits:
@@ -163,10 +179,19 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
             gpu.copy_tokens += length
             gpu.held += held_by(run, item, item.emitted)
             begin_decoding(run, gpu, request, now_s - item.last_token_s)
-            more = growth(run, gpu, 1)
+            more = growth(run, gpu, 1) + chunks_more
+            if run.by_budget:
+                left -= 1
         else:
-            # The token that its prefill will emit is held from now on.
-            gpu.held += held_by(run, item, item.emitted + 1)
+            chunk = min(left, length)
+            if run.prefill_memory == HELD:
+                # The token that its prefill will emit is held from now on.
+                gpu.held += need
+            else:
+                chunks_more += held_in_prefill(run, item, chunk)
+                more += held_in_prefill(run, item, chunk)
+            if run.by_budget:
+                left -= chunk
             begin_prefill(gpu, item, request)
             tokens += length
             squares += float(length) * length
@@ -195,7 +220,8 @@ def _note_held(run, gpu, held_before, more):
     run.held += gpu.held - held_before
     gpu.held_max = max(gpu.held_max, gpu.held)
     gpu.running_max = max(gpu.running_max, gpu.running)
-    gpu.room = run.capacity - gpu.held - more if gpu.running < gpu.limit else NOBODY
+    spare = run.watermark if gpu.running > 0 else 0
+    gpu.room = run.capacity - gpu.held - more - spare if gpu.running < gpu.limit else NOBODY
     if run.serves == ONE_BIN:
         gpu.taken_bin = gpu.bin if gpu.running > 0 else NOBODY
 

@@ -46,7 +46,7 @@ def generate(workload: WorkloadConfig, num_requests: int | None, seed: int) -> U
 
 def draw_arrivals(rng: np.random.Generator, arrivals: ArrivalsConfig, count: int) -> FloatArray:
     """Return arrival times, seconds, float64, shape (count,); the first is 0."""
-    if arrivals.kind == "at_once":
+    if arrivals.kind in ("at_once", "closed"):  # of a closed loop only the first of each user are known
         return np.zeros(count)
     if arrivals.kind == "constant":
         times = np.arange(count, dtype=np.float64)

@@ -14,6 +14,7 @@ from mbexp.hardware.law import LatencyLaw, Price, batch_price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.serve import run_to_completion
+from mbexp.workload.closed import ClosedLoop
 from tests.simulator.batches.reference import Outcome, Request, Rules, simulate
 
 
@@ -43,6 +44,8 @@ class Case:
     token_ms: float = 10.0
     law: Sequence[float] | LatencyLaw = (1.0, *[0.0] * 13)
     noise: list[float] = field(default_factory=list)
+    users: int | None = None
+    think: list[float] = field(default_factory=list)
 
     @property
     def config(self) -> SchedulerConfig:
@@ -82,7 +85,7 @@ def run_reference(case: Case) -> Outcome:
             zip(case.arrivals, case.requests, strict=True)
         )
     ]
-    return simulate(requests, case.queues, case.gpus, law, rules, case.noise)
+    return simulate(requests, case.queues, case.gpus, law, rules, case.noise, case.users, case.think)
 
 
 def run_compiled(case: Case) -> BatchesOutcome:
@@ -104,6 +107,7 @@ def run_compiled(case: Case) -> BatchesOutcome:
         law,
         build_policy(case.config, SlaConfig(token_ms=case.token_ms), case.memory),
         np.array(case.noise, np.float64) if case.noise else None,
+        ClosedLoop(case.users, np.array(case.think, np.float64)) if case.users else None,
     )
 
 

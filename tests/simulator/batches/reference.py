@@ -213,6 +213,8 @@ class Simulator:
         law: Law,
         rules: Rules,
         noise: Sequence[float],
+        users: int | None = None,
+        think: Sequence[float] = (),
     ) -> None:
         self.rules = rules
         self.law = law
@@ -224,6 +226,13 @@ class Simulator:
         self.outcome = Outcome()
         self.events: list[tuple[float, int, int]] = []
         self.requests = {request.place: request for request in requests if self.accept(request)}
+        self.think = think
+        self.pool: deque[Request] | None = None  # what the users of a closed loop have yet to send
+        if users is not None:
+            self.pool = deque(self.requests.values())
+            self.last_arrival = math.inf  # until it happens
+            self.events = [(0.0, ARRIVAL, -1)] * users
+            return
         for request in self.requests.values():
             heapq.heappush(self.events, (request.arrival, ARRIVAL, request.place))
         self.last_arrival = max((request.arrival for request in self.requests.values()), default=math.inf)
@@ -241,19 +250,26 @@ class Simulator:
     def run(self) -> Outcome:
         while self.events:
             now = self.events[0][0]
-            happening = []
             while self.events and self.events[0][0] == now:
-                happening.append(heapq.heappop(self.events))
-            for _, kind, number in happening:  # the heap gave them by kind, then by GPU or by place
+                _, kind, number = heapq.heappop(self.events)  # by kind, then by GPU or by place
                 if kind == GPU_FREE:
-                    self.complete(number)
-                elif kind == ARRIVAL:
+                    self.complete(number, now)
+                elif kind == ARRIVAL and self.pool is None:
                     self.arrive(self.requests[number])
+                elif kind == ARRIVAL and self.pool:
+                    request = self.pool.popleft()
+                    request.arrival = now
+                    self.arrive(request)
+                    if not self.pool:
+                        self.last_arrival = now
             self.dispatch(now)
         return self.outcome
 
-    def complete(self, gpu: int) -> None:
+    def complete(self, gpu: int, now: float) -> None:
         batch = self.running.pop(gpu)
+        if self.pool is not None:
+            for request in batch.members:
+                heapq.heappush(self.events, (now + self.think[request.place], ARRIVAL, -1))
         self.idle_gpus.add(gpu)
         self.queues[batch.queue].size_policy.learn(batch)
 
@@ -325,6 +341,8 @@ def simulate(
     law: Law,
     rules: Rules,
     noise: Sequence[float] = (),
+    users: int | None = None,
+    think: Sequence[float] = (),
 ) -> Outcome:
     """Serve `requests`, in trace order; return the batches in order of formation and the rejected places by reason."""
-    return Simulator(requests, num_queues, num_gpus, law, rules, noise).run()
+    return Simulator(requests, num_queues, num_gpus, law, rules, noise, users, think).run()

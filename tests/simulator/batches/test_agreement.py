@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections import Counter
@@ -9,13 +10,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mbexp.config.keys import BATCH_SIZES, FILLS, SELECTIONS, GpuConfig, LawConfig
 from mbexp.errors import UserError
 from mbexp.hardware import build_law
 from tests.simulator.batches import agreement
 from tests.simulator.batches.agreement import Case, difference, rows_of_compiled, run_compiled, run_reference
-from tests.simulator.batches.case_strategy import cases
+from tests.simulator.batches.case_strategy import GAPS_S, cases
 from tests.simulator.batches.corner_cases import CORNERS
 
 # Thousands of cases in CI; MBEXP_REFERENCE_CASES=100000 for a night.
@@ -46,6 +48,20 @@ def test_corners_are_as_worked_out_by_hand(name):
 @given(cases())
 def test_small_cases_agree(case):
     agree(case)
+
+
+def closed(case: Case, users: int, think: list[float]) -> Case:
+    """The requests of a case, sent by users; a batch that they could not fill leaves by timeout."""
+    fill = "timeout" if case.config.fill == "full" else case.config.fill
+    return dataclasses.replace(case, users=users, think=think, scheduler={**case.scheduler, "fill": fill})
+
+
+@settings(max_examples=EXAMPLES // 3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(), st.data())
+def test_users_of_a_closed_loop_agree(case, data):
+    count = len(case.requests)
+    think = data.draw(st.lists(GAPS_S, min_size=count, max_size=count))
+    agree(closed(case, data.draw(st.integers(1, 9)), think))
 
 
 def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int = 400) -> Case:
@@ -93,7 +109,10 @@ def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int 
 @pytest.mark.parametrize(("batch_size", "selection", "fill"), POINTS)
 def test_long_runs_agree(batch_size, selection, fill):
     for seed in range(4):
-        agree(long_case(seed, batch_size, selection, fill))
+        case = long_case(seed, batch_size, selection, fill)
+        agree(case)
+        random = np.random.default_rng(seed)
+        agree(closed(case, int(random.integers(1, 60)), random.exponential(0.1, len(case.requests)).tolist()))
 
 
 REAL_LAWS = {

@@ -14,10 +14,11 @@ import numpy as np
 from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.iteration_table import IterationTable
-from mbexp.hardware.law import LatencyLaw, Price
+from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
+from mbexp.workload.closed import ClosedLoop
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
 
 RELATIVE = 1e-9
@@ -37,9 +38,9 @@ class OwnPrice:
 AnyPrice = ClosedForm | IterationTable | OwnPrice
 
 
-def priced(price: AnyPrice) -> LatencyLaw:
+def priced(price: AnyPrice, sizes: tuple[int, int] = UNBOUNDED, contexts: tuple[int, int] = UNBOUNDED) -> LatencyLaw:
     """A law that has only a price by iteration."""
-    return LatencyLaw("test", None, price.price(), "made up")
+    return LatencyLaw("test", None, price.price(), "made up", sizes, contexts)
 
 
 def plain_price(price: AnyPrice) -> Callable[..., float]:
@@ -51,7 +52,9 @@ def plain_price(price: AnyPrice) -> Callable[..., float]:
             seconds += price.sequence_s * b + price.saturating_s * (b - 1) / b
         work = price.compute_s * b + price.prefill_token_s * tokens + price.prefill_sequence_s * ended
         seconds += max(price.floor_s, work) + price.context_s * context + price.prefill_square_s * squares
-        return seconds + (price.prefill_extra_s if tokens else 0.0)
+        if tokens:
+            seconds += price.prefill_extra_s + price.mixed_context_s * context
+        return seconds + price.experts_s * (1 - price.experts_idle ** (b + tokens))
 
     def line(x: float, points: np.ndarray, values: np.ndarray) -> float:
         x = max(x, points[0])
@@ -95,6 +98,10 @@ class Case:
     interval_steps: int = 4
     token_ms: float = 10.0
     seed: int = 0
+    sizes: tuple[int, int] = UNBOUNDED  # requests and mean context that the law is supported in
+    contexts: tuple[int, int] = UNBOUNDED
+    users: int | None = None
+    think: list[float] = field(default_factory=list)
 
     @property
     def arrivals(self) -> list[float]:
@@ -138,6 +145,11 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         prefill=rules.prefill,
         budget=rules.token_budget,
         prefill_max=rules.prefill_max_tokens,
+        admission=rules.admission,
+        prefill_memory=rules.prefill_memory,
+        hold_last=rules.hold_last_token,
+        reserved_blocks=rules.reserved_blocks,
+        watermark_pct=rules.watermark_pct,
         swap=rules.preemption == "swap",
         swap_token=rules.swap_token_s,
         underprediction=rules.underprediction,
@@ -148,6 +160,10 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         selection=config.selection,
         token_sla=case.token_ms / 1000,
         draws=case.draws.tolist(),
+        sizes=case.sizes,
+        contexts=case.contexts,
+        users=case.users,
+        think=case.think,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -155,8 +171,11 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         zip(case.arrivals, case.requests, strict=True)
     ):
         reason = None
-        if rules.kv == "paged":
-            if math.ceil((prompt + output) / rules.block_tokens) > case.memory // rules.block_tokens:
+        if rules.max_model_len_tokens is not None and prompt + output > rules.max_model_len_tokens:
+            reason = "exceeds_max_model_len"
+        elif rules.kv == "paged":
+            blocks = math.ceil((prompt + output - (not rules.hold_last_token)) / rules.block_tokens)
+            if blocks > case.memory // rules.block_tokens - rules.reserved_blocks:
                 reason = "true_need_exceeds_memory"
         elif prompt + predicted > case.memory:
             reason = "predicted_need_exceeds_memory"
@@ -187,12 +206,13 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.bins,
         case.gpus,
         case.memory,
-        priced(case.price),
+        priced(case.price, case.sizes, case.contexts),
         policy,
         ContinuousRules(**{"oversized_prompt": "reject", "interval_steps": case.interval_steps, **case.rules}),
         case.token_ms / 1000,
         case.draws,
         log_segments=100_000,
+        closed=ClosedLoop(case.users, np.array(case.think, np.float64)) if case.users else None,
     )
 
 
@@ -251,6 +271,7 @@ def difference(case: Case) -> str | None:
         return f"reference made {len(expected)} iterations, loop {len(loop)}"
     for place, request in enumerate(simulation.requests):
         pairs = {
+            "arrival": (request.arrival, records.arrival_s[place]),
             "start": (request.start, records.start_s[place]),
             "first token": (request.first, records.first_token_s[place]),
             "finish": (request.finish, records.finish_s[place]),

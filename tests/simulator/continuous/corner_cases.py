@@ -58,6 +58,7 @@ def dynamic(**controller: Any) -> dict[str, Any]:
 
 
 PAGED = {"kv": "paged", "block_tokens": 4}
+CHUNKS = PAGED | {"prefill": "chunked", "token_budget": 4, "hold_last_token": False}
 # Two requests of one block each, which both need another for their second token; there are two blocks.
 TWO_BLOCKS = {"memory": 8, "rules": PAGED}
 TWO_REQUESTS = ((0.0, 3, 3), (0.0, 3, 3))
@@ -274,10 +275,58 @@ CORNERS: dict[str, Corner] = {
             (0.0, 40, 1),
             *[(6.5, 1, 1)] * 2,
             memory=100,
-            rules={"prefill": "chunked", "token_budget": 8},
+            rules={"prefill": "chunked", "token_budget": 8, "admission": "any"},
             **dynamic(interval_batches=10),
         ),
         {0: (0, 4, 5), 1: (0, 4, 12), 2: (0, 10, 10), 3: (7, 10, 10), 4: (10, 11, 11)},
+    ),
+    # Rules of engines.
+    "nobody is admitted once the tokens of the iteration are used up": Corner(
+        # 0 takes all 4 tokens of the first step, and 2 of the second, which leaves 2 for 1. In the third 0 decodes, 1
+        # takes its last 2, and 1 is left for 2.
+        case((0.0, 6, 3), (0.0, 4, 1), (0.0, 1, 1), rules={"prefill": "chunked", "token_budget": 4}),
+        {0: (0, 2, 4), 1: (1, 3, 3), 2: (2, 3, 3)},
+    ),
+    "where the budget is not looked at, all are admitted at once": Corner(
+        case(
+            *((0.0, 6, 3), (0.0, 4, 1), (0.0, 1, 1)),
+            rules={"prefill": "chunked", "token_budget": 4, "admission": "any"},
+        ),
+        {0: (0, 2, 4), 1: (0, 3, 3), 2: (0, 3, 3)},
+    ),
+    "a context is tested as a whole, and held chunk by chunk": Corner(
+        # 0 needs all 3 blocks, though it holds 1 until 1 s and 2 until 2 s. In its third step 3 tokens are left for 1,
+        # and no block.
+        case((0.0, 9, 1), (0.0, 1, 1), memory=12, rules=CHUNKS | {"prefill_memory": "tested"}),
+        {0: (0, 3, 3), 1: (3, 4, 4)},
+        held_max=3,
+    ),
+    "a first chunk that fits admits a request": Corner(
+        # At 1 s 0 takes its second block, and the first 3 tokens of 1 the third. At 2 s 3 more need another, so 1 gives
+        # way; 0 leaves at 3 s, and 1 begins anew.
+        case((0.0, 4, 3), (0.0, 8, 1), memory=12, cap=2, rules=CHUNKS | {"prefill_memory": "first_chunk"}),
+        {0: (0, 1, 3, 0, 0), 1: (1, 5, 5, 0, 1)},
+        prefill_tokens=4 + 3 + 8,
+    ),
+    "a token whose cache is not computed yet needs no memory": Corner(
+        # Prompts of 4 fill a block each; the token that the prefill emits is stored by the step after it.
+        case((0.0, 4, 1), (0.0, 4, 1), memory=8, rules=PAGED | {"hold_last_token": False}),
+        {0: (0, 1, 1), 1: (0, 1, 1)},
+        held_max=2,
+    ),
+    "a null block holds nobody": Corner(
+        case((0.0, 3, 1), (0.0, 3, 1), memory=8, rules=PAGED | {"reserved_blocks": 1}),
+        {0: (0, 1, 1), 1: (1, 2, 2)},
+        held_max=1,
+    ),
+    "a watermark is kept free only where something runs": Corner(
+        # Half of 2 blocks: 0 takes one on an empty GPU, and 1 would leave none.
+        case((0.0, 3, 1), (0.0, 3, 1), memory=8, rules=PAGED | {"watermark_pct": 50.0}),
+        {0: (0, 1, 1), 1: (1, 2, 2)},
+    ),
+    "a request beyond the longest allowed is rejected": Corner(
+        case((0.0, 3, 6), (0.0, 3, 5), rules={"max_model_len_tokens": 8}),
+        {1: (0, 1, 5)},
     ),
     # What is recorded.
     "a gap equal to the token SLA is not above it": Corner(

@@ -127,22 +127,22 @@ PLANTS = (
     plant(
         "the first token is not held during the prefill that emits it",
         START,
-        "more + held_by(run, item, item.emitted + 1)",
-        "more + held_by(run, item, item.emitted)",
+        "need = held_by(run, item, item.emitted + 1)",
+        "need = held_by(run, item, item.emitted)",
         "the token that a prefill will emit is held from admission on",
     ),
     plant(
         "a part of a block counts as one",
         SETUP,
-        "units = capacity // rules.block_tokens",
-        "units = -(-capacity // rules.block_tokens)",
+        "return capacity_tokens // self.block_tokens",
+        "return -(-capacity_tokens // self.block_tokens)",
         "a part of a block is no block",
     ),
     plant(
         "a request takes a block one token late",
         MEMORY,
-        "(item.prompt + item.emitted - item.joined_step)",
-        "(item.prompt - item.joined_step)",
+        "(item.prompt + item.emitted + run.ahead_tokens",
+        "(item.prompt + run.ahead_tokens",
         "the youngest is preempted where the next token needs a block",
     ),
     plant(

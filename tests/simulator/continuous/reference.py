@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,6 +24,11 @@ class Setup:
     prefill: str = "first"
     budget: int = 512
     prefill_max: int | None = None
+    admission: str = "budget"
+    prefill_memory: str = "held"
+    hold_last: bool = True
+    reserved_blocks: int = 0
+    watermark_pct: float = 0.0
     swap: bool = False
     swap_token: float = 0.0
     underprediction: str = "extend"
@@ -32,7 +38,11 @@ class Setup:
     interval: int = 32
     selection: str = "round_robin"
     token_sla: float = math.inf
+    sizes: tuple[int, int] = (1, 2**31 - 1)  # of decoding requests, that the law is supported in
+    contexts: tuple[int, int] = (1, 2**31 - 1)  # mean tokens of context, likewise
     draws: Sequence[Sequence[float]] = ()
+    users: int | None = None  # of a closed loop
+    think: Sequence[float] = ()  # of a user after the answer to each request, by place
 
 
 @dataclass
@@ -88,12 +98,19 @@ class Iteration:
     decoding: int
     context: int
     prompt_tokens: int
+    running: int
+    limit: int
+    pause: float
+    duration: float
+    outside: bool  # the range of the law
 
 
 class Simulation:
     def __init__(self, setup: Setup, requests: list[Req]) -> None:
         self.setup = setup
-        self.capacity = setup.memory // setup.block if setup.kv == "paged" else setup.memory
+        whole = setup.memory // setup.block if setup.kv == "paged" else setup.memory
+        self.watermark = math.floor(setup.watermark_pct / 100 * whole)
+        self.capacity = whole - setup.reserved_blocks
         self.requests = requests
         self.gpus = [Gpu(index, setup.limit()) for index in range(setup.gpus)]
         self.iterations: list[Iteration] = []
@@ -103,7 +120,9 @@ class Simulation:
         self.kv_time = 0.0
         self.busy = 0.0
         self.held_max = 0
+        self.outgrown = 0
         self.now = 0.0
+        self.due = [0.0] * (setup.users or 0)  # when users send their next request, a heap
         sets = 1 if setup.assignment == "central" else setup.gpus
         self.queues: list[list[deque[Req]]] = [[deque() for _ in range(setup.bins)] for _ in range(sets)]
         self.pointer = [0] * sets  # of the round robin over bins
@@ -146,14 +165,38 @@ class Simulation:
 
     def hold(self, request: Req, emitted: int) -> int:
         if self.setup.kv == "paged":
-            return math.ceil((request.prompt + emitted) / self.setup.block)
+            return math.ceil((request.prompt + emitted - (not self.setup.hold_last)) / self.setup.block)
         return request.prompt + max(request.predicted, emitted)
 
+    def hold_prefill(self, request: Req, computed: int) -> int:
+        """What a request in prefill holds, `computed` tokens of its context being computed or under way."""
+        if self.setup.prefill_memory == "held" or computed == request.prompt + request.emitted:
+            return self.hold(request, request.emitted + 1)
+        return math.ceil(computed / self.setup.block)
+
     def held(self, gpu: Gpu) -> int:
-        return sum(self.hold(r, r.emitted + (r.state == "prefill")) for r in gpu.running)
+        return sum(
+            self.hold_prefill(r, r.computed) if r.state == "prefill" else self.hold(r, r.emitted) for r in gpu.running
+        )
+
+    def chunks(self, gpu: Gpu) -> tuple[dict[int, int], int]:
+        """The chunk of each request in prefill in the next iteration, by place, and the budget that is left."""
+        left = self.setup.budget - sum(r.state == "decoding" for r in gpu.running)
+        found = {}
+        for r in gpu.running:
+            if r.state == "prefill":
+                found[r.place] = min(left, r.prompt + r.emitted - r.computed)
+                left -= found[r.place]
+        return found, left
 
     def step_needs(self, gpu: Gpu) -> int:
-        return sum(self.hold(r, r.emitted + 1) - self.hold(r, r.emitted) for r in gpu.running if r.state == "decoding")
+        more = sum(self.hold(r, r.emitted + 1) - self.hold(r, r.emitted) for r in gpu.running if r.state == "decoding")
+        if self.setup.prefill_memory != "held":
+            chunks, _ = self.chunks(gpu)
+            for r in gpu.running:
+                if r.state == "prefill":
+                    more += self.hold_prefill(r, r.computed + chunks[r.place]) - self.hold_prefill(r, r.computed)
+        return more
 
     # Queues.
 
@@ -203,7 +246,15 @@ class Simulation:
         if choice is None:
             return None
         request = self.queues_of(gpu)[choice[0]][0]
-        fits = self.held(gpu) + self.step_needs(gpu) + self.hold(request, request.emitted + 1) <= self.capacity
+        need = self.hold(request, request.emitted + 1)
+        if self.setup.prefill == "chunked" and self.setup.admission == "budget":
+            _, left = self.chunks(gpu)
+            if left <= 0:
+                return None
+            if self.setup.prefill_memory == "first_chunk" and not request.swapped:
+                need = self.hold_prefill(request, min(left, request.prompt + request.emitted))
+        spare = self.watermark if gpu.running else 0
+        fits = self.held(gpu) + self.step_needs(gpu) + need + spare <= self.capacity
         return (request, choice[1]) if fits else None
 
     # What happens.
@@ -213,7 +264,7 @@ class Simulation:
         while True:
             times = [gpu.ends for gpu in self.gpus if gpu.ends is not None]
             if arrivals:
-                times.append(arrivals[0].arrival)
+                times.append(self.next_arrival(arrivals))
             if not times:
                 break
             self.now = min(times)
@@ -221,13 +272,20 @@ class Simulation:
                 for gpu in self.gpus:
                     if gpu.ends == self.now:
                         self.end(gpu)
-                while arrivals and arrivals[0].arrival == self.now:
+                while arrivals and self.next_arrival(arrivals) == self.now:
+                    if self.setup.users is not None:
+                        arrivals[0].arrival = heapq.heappop(self.due)
                     self.arrive(arrivals.popleft())
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
                 self.start(ready[0])
         assert all(request.finish is not None for request in self.requests)
+
+    def next_arrival(self, arrivals: deque[Req]) -> float:
+        if self.setup.users is None:
+            return arrivals[0].arrival
+        return self.due[0] if self.due else math.inf
 
     def arrive(self, request: Req) -> None:
         request.state = "waiting"
@@ -274,7 +332,8 @@ class Simulation:
         request.away = False
 
     def end(self, gpu: Gpu) -> None:
-        self.held_max = max(self.held_max, self.held(gpu) + (self.step_needs(gpu) if gpu.decoded else 0))
+        grows = bool(gpu.decoded) or self.setup.prefill_memory != "held"
+        self.held_max = max(self.held_max, self.held(gpu) + (self.step_needs(gpu) if grows else 0))
         gpu.ends = None
         gpu.at_boundary = True
         for request in gpu.running:
@@ -302,9 +361,15 @@ class Simulation:
             gpu.given -= 1
             gpu.given_kv -= request.need
             gpu.finished.append(request)
+            if self.setup.users is not None:
+                heapq.heappush(self.due, self.now + self.setup.think[request.place])
             return
         rule = self.setup.underprediction
+        if self.setup.kv == "reserve" and rule == "extend":
+            began = request not in gpu.decoded
+            self.outgrown += request.emitted >= request.predicted if began else request.emitted == request.predicted
         if self.setup.kv == "reserve" and rule != "extend" and request.emitted >= request.predicted:
+            self.outgrown += 1
             gpu.running.remove(request)
             request.predicted = min(2 * request.predicted, self.setup.memory - request.prompt)
             self.put_back(gpu, request, front=rule == "preempt")
@@ -366,6 +431,7 @@ class Simulation:
                 gpu.copy += length
                 self.copied += length
                 request.swapped = False
+                self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
             else:
                 request.state = "prefill"
 
@@ -399,7 +465,14 @@ class Simulation:
         gpu.ends = self.now + gpu.pause + gpu.duration
         self.kv_time += gpu.pause * used + gpu.duration * (used + tokens)
         self.busy += gpu.pause + gpu.duration
-        self.iterations.append(Iteration(gpu.index, self.now, len(gpu.decoded), context, tokens))
+        b = len(gpu.decoded)
+        outside = not setup.sizes[0] <= b <= setup.sizes[1]
+        outside = outside or not b * setup.contexts[0] <= context <= b * setup.contexts[1]
+        self.iterations.append(
+            Iteration(
+                gpu.index, self.now, b, context, tokens, len(gpu.running), gpu.limit, gpu.pause, gpu.duration, outside
+            )
+        )
 
 
 class Cap:

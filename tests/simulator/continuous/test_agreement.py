@@ -11,18 +11,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mbexp.config.keys import (
+    ADMISSIONS,
     ASSIGNMENTS,
     GPU_SERVES,
     KV_RULES,
     MEMORY_RULES,
     PREEMPTIONS,
+    PREFILL_MEMORIES,
     PREFILLS,
     SELECTIONS,
     UNDERPREDICTIONS,
+    GpuConfig,
+    LawConfig,
 )
+from mbexp.hardware import build_law
 from mbexp.hardware.iteration import ClosedForm
 from tests.hardware.test_iteration import TABLE
-from tests.simulator.continuous.agreement import Case, difference, run_closed_form
+from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form, with_rules
 from tests.simulator.continuous.corner_cases import CORNERS
 
 EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "600"))
@@ -68,15 +73,23 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         "underprediction": draw(st.sampled_from(UNDERPREDICTIONS)),
         "gpu_serves": draw(st.sampled_from(GPU_SERVES)),
         "turn_requests": draw(st.integers(1, 5)),
+        "watermark_pct": draw(st.sampled_from([0.0, 0.0, 10.0, 30.0])),
+        "max_model_len_tokens": draw(st.one_of(st.none(), st.integers(8, 60))),
+        "admission": draw(st.sampled_from(ADMISSIONS)),
         **fixed,
     }
+    if rules["kv"] == "paged":
+        rules["hold_last_token"] = draw(st.booleans())
+        rules["reserved_blocks"] = draw(st.integers(0, 1))
+        if rules["prefill"] == "chunked" and rules["admission"] == "budget":
+            rules["prefill_memory"] = draw(st.sampled_from(PREFILL_MEMORIES))
     shares = rules["gpu_serves"].endswith("share")
     return Case(
         requests=requests,
         price=draw(price),
         bins=bins,
         gpus=draw(st.integers(bins if shares else 1, 4)),
-        memory=draw(st.one_of(st.integers(16, 80), st.integers(16, 400))),
+        memory=draw(st.one_of(st.integers(32, 80), st.integers(32, 400))),
         scheduler={
             "batch_size": draw(st.sampled_from(["fixed", "dynamic"])),
             "fixed_batch_size": cap,
@@ -144,7 +157,15 @@ def test_every_mode_to_the_last_bit_of_its_ties(case):
 def test_memory_that_fills_up(prefill, kv, data):
     case = data.draw(cases(prefill=prefill, kv=kv))
     longest = max(prompt + max(output, predicted) for _, prompt, output, predicted, _ in case.requests)
-    assert difference(dataclasses.replace(case, memory=max(longest + 3, 16))) is None
+    assert difference(dataclasses.replace(case, memory=max(longest + 3, 32))) is None
+
+
+@many(EXAMPLES // 3)
+@given(data=st.data())
+def test_users_of_a_closed_loop(data):
+    case = data.draw(cases())
+    think = data.draw(st.lists(ROUND_GAPS_S, min_size=len(case.requests), max_size=len(case.requests)))
+    assert difference(dataclasses.replace(case, users=data.draw(st.integers(1, 8)), think=think)) is None
 
 
 def random_case(seed: int, many_gpus: bool = False) -> Case:
@@ -162,7 +183,7 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
     serves = str(rng.choice(GPU_SERVES))
     prices = rng.random(10) * [0.01, 0.001, 0.01, 0.002, 1e-5, 1e-3, 1e-3, 1e-6, 0.01, 0.02]
     prices[0] += 1e-3
-    return Case(
+    case = Case(
         requests=requests,
         price=TABLE if rng.random() < 0.25 else ClosedForm(*prices.tolist()),
         bins=bins,
@@ -191,6 +212,71 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
         token_ms=float(rng.uniform(2, 40)),
         seed=seed,
     )
+    return dataclasses.replace(case, rules={**case.rules, **engine_rules(rng, case.rules)})
+
+
+def engine_rules(rng: np.random.Generator, rules: dict) -> dict:
+    """Rules of admission and of blocks as engines have them, in every second case."""
+    if rng.random() < 0.5:
+        return {}
+    found = {"admission": str(rng.choice(ADMISSIONS)), "watermark_pct": float(rng.choice([0.0, 1.0, 20.0]))}
+    if rules["kv"] == "paged":
+        found |= {"hold_last_token": bool(rng.integers(2)), "reserved_blocks": int(rng.integers(2))}
+        if rules["prefill"] == "chunked" and found["admission"] == "budget":
+            found["prefill_memory"] = str(rng.choice(PREFILL_MEMORIES))
+    return found
+
+
+def step_law_case(seed: int) -> Case:
+    """A larger case priced by a step law with every term, a mixture of experts every other time."""
+    rng = np.random.default_rng(seed + 10**6)
+    case = random_case(seed)
+    dense, most = seed % 2, case.scheduler["fixed_batch_size"]
+    law = LawConfig(
+        kind="step",
+        fixed_ms=float(rng.uniform(1, 8)),
+        floor_ms=float(rng.uniform(0, 12)),
+        sequence_ms=float(rng.uniform(0, 0.1)),
+        compute_ms=float(rng.uniform(0, 20 / most)),  # bends above and below the floor
+        context_us=float(rng.uniform(0, 20)),
+        prefill_token_ms=float(rng.uniform(0.01, 1)),
+        prefill_square_ns=float(rng.uniform(0, 3000)),
+        prefill_extra_ms=float(rng.uniform(0, 5)),
+        mixed_context_us=float(rng.uniform(0, 20)),
+        experts_ms=0.0 if dense else float(rng.uniform(5, 20)),
+        experts_active_share=0.0625,
+        host_ms=float(rng.uniform(0, 2)),
+        host_us_per_sequence=float(rng.uniform(0, 50)),
+    )
+
+    # Written from the formula of docs/semantics/laws.md, in the units of the keys.
+    def plain(b: int, context: int, tokens: int, squares: float, ended: int) -> float:
+        ms = law.fixed_ms + law.host_ms + max(law.floor_ms, law.compute_ms * b + law.prefill_token_ms * tokens)
+        ms += (law.sequence_ms + law.host_us_per_sequence / 1e3) * b + law.context_us / 1e3 * context
+        ms += law.prefill_square_ns / 1e6 * squares
+        if tokens:
+            ms += law.prefill_extra_ms + law.mixed_context_us / 1e3 * context
+        return (ms + law.experts_ms * (1 - (1 - law.experts_active_share) ** (b + tokens))) / 1e3
+
+    price = build_law(GpuConfig(law=law)).require_iteration()
+    return dataclasses.replace(case, price=OwnPrice(price, plain))
+
+
+@pytest.mark.parametrize("prefill", PREFILLS)
+def test_larger_cases_with_a_step_law(prefill):
+    for seed in range(120):
+        case = step_law_case(seed)
+        rules = {**case.rules, "prefill": prefill}
+        found = difference(dataclasses.replace(case, rules=rules))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_a_step_law_is_priced_in_as_few_segments_as_the_formula_without_its_terms():
+    case = dataclasses.replace(step_law_case(4), requests=[(0.0, 30, 500, 500, 0)] * 3, bins=1, gpus=1, memory=10**5)
+    case = dataclasses.replace(case, scheduler={"batch_size": "fixed", "fixed_batch_size": 4})
+    records = run_closed_form(with_rules(case, prefill="chunked", token_budget=50, kv="reserve", gpu_serves="any_bin"))
+    assert records.gpus["step"].sum() >= 499
+    assert records.num_segments < 9
 
 
 @pytest.mark.parametrize("first", range(0, 400, 100))
@@ -223,6 +309,15 @@ def many_gpus_case(seed: int) -> Case:
 def test_many_gpus_with_central_queues():
     for seed in range(60):
         found = difference(many_gpus_case(seed))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_larger_closed_loops():
+    for seed in range(60):
+        case = random_case(seed) if seed % 2 else many_gpus_case(seed)
+        rng = np.random.default_rng(seed)
+        think = (rng.exponential(0.3, len(case.requests)) * rng.integers(0, 2, len(case.requests))).tolist()
+        found = difference(dataclasses.replace(case, users=int(rng.integers(1, 30)), think=think))
         assert found is None, f"seed {seed}: {found}"
 
 

@@ -1,0 +1,73 @@
+"""A closed loop: a fixed number of users, each of whom sends the next request once the last is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.config.workload_keys import ArrivalsConfig, WorkloadConfig
+from mbexp.errors import UserError
+
+STREAM_THINK = 104  # beside those of `mbexp.workload.kinds.synthetic`
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """Who sends the requests of a trace, where an answer is what makes the next request come.
+
+    Requests are sent in the order of the trace, whichever user sends them: the j-th arrival is that of request j.
+
+    Attributes
+    ----------
+    users : int
+        Each sends a request at 0.
+    think_s : float64 array, shape (n,)
+        How long after the answer to each request its user sends another.
+    """
+
+    users: int
+    think_s: FloatArray
+
+    def arrivals_before_the_run(self) -> FloatArray:
+        """Return the arrivals that are known: 0 for one request of each user, infinity for the others."""
+        arrival_s = np.full(len(self.think_s), np.inf)
+        arrival_s[: self.users] = 0.0
+        return arrival_s
+
+    def of(self, accepted: IntArray) -> ClosedLoop:
+        """Return the loop of the accepted requests: the user of a rejected one sends the next at once."""
+        return ClosedLoop(self.users, self.think_s[accepted])
+
+
+def closed_loop(workload: WorkloadConfig, count: int, seed: int) -> ClosedLoop | None:
+    """Return the users that a workload names, None where arrivals do not depend on answers.
+
+    Raises
+    ------
+    UserError
+        If users are named without the closed loop, or the other way round.
+    """
+    arrivals = workload.arrivals
+    applies = workload.kind == "synthetic" or workload.timestamps == "generated"
+    if arrivals.kind != "closed" or not applies:
+        if arrivals.users is not None:
+            raise UserError(
+                f"workload.arrivals.users={arrivals.users}: has no effect with workload.arrivals.kind={arrivals.kind}; "
+                "use workload.arrivals.kind=closed"
+            )
+        return None
+    if arrivals.users is None:
+        raise UserError("workload.arrivals.users=null: workload.arrivals.kind=closed needs it; say how many users")
+    return ClosedLoop(arrivals.users, _think_s(arrivals, count, seed))
+
+
+def _think_s(arrivals: ArrivalsConfig, count: int, seed: int) -> FloatArray:
+    if arrivals.think_kind == "constant":
+        return np.full(count, arrivals.think_time_s)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM_THINK]))
+    return rng.standard_exponential(count) * arrivals.think_time_s
