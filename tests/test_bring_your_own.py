@@ -14,7 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests import ROOT
+
 ROWS = 900
+COMMAND = "python -m mbexp --config-dir conf -cn my_study"
 
 RULES = """
 from mbexp.rules import bin_selection
@@ -75,7 +78,7 @@ defaults:
   - config
   - override workload: calls
   - _self_
-study: {name: mine}
+study: {name: mine, metrics: [unlucky_latency_s, latency_mean_s]}
 num_requests: 300
 num_gpus: 3
 replications: 5
@@ -126,6 +129,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_guide_shows_these_files() -> None:
+    page = (ROOT / "docs" / "bring_your_own.md").read_text(encoding="utf-8")
+    for text in (RULES, PREDICTORS, METRICS, SCHEDULER, WORKLOAD, STUDY, PYTHON.split("told =")[0]):
+        assert text.strip() in page
+    assert COMMAND in page
+
+
 def run(folder: Path, *words: str) -> str:
     done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -135,7 +145,7 @@ def run(folder: Path, *words: str) -> str:
 @pytest.fixture(scope="module")
 def by_command(folder: Path) -> pd.DataFrame:
     """The study made by the command line."""
-    run(folder, "-m", "mbexp", "--config-dir", "conf", "-cn", "my_study", "hydra/launcher=basic")
+    run(folder, *COMMAND.split()[1:], "hydra/launcher=basic")
     return pd.read_csv(folder / "outputs" / "mine" / "results.csv")
 
 
@@ -170,6 +180,7 @@ def test_a_study_of_files_of_the_users_alone(folder: Path, by_command: pd.DataFr
 def test_its_verdicts_are_decided_together(folder: Path, by_command: pd.DataFrame) -> None:
     told = pd.read_csv(folder / "outputs" / "mine" / "verdicts.csv")
     assert {"patient", "static_fifo"} == set(told["first"]) | set(told["second"])
+    assert set(told["metric"]) == {"unlucky_latency_s", "latency_mean_s"}
     assert (told["seeds"] == 5).all()
     assert sorted(set(told["workload.arrivals.rate_per_s"])) == [1, 3]
     assert (told["p_value_corrected"] >= told["p_value"]).all()
