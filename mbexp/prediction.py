@@ -200,7 +200,9 @@ def kendall_tau(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
     x, y = _ranks(first), _ranks(second)
     num = int(y.max(initial=0)) + 1
     both = np.sort(x * num + y)  # in the order of `first`, ties in that of `second`
-    ranks = (both % num).astype(np.uint16 if num <= 1 << 16 else np.int64)  # short ones are sorted by their digits
+    ranks: npt.NDArray[Any] = (both % num).astype(
+        np.uint16 if num <= 1 << 16 else np.int64
+    )  # short ones are sorted by their digits
     pairs = len(ranks) * (len(ranks) - 1) // 2
     tied_x, tied_y = _tied(np.bincount(x)), _tied(np.bincount(y))
     tied_both = _tied(np.diff(np.flatnonzero(np.append(True, both[1:] != both[:-1])), append=len(both)))

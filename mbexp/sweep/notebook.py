@@ -21,7 +21,7 @@ from mbexp.config.compose import chosen_groups, configure
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.sweep.making import Crew
-from mbexp.sweep.points import MOST_POINTS, Point, override_value
+from mbexp.sweep.points import MOST_POINTS, Point, know_own_metrics, override_value
 from mbexp.sweep.table import read_results
 from mbexp.sweep.worker import Job, Outcome
 
@@ -231,7 +231,7 @@ def _takes_list(key: str) -> bool:
             return False
         hint = typing.get_type_hints(hint).get(name)
     options = [hint, *typing.get_args(hint)]
-    return any(typing.get_origin(option) is list for option in options)
+    return any(typing.get_origin(option) in (list, tuple) for option in options)
 
 
 def _points(choices: Mapping[str, _Many], swept: Sequence[str]) -> list[Point]:
@@ -249,6 +249,7 @@ def _points(choices: Mapping[str, _Many], swept: Sequence[str]) -> list[Point]:
                 config=configure(**given),
             )
         )
+    know_own_metrics(points)
     return points
 
 

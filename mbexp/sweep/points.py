@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from mbexp.config.keys import Config, load_config
+from mbexp.config.plugins import load_object
 from mbexp.errors import UserError
 
 MOST_POINTS = 1_000_000  # a slip of the finger beyond; each takes kilobytes
@@ -174,7 +175,20 @@ def compose_points(
             )
         )
     _refuse_idle_scaling(points)
+    know_own_metrics(points)
     return points
+
+
+def know_own_metrics(points: Sequence[Point]) -> None:
+    """Have the user's metrics in the catalogue, so that verdicts can name them; a wrong one costs no run.
+
+    Raises
+    ------
+    UserError
+        If one is not there.
+    """
+    for path in dict.fromkeys(path for point in points for path in point.config.metrics):
+        load_object("metrics", path)
 
 
 def _refuse_idle_scaling(points: Sequence[Point]) -> None:
