@@ -105,7 +105,7 @@ def plot(study: StoredStudy, asked: Asked) -> Figure:
         frame = _requests(study, frame, [*by], ys[0])
     else:
         ys = tuple(_metric("--y", name, frame) for name in ys)
-    used = [*by, *([x] if x in frame.columns and asked.kind != "pareto" else [])]
+    used: list[str] = [*by, *([x] if x and x in frame.columns and asked.kind != "pareto" else [])]
     rest = [name for name in swept(frame, leave_out=used) if name in keys]
     if asked.kind == "pareto":  # loads make the points of one method
         rest = []
@@ -125,7 +125,9 @@ def plot(study: StoredStudy, asked: Asked) -> Figure:
         panel.set_title(setting_label(rest, key))
     if by and asked.kind != "heatmap":
         legend_outside(picture, by, looks)
-    notes = usual_notes(means(frame, [*by, *rest, *([x] if needs_x else [])], ys)) if asked.kind == "lines" else []
+    notes = (
+        usual_notes(means(frame, [*by, *rest, *([x] if x and needs_x else [])], ys)) if asked.kind == "lines" else []
+    )
     bars = "bar: 95 % confidence interval over seeds" if asked.kind in ("bars", "pareto") else ""
     footnote(picture, *notes, bars if frame.get("seed") is not None and frame["seed"].nunique() > 1 else "")
     return picture
@@ -165,7 +167,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: list[str], looks: 
             axes.bar(center, mean, size * 0.92, color=color, yerr=error if known else None, ecolor="#333333",
                      hatch=("", "///", "...", "xxx")[at // 7 % 4], edgecolor="white", linewidth=0.3)  # fmt: skip
     labels = [_tick(x, key[0]) for key, _ in groups] if x else [""]
-    turn = {"rotation": 20, "ha": "right"} if sum(map(len, labels)) > 40 else {}
+    turn: dict[str, Any] = {"rotation": 20, "ha": "right"} if sum(map(len, labels)) > 40 else {}
     axes.set_xticks(range(len(groups)), labels, **turn)
     axes.grid(axis="x", visible=False)
     axes.set_xlabel(axis_label(x) if x else "")
@@ -241,7 +243,7 @@ def _pareto(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: list[str], looks
             low, high = interval_of(one, name)
             errors.append([[row[name] - float(low.iloc[0])], [float(high.iloc[0]) - row[name]]])
         known = errors[0][0][0] == errors[0][0][0]
-        ends = {"xerr": errors[0], "yerr": errors[1]} if known else {}
+        ends: dict[str, Any] = {"xerr": errors[0], "yerr": errors[1]} if known else {}
         alpha = 1.0 if on_front[place] else 0.45
         axes.errorbar(row[x], row[y], **ends, fmt=look.marker, color=look.color, alpha=alpha, elinewidth=0.7)
     front = table[on_front].sort_values(x)

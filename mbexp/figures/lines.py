@@ -219,7 +219,7 @@ def name_rows(axes: Sequence[Axes], names: Sequence[str]) -> None:
 
     narrow = current_page().is_narrow
     shown = [textwrap.fill(name, 30) for name in names] if narrow else list(names)
-    size = {"fontsize": 5.5} if narrow else {}
+    size: dict[str, Any] = {"fontsize": 5.5} if narrow else {}
     figure = axes[0].get_figure(root=True)
     tallest = max(name.count("\n") + 1 for name in shown)
     if figure is not None and narrow and tallest > 1 and current_page().height_inches is None:
