@@ -30,6 +30,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", metavar="DIR", help="folder for the files; of several studies, one folder in it each")
     made.add_argument("--only", action="append", default=[], metavar="NAME", help="this figure; may be repeated")
     made.add_argument("--format", default="pdf,png", metavar="LIST", help="of pdf, png, svg (pdf,png)")
+    made.add_argument("--plot", metavar="KIND", help="lines, bars, heatmap, distribution or pareto of what was swept")
+    made.add_argument("--x", metavar="KEY", help="of --plot: a swept key; for pareto a metric")
+    made.add_argument("--y", metavar="LIST", default="", help="of --plot: metrics, a panel each (latency_p95_s)")
+    made.add_argument("--by", metavar="LIST", default="", help="of --plot: keys whose values are lines, bars or points")
+    made.add_argument("--where", metavar="KEY=VALUE", action="append", default=[], help="of --plot: only these runs")
+    made.add_argument("--name", metavar="NAME", help="of --plot: name of the file")
+    made.add_argument("--width", metavar="LENGTH", help="of the figures, such as 3.35in or 8.5cm")
+    made.add_argument("--height", metavar="LENGTH", help="of the figures; by default what they need")
+    made.add_argument("--style", metavar="FILE", help="a Matplotlib style file (.mplstyle), over the style of mbexp")
+    made.add_argument("--no-footnotes", action="store_true", help="leave out the notes under figures")
+    made.add_argument("--from", dest="own", metavar="FILE", action="append", default=[],
+                      help="a Python file with figures of your own; may be repeated")  # fmt: skip
     made.add_argument("--list", action="store_true", help="list the figures, and what each says about FOLDER")
     made.add_argument("--chrome-trace", action="store_true", help="write runs as timelines for ui.perfetto.dev instead")
     made.add_argument("--gallery", metavar="FILE", help="with 'all': also write a page that shows each figure once")
@@ -51,6 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the command line asks for."""
+    from mbexp.figures._page import Page, inches, on_page
+    from mbexp.figures.registry import load_own
+
+    for file in options.own:
+        load_own(Path(file))
+    width, height = (
+        inches(f"--{side}", getattr(options, side)) if getattr(options, side) else None for side in ("width", "height")
+    )
+    page = Page(width, height, not options.no_footnotes, Path(options.style) if options.style else None)
+    with on_page(page):
+        return draw(options)
+
+
+def draw(options: argparse.Namespace) -> int:
+    """Draw, or list, what the command line asks for."""
     from mbexp.figures.drawing import draw_study, find_study, stored_studies
 
     if options.list:
@@ -66,6 +93,11 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("--gallery: goes with all")
     outputs = Path(options.outputs)
     studies = stored_studies(outputs) if every else [find_study(Path(name)) for name in options.what]
+    if options.plot:
+        return plots(studies, options, formats)
+    given = [f"--{name}" for name in ("x", "y", "by", "where", "name") if getattr(options, name)]
+    if given:
+        raise UserError(f"{given[0]}: goes with --plot")
     drawn: list[Drawn] = []
     for study in studies:
         folder = study.folder / "figures"
@@ -91,6 +123,30 @@ def run(options: argparse.Namespace) -> int:
 
         print(f"wrote {write_gallery(studies, Path(options.gallery))}")
     return 1 if any(one.error for one in drawn) else 0
+
+
+def plots(studies: Sequence[StoredStudy], options: argparse.Namespace, formats: Sequence[str]) -> int:
+    """Draw one plot of each study."""
+    from mbexp.figures._plots import Asked, plot
+    from mbexp.figures.style import save
+
+    where = {}
+    for text in options.where:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise UserError(f"--where={text}: not of the form key=value")
+        where[key] = value
+    y, by = (tuple(name for name in text.split(",") if name) for text in (options.y, options.by))
+    name = options.name or "_".join(filter(None, [options.plot, *y, options.x and f"over_{options.x}"]))
+    if Path(name).name != name or name.startswith("."):
+        raise UserError(f"--name={name}: must be the name of a file, without a path")
+    for study in studies:
+        folder = Path(options.out) if options.out else study.folder / "figures"
+        if options.out and len(studies) > 1:
+            folder /= study.name
+        for path in save(plot(study, Asked(options.plot, options.x, y, by, where)), folder, name, formats):
+            print(f"wrote {path}")
+    return 0
 
 
 def write_traces(study: StoredStudy, folder: Path) -> None:

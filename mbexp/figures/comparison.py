@@ -11,9 +11,11 @@ from mbexp.figures.lines import (
     draw_lines,
     footnote,
     from_zero,
+    interval_of,
     legend_outside,
     log_axis,
     looks_of,
+    name_rows,
     numeric_axis,
     usual_notes,
 )
@@ -101,8 +103,7 @@ def methods_side_by_side(frame: pd.DataFrame) -> Figure:
             log_axis(panel, "x")
         else:
             from_zero(panel, "x")
-    axes[0].set_yticks(list(place.values()), [setting_label(method, key) for key in place])
-    axes[0].set_ylim(-0.6, len(names) - 0.4)
+    name_rows(axes, [setting_label(method, key) for key in reversed(names)])
     legend_outside(picture, loads, {key: look for key, look in looks.items() if key})
     footnote(
         picture,
@@ -115,12 +116,13 @@ def methods_side_by_side(frame: pd.DataFrame) -> Figure:
 
 def dot(panel, row, metric, height, look) -> None:  # type: ignore[no-untyped-def]
     """Draw a mean with its interval as a dot with a bar."""
-    half = row[f"{metric}_half_width"]
+    low, high = interval_of(row.to_frame().T, metric)
+    error = [[row[metric] - low.iloc[0]], [high.iloc[0] - row[metric]]]
     hollow = bool(row["growing"])
     panel.errorbar(
         row[metric],
         height,
-        xerr=half if half == half else None,
+        xerr=error if error[0][0] == error[0][0] else None,
         fmt=look.marker,
         color=look.color,
         markerfacecolor="white" if hollow else look.color,

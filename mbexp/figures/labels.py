@@ -27,6 +27,7 @@ NAMES = {  # of keys of the configuration; those of metrics stand in their catal
     "predictor.error_probability": "Prediction error p",
     "execution.token_budget": "Token budget (tokens)",
 }
+RULES = ("selection", "fill", "assignment", "batch_size", "queue")  # keys whose values say what they are
 LINE_SPACING = 1.25
 
 
@@ -64,6 +65,8 @@ def value_label(column: str, value: Any) -> str:
         return value
     last = column.rpartition(".")[2]
     if isinstance(value, str):
+        if last in RULES:  # a rule of the user's own by its name alone
+            return value.rpartition(".")[2]
         return value if last in ("name", "kind") else f"{_words(last)} {value}"
     return f"{_words(last)} {text}"
 

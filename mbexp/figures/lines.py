@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mbexp.figures._page import current_page
 from mbexp.figures.aggregate import settings
 from mbexp.figures.labels import axis_label, label_line_ends, number, setting_label
 from mbexp.figures.style import GREY, Look, categorical, ordered
+from mbexp.results.catalogue import find_column
+from mbexp.results.catalogue.metric import unit_of_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,13 +57,30 @@ def draw_lines(
         axes.plot(rows[x], rows[y], **look.line, label=setting_label(series, key))
         half = rows.get(f"{y}_half_width")
         if half is not None and half.notna().any():
-            axes.fill_between(rows[x], rows[y] - half, rows[y] + half, color=look.color, alpha=alpha, linewidth=0)
+            low, high = interval_of(rows, y)
+            axes.fill_between(rows[x], low, high, color=look.color, alpha=alpha, linewidth=0)
         hollow = rows[rows["growing"]]
         if len(hollow):
             face = {"markerfacecolor": "white", "markeredgecolor": look.color, "markeredgewidth": 1.1}
             axes.plot(hollow[x], hollow[y], **{**look.points, **face})
         ends[key] = (float(rows[x].iloc[-1]), float(rows[y].iloc[-1]))
     return ends
+
+
+def interval_of(rows: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series]:
+    """Return the ends of each mean's interval, within what the metric can be: shares 0 to 100 %, times from 0.
+
+    A bound that a mean itself passes is none (an error measure can be negative).
+    """
+    mean, half = rows[metric], rows[f"{metric}_half_width"]
+    low, high = mean - half, mean + half
+    found = find_column(metric)
+    unit = found.unit if found else unit_of_name(metric)
+    if unit and bool((mean.dropna() >= 0).all()):
+        low = low.clip(lower=0)
+    if unit == "%" and bool((mean.dropna() <= 100).all()):
+        high = high.clip(upper=100)
+    return low, high
 
 
 def numeric_axis(axes: Axes, which: str, column: str, values: Iterable[float]) -> None:
@@ -160,8 +180,58 @@ def legend_outside(
 
     called = names or {key: setting_label(columns, key) for key in looks}
     handles = [Line2D([], [], **look.line, label=called[key]) for key, look in looks.items() if key]
-    if handles:
+    place_legend(figure, handles)
+
+
+def place_legend(figure: Figure, handles: list[Any]) -> None:
+    """Put a legend beside the panels, or above them where the page is narrow; the figure grows where it needs room."""
+    if not handles:
+        return
+    page = current_page()
+    width, height = figure.get_size_inches()
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    beside = 0.75 + 0.075 * longest
+    columns = max(1, *(_columns_of(axes) for axes in figure.axes)) if figure.axes else 1
+    if page.width_inches is None:  # room for the panels beside a long legend
+        width = max(width, beside + 2.6 * columns)
+        figure.set_size_inches(width, height)
+    if not page.is_narrow and beside < 0.45 * width:
         figure.legend(handles=handles, loc="outside right upper", alignment="left", handlelength=3.2)
+        needed = 0.3 + 0.17 * len(handles)
+        if needed > height and page.height_inches is None:
+            figure.set_size_inches(width, needed)
+        return
+    columns = max(1, min(len(handles), int(width / (0.62 + 0.068 * longest))))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=7, handlelength=2.6,
+                  columnspacing=1.0, borderaxespad=0.1)  # fmt: skip
+    if page.height_inches is None:
+        figure.set_size_inches(width, height + 0.15 * -(-len(handles) // columns))
+
+
+def _columns_of(axes: Axes) -> int:
+    grid = axes.get_gridspec() if axes.get_subplotspec() else None
+    return int(grid.ncols) if grid is not None else 1
+
+
+def name_rows(axes: Sequence[Axes], names: Sequence[str]) -> None:
+    """Write the names of rows at the left of each row of panels, over two lines where the page is narrow."""
+    import textwrap
+
+    narrow = current_page().is_narrow
+    shown = [textwrap.fill(name, 30) for name in names] if narrow else list(names)
+    size: dict[str, Any] = {"fontsize": 5.5} if narrow else {}
+    figure = axes[0].get_figure(root=True)
+    tallest = max(name.count("\n") + 1 for name in shown)
+    if figure is not None and narrow and tallest > 1 and current_page().height_inches is None:
+        width, height = figure.get_size_inches()
+        rows = -(-len(axes) // _columns_of(axes[0]))
+        figure.set_size_inches(width, max(height, rows * (0.8 + 0.105 * tallest * len(names))))
+    for panel in axes:
+        place = panel.get_subplotspec()
+        first = place is None or place.is_first_col()
+        panel.set_yticks(range(len(names)), shown if first else [""] * len(names), **size)
+        panel.tick_params(axis="y", labelleft=first)
+        panel.set_ylim(-0.6, len(names) - 0.4)
 
 
 def name_lines(
@@ -170,11 +240,12 @@ def name_lines(
     columns: Sequence[str],
     looks: dict[tuple[Any, ...], Look],
     ends: dict[tuple[Any, ...], tuple[float, float]],
+    most: int = 9,
 ) -> None:
-    """Say which line is which: at the lines' ends where there is one panel and few lines, else in a legend outside."""
+    """Say which line is which: at the lines' ends where there is one panel and at most `most`, else in a legend."""
     if not columns:
         return
-    if len(axes) > 1 or len(ends) > 9:
+    if len(axes) > 1 or len(ends) > most or current_page().is_narrow:
         legend_outside(figure, columns, looks)
         return
     names = {key: setting_label(columns, key) for key in ends}
@@ -187,6 +258,8 @@ def footnote(figure: Figure, *notes: str) -> None:
     """Write notes under the figure, small and grey; empty ones are left out."""
     import textwrap
 
+    if not current_page().footnotes:
+        return
     room = int(figure.get_size_inches()[0] / INCHES_PER_LETTER)
     lines = [line for note in notes if note for line in textwrap.wrap(note, room, subsequent_indent="  ")]
     if lines:

@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbexp.config.choices import module_names
@@ -134,6 +135,36 @@ def figures() -> dict[str, FigureSpec]:
     """Return every figure by name, in the order of the modules and of the functions in them."""
     _load_all()
     return dict(_FOUND)
+
+
+def load_own(path: Path) -> None:
+    """Run a Python file of the user's, whose functions with `@figure` join the list.
+
+    Raises
+    ------
+    UserError
+        If it is not there, cannot be run, or holds no figure.
+    """
+    import importlib.util
+    import sys
+
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError(f"--from={path}: no such Python file")
+    before = len(figures())
+    name = f"_figures_of_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise UserError(f"--from={path}: cannot be read as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that figures of the same file may be loaded again
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"--from={path}: running it failed: {type(error).__name__}: {error}") from error
+    if len(figures()) == before and not any(inspect.getmodule(each.draw) is module for each in figures().values()):
+        raise UserError(f"--from={path}: holds no function with @figure above it")
 
 
 def find_figure(name: str) -> FigureSpec:

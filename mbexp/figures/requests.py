@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mbexp.figures.lines import footnote, from_zero, log_axis
+from mbexp.figures.lines import footnote, from_zero, log_axis, place_legend
 from mbexp.figures.registry import figure
 from mbexp.figures.style import GREY, Look, categorical, ordered, panels
 
@@ -22,7 +22,8 @@ def looks_of_runs(frame: pd.DataFrame) -> dict[str, Look]:
     if "scheduler" in first and first["scheduler"].nunique() == len(labels):
         by_scheduler = categorical(list(first["scheduler"]))
         return {label: by_scheduler[first["scheduler"][label]] for label in labels}
-    return ordered(labels) if len(labels) > 1 else categorical(labels)
+    numbered = len(labels) > 1 and all(any(letter.isdigit() for letter in label) for label in labels)
+    return ordered(labels) if numbered else categorical(labels)
 
 
 def legend_of_runs(picture: Figure, looks: dict[str, Look]) -> None:
@@ -30,7 +31,7 @@ def legend_of_runs(picture: Figure, looks: dict[str, Look]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], **look.plain, label=label) for label, look in looks.items()]
-    picture.legend(handles=handles, loc="outside right upper", handlelength=3.2)
+    place_legend(picture, handles)
 
 
 @figure(

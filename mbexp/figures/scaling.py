@@ -184,7 +184,7 @@ def latency_against_throughput(frame: pd.DataFrame) -> Figure:
         if rows["latency_mean_s"].min() > 0:
             log_axis(panel)
         from_zero(panel, "x")
-    name_lines(picture, axes, series, looks, ends)
+    name_lines(picture, axes, series, looks, ends, most=4)  # lines end anywhere, and labels would cross them
     way = ""
     if path:
         first, last = table[path].min(), table[path].max()

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 from mbexp.figures.aggregate import means, settings, swept
 from mbexp.figures.comparison import LOADS, METRICS, scale_metric
 from mbexp.figures.labels import axis_label, setting_label
-from mbexp.figures.lines import draw_lines, footnote, legend_outside, looks_of, numeric_axis, usual_notes
+from mbexp.figures.lines import (
+    draw_lines,
+    footnote,
+    interval_of,
+    legend_outside,
+    looks_of,
+    name_rows,
+    numeric_axis,
+    usual_notes,
+)
 from mbexp.figures.registry import figure
 from mbexp.figures.style import BLUE, GREY, panels
 
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_LINES = 12
-MOST_SETTINGS = 16
+MOST_SETTINGS = 60
 
 
 @figure("Sensitivity to K", needs=("k_bins", *METRICS, "padding_waste_pct"), varies=("k_bins",))
@@ -62,11 +71,12 @@ def sensitivity_across_seeds(frame: pd.DataFrame) -> Figure:
             panel.plot(
                 rows[metric], [height] * len(rows), "o", color=GREY, markersize=3.5, alpha=0.7, markeredgewidth=0
             )
-            half = summary[f"{metric}_half_width"]
+            low, high = interval_of(summary.to_frame().T, metric)
+            error = [[summary[metric] - low.iloc[0]], [high.iloc[0] - summary[metric]]]
             panel.errorbar(
                 summary[metric],
                 height,
-                xerr=half if half == half else None,
+                xerr=error if error[0][0] == error[0][0] else None,
                 fmt="|",
                 color=BLUE,
                 markersize=9,
@@ -76,8 +86,7 @@ def sensitivity_across_seeds(frame: pd.DataFrame) -> Figure:
             )
         panel.set_xlabel(axis_label(metric))
         panel.margins(x=0.08)
-    axes[0].set_yticks(range(len(shown)), [setting_label(columns, key) or "all runs" for key, _ in reversed(shown)])
-    axes[0].set_ylim(-0.6, len(shown) - 0.4)
+    name_rows(axes, [setting_label(columns, key) or "all runs" for key, _ in reversed(shown)])
     footnote(
         picture,
         "dot: one seed; bar: mean and 95 % confidence interval",

@@ -15,6 +15,7 @@ from mbexp.figures.labels import setting_label
 from mbexp.figures.registry import FigureSpec, figures
 from mbexp.results.catalogue import as_columns
 from mbexp.results.stored import Damaged, read_config, read_csv, read_json, read_run, read_table, table_columns
+from mbexp.sweep.sides import LABEL, is_load, sides_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -283,7 +284,11 @@ class StoredStudy:
         frame = self.results
         frame = frame[self._has_inside(frame, spec)]
         frame = frame[[self._is_where(spec, run) for run in frame["run"]]]
-        by = [name for name in spec.one_run_for_each if name in frame.columns and frame[name].nunique() > 1][:1]
+        by = [name for name in spec.one_run_for_each if name in frame.columns and frame[name].nunique() > 1]
+        others = [name for name in swept(frame) if name not in by or name in (LABEL, "scheduler")]
+        side = sides_key(others) or next((name for name in others if not is_load(name) and name != "k_bins"), None)
+        # a rule of the user's own is what the study is about, more than its numbers of bins and GPUs
+        by = [side] if spec.one_run_for_each and side else by[:1]
         held = {}
         for name in swept(frame, leave_out=by):
             values = sorted(frame[name].dropna().unique(), key=lambda value: (isinstance(value, str), value))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mbexp.errors import UserError
+from mbexp.figures._page import LEAST_PANEL_INCHES, current_page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,7 +121,24 @@ def styled() -> Iterator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change a figure
         matplotlib.rcParams.update(RC)
+        style = current_page().style
+        if style is not None:
+            matplotlib.rcParams.update(_own_style(style))
         yield
+
+
+def _own_style(path: Path) -> Any:
+    """Return the settings of a user's style file; one that Matplotlib cannot read is a user's mistake."""
+    import warnings
+
+    import matplotlib
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        settings = matplotlib.rc_params_from_file(path, use_default_template=False)
+    if not settings:
+        raise UserError(f"--style={path}: holds no setting of Matplotlib, such as font.size: 8")
+    return settings
 
 
 def _import_matplotlib() -> Any:
@@ -173,12 +191,22 @@ def panels(
     """
     from mbexp.figures._canvas import ShownFigure
 
+    page = current_page()
     columns = 2 if (count, columns) == (4, 3) else min(count, columns)
+    if page.width_inches is not None:  # as many beside each other as can be read
+        columns = max(1, min(columns, int(page.width_inches / LEAST_PANEL_INCHES)))
+        if columns == 1 and count > 1:  # each has an axis of its own where none stands beside it
+            subplots.pop("sharey", None)
     rows = -(-count // columns)
     size = (
         (width * 4 / 3 if count == 1 else width * columns) + extra_width,
         height * 1.2 if count == 1 else height * rows,
     )
+    if page.width_inches is not None:
+        shrunk = min(1.0, max(0.8, page.width_inches / columns / width))
+        size = (page.width_inches, height * shrunk * rows)
+    if page.height_inches is not None:
+        size = (size[0], page.height_inches)
     figure = ShownFigure(functools.partial(to_bytes, suffix="png"), figsize=size, layout="constrained")
     layout: Any = figure.get_layout_engine()
     layout.set(h_pad=0.06, w_pad=0.06, hspace=0.03, wspace=0.03)

@@ -51,10 +51,7 @@ def text_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[s
     body = [max((len(line[place]) for line in cells), default=0) for place in range(len(columns))]
     room = terminal_width(WIDEST_TABLE)
     if 2 * len(columns) + sum(max(len(head), size) for head, size in zip(heads, body, strict=True)) > room:
-        wrapped = [
-            textwrap.wrap(head, max(size, *map(len, head.split()), 1), break_long_words=False)
-            for head, size in zip(heads, body, strict=True)
-        ]
+        wrapped = [_wrapped(head, size) for head, size in zip(heads, body, strict=True)]
     else:
         wrapped = [[head] for head in heads]
     tall = max((len(words) for words in wrapped), default=1)
@@ -71,6 +68,13 @@ def text_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[s
             for line in [*top, *cells]
         ]
     return lines
+
+
+def _wrapped(head: str, size: int) -> list[str]:
+    """Return a head over several lines, broken at blanks and at the dots of a key, as narrow as its longest word."""
+    words = head.replace(".", ". ").split() if " " not in head else head.split()
+    joined = textwrap.wrap(" ".join(words), max(size, *map(len, words), 1), break_long_words=False)
+    return [line.replace(". ", ".") for line in joined] if " " not in head else joined
 
 
 def _parts(widths: Sequence[int], keys: Sequence[int], room: int) -> list[list[int]]:
