@@ -15,7 +15,6 @@ from mbexp.config.messages import explain
 from mbexp.errors import UserError, unknown_choice
 from mbexp.paths import config_files, missing_config_dirs
 
-
 OVERRIDE = "override /"  # what a list of defaults in a file of a group may do: choose for another group
 
 
