@@ -192,6 +192,9 @@ class SlaConfig:
 
     token_ms: float = option(10.0, "longest time between two tokens (TBT)", above=0)
     request_s: float = option(20.0, "longest time from arrival to the last token", above=0)
+    ttft_s: float | None = option(None, "longest time to the first token of a good request; null: no limit", above=0)
+    tpot_ms: float | None = option(None, "largest mean gap of a good request's tokens; null: no limit", above=0)
+    targets: list[str] = option([], "what a fleet must meet: metric<=bound or metric>=bound, for mbexp.capacity")
 
 
 @dataclass(frozen=True)
