@@ -169,6 +169,7 @@ class Answer:
             {
                 **self.row(),
                 "find": self.find,
+                "choices": self.choices,
                 "targets": self.targets,
                 "confidence": self.confidence if self.replications > 1 else None,
                 "verdicts": {

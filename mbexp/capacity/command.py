@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.capacity.answer import Answer, write_answers
+from mbexp.capacity.drawing import write_figures
 from mbexp.capacity.options import split
 from mbexp.capacity.probes import Prober, Workers
 from mbexp.capacity.question import Question
@@ -92,6 +93,7 @@ def answers(arguments: Sequence[str], command: list[str] | None = None, workers:
     # Rates are compared by what they carry, numbers of GPUs by price, and where there is none by number.
     found.sort(key=lambda each: (-each.low if options.find == "rate" else 0, _dear(each), each.num_gpus))
     write_answers(found, folder)
+    write_figures(folder)
     return found
 
 

@@ -103,3 +103,4 @@ def test_the_function_stores_a_table_cheapest_first(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "capacity" / "answer.json").read_text())
     assert [each["gpu"] for each in stored] == [answer.choices["gpu"] for answer in found]
     assert all((tmp_path / "capacity" / run / "summary.json").is_file() for each in stored for run in each["runs"])
+    assert {"capacity.png", "capacity_price.png"} <= {path.name for path in (tmp_path / "capacity").iterdir()}
