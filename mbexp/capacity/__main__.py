@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{choice}: {answer.sentence()}" if choice else answer.sentence())
         for warning in answer.warnings:
             print(f"! {warning}")
+    if found[0].next_command:
+        print(f"next: {found[0].next_command}")
     return 0
 
 

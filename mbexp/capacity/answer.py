@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexp.capacity.judge import PASS, Judged
+from mbexp.config.keys import Config
+from mbexp.results.notes import SHORT_RUN
 from mbexp.results.store import replace_file
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Answer:
         At the answer.
     beyond : Probe or None
         At one GPU less (1 % more traffic) than the sure end.
+    next_command : str or None
+        The command to ask next, ready to paste.
     """
 
     def __init__(self, question: Any, low: int, high: int, monotone: bool) -> None:
@@ -81,6 +85,7 @@ class Answer:
         self.find, self.monotone = question.options.find, monotone
         self.targets = [str(target) for target in question.targets]
         self.choices: dict[str, Any] = {}
+        self.next_command: str | None = None
         self.probes = dict(sorted(question.probes.items()))
         self.runs = list(question.prober.keys)
         self.confidence = question.options.confidence
@@ -106,6 +111,14 @@ class Answer:
 
     def _warnings(self, question: Any) -> list[str]:
         found = []
+        if (drawn := drawn_parts(question.config)) is not None:
+            found.append(f"generated workload: {drawn}; judge a trace of your own traffic before you buy")
+        fewest = min(int(one["measured_requests"]) for one in self.probe.summaries)
+        if 0 < fewest < SHORT_RUN:
+            found.append(
+                f"short run: {fewest} requests, so its p99 rests on the slowest {max(1, fewest // 100)}; "
+                "raise num_requests"
+            )
         if not question.seeded and self.replications == 1:
             found.append("one trace, no interval: replicate=windows num_requests=N judges windows of it")
         if not self.monotone:
@@ -179,9 +192,19 @@ class Answer:
                 "probes": self.frame.to_dict("records"),
                 "runs": self.runs,
                 "warnings": self.warnings,
+                "next_command": self.next_command,
                 "sentence": self.sentence(),
             }
         )
+
+
+def drawn_parts(config: Config) -> str | None:
+    """Return what of the workload is drawn rather than recorded, or None."""
+    from mbexp.workload.kinds import find_kind
+
+    if hasattr(find_kind(config.workload.kind), "generate"):
+        return "arrivals and lengths are drawn, not recorded"
+    return "arrivals are drawn, not recorded" if config.workload.timestamps == "generated" else None
 
 
 def write_answers(answers: Sequence[Answer], folder: Path) -> None:

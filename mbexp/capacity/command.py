@@ -10,6 +10,7 @@ from typing import Any
 
 from mbexp.capacity.answer import Answer, write_answers
 from mbexp.capacity.drawing import write_figures
+from mbexp.capacity.onward import next_command
 from mbexp.capacity.options import split
 from mbexp.capacity.probes import Prober, Workers
 from mbexp.capacity.question import Question
@@ -89,6 +90,7 @@ def answers(arguments: Sequence[str], command: list[str] | None = None, workers:
             prober = Prober(folder, crew, point.overrides, command or ["mbexp.capacity", *arguments])
             answer = Question(config, options, prober).answer()
             answer.choices = dict(point.swept)
+            answer.next_command = next_command(arguments, config, options.find, point.swept)
             found.append(answer)
     # Rates are compared by what they carry, numbers of GPUs by price, and where there is none by number.
     found.sort(key=lambda each: (-each.low if options.find == "rate" else 0, _dear(each), each.num_gpus))

@@ -57,17 +57,17 @@ def test_a_panel_holds_metric_band_limit_and_answer(find: str, places: list[int]
     truths = [([8.0, 2.0, 0.5, 0.25], 1.0, 0.5), ([20.0, 80.0, 99.0, 100.0], 90.0, 99.0)]
     for panel, (means, bound, value) in zip(figure.axes, truths, strict=True):
         curve = panel.lines[0]
-        assert [*curve.get_xdata()] == places
-        assert [*curve.get_ydata()] == means
+        assert np.asarray(curve.get_xdata()).tolist() == places
+        assert np.asarray(curve.get_ydata()).tolist() == means
         (band,) = panel.collections
-        edges = band.get_paths()[0].vertices
+        edges = np.asarray(band.get_paths()[0].vertices)
         upper = [max(y for x, y in edges if x == place) for place in places]
         assert upper == pytest.approx(np.array(means) + 0.25)
         (limit,) = [line for line in panel.lines if line.get_gid() == "limit"]
-        assert {*limit.get_ydata()} == {bound}
+        assert {*np.asarray(limit.get_ydata()).tolist()} == {bound}
         (ring,) = [line for line in panel.lines if line.get_markersize() == 11]
-        assert ([*ring.get_xdata()], [*ring.get_ydata()]) == ([places[2]], [value])
-        marks = [line for line in panel.lines[1:] if len(line.get_xdata()) == 1 and line is not ring]
+        assert np.asarray(ring.get_xydata()).tolist() == [[places[2], value]]
+        marks = [line for line in panel.lines[1:] if np.size(line.get_xdata()) == 1 and line is not ring]
         filled = [to_hex(mark.get_markerfacecolor()) != "#ffffff" for mark in marks]
         assert filled == ([False, False, True, True] if find == "gpus" else [True, True, False, False])
         low, high = panel.get_ylim()
@@ -100,7 +100,7 @@ def test_price_stands_against_the_first_target() -> None:
     figure = draw_price([cheap, dear])
     assert figure is not None
     (panel,) = figure.axes
-    rings = [line.get_xydata().tolist() for line in panel.lines if line.get_markersize() == 11]
+    rings = [np.asarray(line.get_xydata()).tolist() for line in panel.lines if line.get_markersize() == 11]
     assert rings == [[[3.0, 0.5]], [[12.0, 0.5]]]
     assert draw_price([cheap, stored(gpu="b", price=None)]) is None
     assert draw_price([stored(seed=1), stored(seed=2)]) is None
