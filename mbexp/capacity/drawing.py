@@ -77,6 +77,8 @@ def draw_targets(answers: Sequence[Mapping[str, Any]]) -> Figure:
         halves = [half for each in answers for half in _column(each, f"{targets[0].metric}_half_width")]
         if any(map(math.isfinite, halves)):
             notes.append("band: the one-sided bounds that the verdict rests on")
+        if any(answer["low"] < answer["high"] for answer in answers):
+            notes.append("upright strip: the range in which the answer lies")
         footnote(picture, *notes)
     return picture
 
@@ -96,6 +98,8 @@ def draw_price(answers: Sequence[Mapping[str, Any]]) -> Figure | None:
     chosen = {key.partition(".")[0] for answer in answers for key in answer.get("choices", {})}
     if len(known) < 2 or not chosen & {"gpu", "scheduler"}:
         return None
+    if known[0]["find"] == "rate" and len({answer["price_per_hour"] for answer in known}) == 1:
+        return None  # one price: points above each other say nothing of it
     target = _targets(known[0])[0]
     looks = _looks(known)
     every = []
@@ -196,7 +200,7 @@ def _looks(answers: Sequence[Mapping[str, Any]]) -> dict[tuple[str], Any]:
 
 
 def _line(panel: Axes, answer: Mapping[str, Any], target: Target, look: Any) -> None:
-    """Draw a target's metric over what was tried, with its band, and ring the answer."""
+    """Draw a target's metric over what was tried, with its band; ring the answer's sure end and shade its range."""
     places, means = numbers(answer), _column(answer, target.metric)
     halves = _column(answer, f"{target.metric}_half_width")
     passes = [probe["verdict"] == PASS for probe in answer["probes"]]
@@ -215,15 +219,20 @@ def _line(panel: Axes, answer: Mapping[str, Any], target: Target, look: Any) -> 
         )  # fmt: skip
     at = answer["num_gpus"] if answer["find"] == "gpus" else answer["rate_per_s"]
     value = _at_answer(answer, target)
+    if answer["low"] < answer["high"]:
+        panel.axvspan(answer["low"], answer["high"], color=look.color, alpha=0.12, linewidth=0)
     panel.plot(at, value, marker="o", markersize=11, markerfacecolor="none", color=look.color, clip_on=False)
 
 
 def _limit(panel: Axes, target: Target) -> None:
     """Draw a target's bound as a line, and say it above."""
     from mbexp.figures.style import GREY
+    from mbexp.results.catalogue.metric import unit_of_name
 
     panel.axhline(target.bound, color=GREY, linewidth=1.2, linestyle=(0, (4, 2)), gid="limit")
-    panel.set_title(f"limit: {'at most' if target.at_most else 'at least'} {target.bound:g}")
+    unit = unit_of_name(target.metric)
+    words = "at most" if target.at_most else "at least"
+    panel.set_title(f"limit: {words} {target.bound:g} {unit or ''}".rstrip())
 
 
 def _scale(panel: Axes, values: Sequence[float], log_axis: Any) -> None:

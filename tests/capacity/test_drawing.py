@@ -37,6 +37,8 @@ def stored(find: str = "gpus", half: float | None = 0.25, price: float | None = 
         "choices": choices,
         "find": find,
         "num_gpus": 3,
+        "low": 3.0 if find == "gpus" else 6.0,
+        "high": 3.0 if find == "gpus" else 6.0,
         "rate_per_s": 6.0,
         "price_per_hour": price,
         "targets": ["ttft_p99_s<=1", "goodput_pct>=90"],
@@ -75,6 +77,16 @@ def test_a_panel_holds_metric_band_limit_and_answer(find: str, places: list[int]
         assert high >= max(means)
 
 
+def test_a_range_is_a_strip_and_the_limit_has_its_unit() -> None:
+    sure, unsure = draw_targets([stored()]), draw_targets([stored() | {"low": 2.0}])
+    assert [panel.get_title() for panel in sure.axes] == ["limit: at most 1 s", "limit: at least 90 %"]
+    for before, after in zip(sure.axes, unsure.axes, strict=True):
+        assert not before.patches
+        (strip,) = after.patches
+        box = strip.get_window_extent().transformed(after.transData.inverted())
+        assert (box.x0, box.x1) == pytest.approx((2.0, 3.0))
+
+
 def test_one_trace_has_no_band() -> None:
     figure = draw_targets([stored(half=None)])
     assert not any(panel.collections for panel in figure.axes)
@@ -105,6 +117,9 @@ def test_price_stands_against_the_first_target() -> None:
     assert draw_price([cheap, stored(gpu="b", price=None)]) is None
     assert draw_price([stored(seed=1), stored(seed=2)]) is None
     assert draw_price([cheap]) is None
+    rates = [stored("rate", gpu="a"), stored("rate", gpu="b")]
+    assert draw_price(rates) is None
+    assert draw_price([rates[0], rates[1] | {"price_per_hour": 7.0}]) is not None
 
 
 def test_files_stand_beside_the_answer_and_old_ones_go(tmp_path: Path) -> None:
