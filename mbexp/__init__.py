@@ -43,7 +43,7 @@ _HOMES = {
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "capacity"])
 
 
 def __getattr__(name: str) -> Any:
@@ -52,4 +52,8 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "capacity":  # a package that can be called
+        import importlib
+
+        return importlib.import_module("mbexp.capacity")
     raise AttributeError(f"module 'mbexp' has no attribute '{name}'")

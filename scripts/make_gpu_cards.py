@@ -92,7 +92,7 @@ def profiled(folder: Path, layers: int) -> Points:
 
 
 def profile_text(name: str, folder: Path) -> str:
-    """Return the file of a card of `PROFILES`; prompts of less than 128 tokens and contexts beyond memory are left out."""
+    """Return the file of a card of `PROFILES`; prompts of less than 128 tokens and contexts beyond memory left out."""
     place, memory_gb, price, seller = PROFILES[name]
     card, facts = name.partition("_")[0], MODEL_CARDS["llama31_8b"]
     capacity = engine_kv_tokens(memory_gb * 1e9, facts.weight_bytes, facts.kv_bytes_per_token, 1, 0.9)

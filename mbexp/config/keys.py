@@ -195,6 +195,9 @@ class SlaConfig:
 
     token_ms: float = option(10.0, "longest time between two tokens (TBT)", above=0)
     request_s: float = option(20.0, "longest time from arrival to the last token", above=0)
+    ttft_s: float | None = option(None, "longest time to the first token of a good request; null: no limit", above=0)
+    tpot_ms: float | None = option(None, "largest mean gap of a good request's tokens; null: no limit", above=0)
+    targets: list[str] = option([], "what a fleet must meet: metric<=bound or metric>=bound, for mbexp.capacity")
 
 
 @dataclass(frozen=True)
@@ -308,7 +311,7 @@ class StudyConfig:
     compare: str | None = option(
         None, "swept key whose values are the sides of verdicts; null: the scheduler, else the label, else the one key"
     )
-    metrics: tuple[str, ...] = option((), "metrics that verdicts are about; none: throughput, p95 latency, violation")
+    metrics: list[str] = option([], "metrics that verdicts are about; none: throughput, p95 latency, violation")
     timeout_s: float | None = option(None, "end a run that takes longer, and count it as failed; null: never", above=0)
     runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
 

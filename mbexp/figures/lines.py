@@ -229,7 +229,8 @@ def name_rows(axes: Sequence[Axes], names: Sequence[str]) -> None:
     for panel in axes:
         place = panel.get_subplotspec()
         first = place is None or place.is_first_col()
-        panel.set_yticks(range(len(names)), shown if first else [""] * len(names), **size)
+        if first:  # the others share this axis, and its names
+            panel.set_yticks(range(len(names)), shown, **size)
         panel.tick_params(axis="y", labelleft=first)
         panel.set_ylim(-0.6, len(names) - 0.4)
 

@@ -93,7 +93,9 @@ def latency(seen: Seen) -> Summary:
     """Return the latencies, and how many requests met their targets."""
     latency_s = seen.requests.latency_s()
     late = latency_s > seen.config.sla.request_s
-    num_late, num_good = int(np.count_nonzero(late)), int(np.count_nonzero(seen.meets_token_sla & ~late))
+    num_late, num_good = int(np.count_nonzero(late)), _number_good(seen, late)
+    if seen.config.sla.ttft_s is not None or seen.config.sla.tpot_ms is not None:
+        latency_s = seen.requests.latency_s()  # a column holds until the next is asked for
     del late
     return {
         "goodput_requests_per_s": num_good * (1.0 / seen.span_s if seen.span_s > 0 else np.nan),
@@ -101,6 +103,16 @@ def latency(seen: Seen) -> Summary:
         "latency_max_s": float(latency_s.max()) if seen.count else np.nan,
         "request_sla_violation_pct": 100.0 * (num_late / seen.count) if seen.count else np.nan,
     }
+
+
+def _number_good(seen: Seen, late: npt.NDArray[np.bool_]) -> int:
+    """Return how many requests meet every limit of one request that is set."""
+    good, sla = seen.meets_token_sla & ~late, seen.config.sla
+    if sla.ttft_s is not None:
+        good &= seen.requests.ttft_s() <= sla.ttft_s
+    if sla.tpot_ms is not None:  # a request of one token has no gap, and meets it
+        good &= seen.requests.decode_s() * 1000 <= sla.tpot_ms * (seen.output_tokens - 1)
+    return int(np.count_nonzero(good))
 
 
 @request_metric

@@ -48,6 +48,7 @@ def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None)
     values = dataclasses.asdict(config)
     for key in ("output", "study", "force"):
         values.pop(key)
+    values["sla"].pop("targets")  # what is asked of a run changes nothing in it
     values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
     _as_first_stored(values)
     named = named_files(config) if named is None else named
@@ -63,6 +64,8 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "predictor.parameters": ({}, []),
     "metrics": ([],),
     "workload.where": ({},),
+    "sla.ttft_s": (None,),
+    "sla.tpot_ms": (None,),
     "workload.failed": ("drop",),
     "workload.arrivals.users": (None,),
     "workload.arrivals.think_time_s": (0.0,),

@@ -197,6 +197,8 @@ def allowed(hint: Any, key: str, metadata: Any) -> st.SearchStrategy[Any]:
         strategies.append(st.lists(allowed(get_args(hint)[0], key, metadata), max_size=4))
     elif hint is bool:
         strategies.append(st.booleans())
+    elif hint is str and metadata["choices"] is None:
+        strategies.append(st.just("") if type(None) not in kinds else st.none())
     elif hint is str:
         strategies.append(st.sampled_from(metadata["choices"]))
     else:

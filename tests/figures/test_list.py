@@ -241,7 +241,7 @@ def test_results_that_do_not_suit_a_figure_are_one_line() -> None:
         ("workload.rate_scaling", 0.5, "0.5x the trace's rate"),
         ("workload.arrivals.rate_per_s", 3.25, "3.25 requests/s"),
         ("study.label", "mine", "mine"), ("seed", 3, "seed 3"), ("scheduler", "static_fifo", "static_fifo"),
-        ("workload.kind", "azure", "azure"), ("scheduler.fill", "full", "Fill full"),
+        ("workload.kind", "azure", "azure"), ("scheduler.fill", "full", "full"),
         ("k_bins", math.nan, "K = -"),
     ],
 )  # fmt: skip

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mbexp.errors import UserError
+from mbexp.figures import registry
 from mbexp.figures.__main__ import main
 from mbexp.figures._page import Page, inches, on_page
 from mbexp.figures._plots import PLOTS, Asked, plot
@@ -152,8 +153,9 @@ def test_lengths_are_read_in_the_units_of_papers() -> None:
 
 
 def test_the_command_takes_size_style_notes_and_figures_of_a_users_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(registry, "_FOUND", registry.figures())  # forgotten again at the end
     (tmp_path / "my.mplstyle").write_text("font.size: 6\naxes.labelsize: 6\n")
     (tmp_path / "my_figures.py").write_text(
         "from mbexp.figures.registry import figure\nfrom mbexp.figures.style import panels\n\n"

@@ -181,7 +181,8 @@ def test_oversized_prompts_can_be_left_out_and_counted(trace):
 
 
 def test_warnings_say_what_the_laws_imply_and_what_means_nothing(trace):
-    original = simulate(trace, execution="continuous", scheduler="multi_bin_static", num_gpus=4)
+    law = "rtx4080_qwen3_1_7b"
+    original = simulate(trace, execution="continuous", scheduler="multi_bin_static", num_gpus=4, gpu=law)
     text = "\n".join(original.warnings)
     assert "a decode step takes the same time whatever its context" in text
     assert "scheduler.fill=full means nothing" in text

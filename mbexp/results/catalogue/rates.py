@@ -34,10 +34,11 @@ ROWS = (
         "goodput_requests_per_s",
         "requests/s",
         "Goodput",
-        "The number of measured requests that meet both SLAs, divided by the makespan. A request meets them if its "
+        "The number of measured requests that meet every SLA, divided by the makespan. A request meets them if its "
         "latency is at most `sla.request_s` and its time between tokens is at most `sla.token_ms`. The time between "
         "tokens is here the mean step time of the request's batch. Under `execution=continuous`: it is the mean gap "
-        "between the request's own tokens.",
+        "between the request's own tokens. Where `sla.ttft_s` or `sla.tpot_ms` is set, the time to the first token or "
+        "the time per output token is at most that, too.",
         better="higher",
     ),
     row(

@@ -1,0 +1,37 @@
+"""How many GPUs meet these targets, or how much traffic do these GPUs carry?
+
+The package is also the function: ``mbexp.capacity(workload="synthetic", ...)`` returns a list of answers.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mbexp.capacity.answer import Answer
+
+
+class _Callable(ModuleType):
+    def __call__(self, **values: Any) -> list[Answer]:
+        """Return an answer for each choice, cheapest first.
+
+        Parameters
+        ----------
+        **values
+            Keys of the configuration as for `mbexp.configure`, and those of `mbexp.capacity.options.Options`. A tuple
+            is a set of choices: ``gpu=("h100_llama31_8b", "a100_llama31_8b")``. Dotted keys stand in a dict:
+            ``**{"sla.targets": ["ttft_p99_s<=1"]}``.
+
+        Raises
+        ------
+        UserError
+            On a mistake, and where no number of GPUs up to ``max_gpus`` is enough.
+        """
+        from mbexp.capacity.command import answers, as_overrides
+
+        return answers(as_overrides(values))
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,46 @@
+"""``python -m mbexp.capacity``: how many GPUs meet these targets?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mbexp.errors import UserError
+
+USAGE = """python -m mbexp.capacity [find=gpus|rate] 'sla.targets=[METRIC<=BOUND, ...]' KEY=VALUE ...
+
+The fewest GPUs that meet all targets at the workload's rate, or the highest rate that num_gpus carry (find=rate).
+Every key of a run can be set; several values (gpu=A,B) make a table of choices, cheapest first.
+Keys of its own: max_gpus, min_replications, max_replications, confidence. docs/capacity.md says more."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or {"-h", "--help"} & {*words}:
+        print(USAGE)
+        return 0
+    from mbexp.capacity.command import answers
+    from mbexp.config.messages import explain
+
+    try:
+        found = answers(words, ["python", "-m", "mbexp.capacity", *words])
+    except KeyboardInterrupt:
+        print("mbexp: interrupted; the same command goes on from the stored probes", file=sys.stderr)
+        return 130
+    except Exception as error:
+        line = str(error) if isinstance(error, UserError) else explain(error)
+        if line is None:
+            raise
+        print(f"mbexp: {line}", file=sys.stderr)
+        return 1
+    for answer in found:
+        choice = ", ".join(f"{key}={value}" for key, value in answer.choices.items())
+        print(f"{choice}: {answer.sentence()}" if choice else answer.sentence())
+        for warning in answer.warnings:
+            print(f"! {warning}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

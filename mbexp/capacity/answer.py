@@ -1,0 +1,202 @@
+"""An answer: a number or a range, how sure it is, what it costs; as a sentence, a file, a row and a data frame."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbexp.capacity.judge import PASS, Judged
+from mbexp.results.store import replace_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The runs at one number.
+
+    Attributes
+    ----------
+    number : int
+        GPUs, or steps of 1 % from the workload's own rate.
+    verdict : str
+    judged : list of Judged
+        One a target.
+    summaries : list of dict
+        One a replication.
+    """
+
+    number: int
+    verdict: str
+    judged: list[Judged]
+    summaries: list[dict[str, Any]]
+
+    def mean(self, key: str) -> float:
+        """Return the mean of a metric over the replications."""
+        return sum(float(one[key]) for one in self.summaries) / len(self.summaries)
+
+    def short(self) -> str:
+        """Return every target's value in a line."""
+        return ", ".join(map(str, self.judged))
+
+    def why(self) -> str:
+        """Return what does not pass, or that the GPUs are overloaded."""
+        bad = [each for each in self.judged if each.verdict != PASS]
+        if self.mean("offered_load") >= 1:
+            return f"overloaded, offered load {self.mean('offered_load'):.3g}"
+        if not bad:
+            return "the queue climbs throughout the run"
+        return ", ".join(f"{each} against {each.target.bound:g}" for each in bad)
+
+
+class Answer:
+    """What was found.
+
+    Attributes
+    ----------
+    find : {"gpus", "rate"}
+    low, high : float
+        The answer lies between: GPUs, or requests/s. Equal where it is sure.
+    num_gpus : int
+        That surely meet the targets: the fewest that were found.
+    rate_per_s : float
+        Mean arrival rate that these carry.
+    monotone : bool
+        Whether one more GPU (1 % less traffic) meets the targets too.
+    probe : Probe
+        At the answer.
+    beyond : Probe or None
+        At one GPU less (1 % more traffic) than the sure end.
+    """
+
+    def __init__(self, question: Any, low: int, high: int, monotone: bool) -> None:
+        config = question.config
+        self.find, self.monotone = question.options.find, monotone
+        self.targets = [str(target) for target in question.targets]
+        self.choices: dict[str, Any] = {}
+        self.probes = dict(sorted(question.probes.items()))
+        self.runs = list(question.prober.keys)
+        self.confidence = question.options.confidence
+        sure = high if self.find == "gpus" else low
+        self.probe = self.probes[sure]
+        self.rate_per_s = self.probe.mean("arrival_rate_per_s")
+        if self.find == "gpus":
+            self.num_gpus, self.low, self.high = high, float(low), float(high)
+            self.beyond = self.probes.get(high - 1)
+        else:
+            self.num_gpus, self.low = config.num_gpus, self.rate_per_s
+            self.high = self.probes[high].mean("arrival_rate_per_s") if high in self.probes else self.low
+            self.beyond = self.probes.get(low + 1)
+        self.gpu = config.gpu.name
+        self.replications = len(self.probe.summaries)
+        price = config.gpu.price_per_hour
+        cards = self.num_gpus * (config.gpu.law.tensor_parallel or 1)
+        self.price_per_hour = math.nan if price is None else price * cards
+        tokens, good = self.probe.mean("throughput_tokens_per_s"), self.probe.mean("goodput_requests_per_s")
+        self.price_per_million_tokens = self.price_per_hour / HOUR_S / tokens * 1e6 if tokens else math.nan
+        self.price_per_thousand_good = self.price_per_hour / HOUR_S / good * 1e3 if good else math.nan
+        self.warnings = self._warnings(question)
+
+    def _warnings(self, question: Any) -> list[str]:
+        found = []
+        if not question.seeded and self.replications == 1:
+            found.append("one trace, no interval: replicate=windows num_requests=N judges windows of it")
+        if not self.monotone:
+            found.append("not monotone: one GPU more, or 1 % less traffic, fails")
+        if (outside := self.probe.mean("extrapolated_batches_pct")) > 1:
+            found.append(f"{outside:.3g} % of the batches lie outside the range that the law was measured in")
+        if rejected := self.probe.mean("rejected_requests"):
+            found.append(f"{rejected:.4g} requests a run are rejected; percentiles are of the others")
+        return found
+
+    def sentence(self) -> str:
+        """Return the answer in one sentence."""
+        targets = "the target" if len(self.targets) == 1 else f"all {len(self.targets)} targets"
+        if self.find == "gpus":
+            few = f"{self.num_gpus}" if self.low == self.high else f"{self.low:.0f} to {self.high:.0f}"
+            said = f"{few} x {self.gpu} meet{'s' * (few == '1')} {targets}"
+            less = f"{self.num_gpus - 1} "
+        else:
+            few = f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
+            said = f"{self.num_gpus} x {self.gpu} carry {few} requests/s within {targets}"
+            less = "1 % more "
+        if self.beyond is not None:
+            said += f" ({less}{self.beyond.verdict}: {self.beyond.why()})"
+        if not math.isnan(self.price_per_hour):
+            per_million = f"${self.price_per_million_tokens:.3g} per million output tokens"
+            said += f"; ${self.price_per_hour:.2f} an hour, {per_million}"
+        return said + "."
+
+    def row(self) -> dict[str, Any]:
+        """Return the answer as a flat row."""
+        return {
+            **self.choices,
+            "num_gpus": self.num_gpus,
+            "low": self.low,
+            "high": self.high,
+            "rate_per_s": self.rate_per_s,
+            "price_per_hour": self.price_per_hour,
+            "price_per_million_tokens": self.price_per_million_tokens,
+            "price_per_thousand_good": self.price_per_thousand_good,
+            **{f"{each.target}": each.mean for each in self.probe.judged},
+        }
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The probes: a row for each number, with value, half width and verdict of each target."""
+        import pandas as pd
+
+        rows = []
+        for number, probe in self.probes.items():
+            row: dict[str, Any] = {"number": number, "verdict": probe.verdict, "replications": len(probe.summaries)}
+            for each in probe.judged:
+                name = each.target.metric
+                row |= {name: each.mean, f"{name}_half_width": each.half_width, f"{name}_verdict": each.verdict}
+            row["arrival_rate_per_s"] = probe.mean("arrival_rate_per_s")
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``answer.json`` holds; what is not known is null."""
+        return _plain(
+            {
+                **self.row(),
+                "find": self.find,
+                "targets": self.targets,
+                "confidence": self.confidence if self.replications > 1 else None,
+                "verdicts": {
+                    str(each.target): {"verdict": each.verdict, "mean": each.mean, "half_width": each.half_width}
+                    for each in self.probe.judged
+                },
+                "probes": self.frame.to_dict("records"),
+                "runs": self.runs,
+                "warnings": self.warnings,
+                "sentence": self.sentence(),
+            }
+        )
+
+
+def write_answers(answers: Sequence[Answer], folder: Path) -> None:
+    """Write ``answer.json`` (an object, or a list of several) and ``answers.csv``."""
+    import pandas as pd
+
+    values = [each.as_dict() for each in answers]
+    text = json.dumps(values[0] if len(values) == 1 else values, indent=2, ensure_ascii=False) + "\n"
+    replace_file(folder / "answer.json", lambda aside: aside.write_text(text, encoding="utf-8"))
+    table = pd.DataFrame([each.row() for each in answers])
+    replace_file(folder / "answers.csv", lambda aside: table.to_csv(aside, index=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

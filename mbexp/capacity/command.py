@@ -1,0 +1,99 @@
+"""From the words of a command to its answers, one for each choice, stored as a study."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mbexp.capacity.answer import Answer, write_answers
+from mbexp.capacity.options import split
+from mbexp.capacity.probes import Prober, Workers
+from mbexp.capacity.question import Question
+from mbexp.errors import UserError
+from mbexp.sweep.points import Point, compose_points, expand, override_value
+
+NAME = "capacity"  # of the study, where study.name does not say otherwise
+TARGETS = re.compile(r"(\+{0,2}sla\.targets)=\[(.*)\]", re.DOTALL)
+
+
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
+    """Return keywords as words of a command line; a tuple is a set of choices."""
+    words = []
+    for key, value in values.items():
+        if isinstance(value, tuple):
+            words.append(f"{key}={','.join(map(_word, value))}")
+        elif isinstance(value, Mapping):
+            words += [f"{key}.{inner}={_word(item)}" for inner, item in value.items()]
+        else:
+            words.append(f"{key}={_word(value)}")
+    return words
+
+
+def _word(value: Any) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r"[\w.-]+", value)
+    return str(value) if plain else override_value(value)
+
+
+def quoted_targets(word: str) -> str:
+    """Quote what stands in ``sla.targets=[...]``, since Hydra's grammar has no bare ``<``."""
+    match = TARGETS.fullmatch(word)
+    if match is None or "'" in word or '"' in word:
+        return word
+    items = [item.strip() for item in match[2].split(",") if item.strip()]
+    return f"{match[1]}=[{','.join(repr(item) for item in items)}]"
+
+
+def compose(words: Sequence[str]) -> list[Point]:
+    """Return the checked configuration of each choice."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    import mbexp.cli.main  # noqa: F401  # registers the keys and the sweeper
+    from mbexp.paths import config_dir
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_dir())):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+        swept, assignments = expand(words, None, None, loader)
+        return compose_points(assignments, swept, master, loader)
+
+
+def answers(arguments: Sequence[str], command: list[str] | None = None, workers: int | None = None) -> list[Answer]:
+    """Return the answers of a command, cheapest first, and store them in ``output.dir/study.name``.
+
+    Raises
+    ------
+    UserError
+        On a mistake, and where no number is enough for a choice.
+    """
+    from mbexp.workload.kinds import find_kind
+
+    options, rest = split(arguments)
+    words = [quoted_targets(word) for word in rest]
+    points = compose(words)
+    given = {word.partition("=")[0].lstrip("+") for word in words}
+    found = []
+    with Workers(workers) as crew:
+        for point in points:
+            config = point.config
+            if options.find == "gpus" and "num_gpus" in point.swept:
+                raise UserError("num_gpus: is what find=gpus looks for; find=rate takes several")
+            if "num_requests" not in given and not hasattr(find_kind(config.workload.kind), "generate"):
+                config = dataclasses.replace(config, num_requests=None)  # a log is judged whole
+            folder = Path(config.output.dir) / (config.study.name or NAME)
+            prober = Prober(folder, crew, point.overrides, command or ["mbexp.capacity", *arguments])
+            answer = Question(config, options, prober).answer()
+            answer.choices = dict(point.swept)
+            found.append(answer)
+    # Rates are compared by what they carry, numbers of GPUs by price, and where there is none by number.
+    found.sort(key=lambda each: (-each.low if options.find == "rate" else 0, _dear(each), each.num_gpus))
+    write_answers(found, folder)
+    return found
+
+
+def _dear(answer: Answer) -> float:
+    return answer.price_per_hour if answer.price_per_hour == answer.price_per_hour else float("inf")

@@ -1,0 +1,137 @@
+"""From one configuration to its answer: what a number means, how it is judged, and where the search begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mbexp.capacity.answer import Answer, Probe
+from mbexp.capacity.judge import UNDECIDED, judge
+from mbexp.capacity.options import Options
+from mbexp.capacity.probes import Prober
+from mbexp.capacity.search import least
+from mbexp.capacity.targets import read_targets
+from mbexp.config.keys import Config
+from mbexp.errors import UserError
+
+STEP = 1.01  # of rates: a grid, so that the answer is the same wherever a search begins
+FURTHEST = 1400  # steps, a factor of a million
+
+
+class Question:
+    """One configuration and what is asked of it.
+
+    Parameters
+    ----------
+    config : Config
+    options : Options
+    prober : Prober
+    say : function
+        Takes a line on where the search is.
+    """
+
+    def __init__(
+        self, config: Config, options: Options, prober: Prober, say: Callable[[str], None] | None = None
+    ) -> None:
+        self.config, self.options, self.prober = config, options, prober
+        self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+        self.targets = read_targets(config.sla.targets, config.execution.name)
+        self.seeded, self.most = _replications(config, options)
+        self.probes: dict[int, Probe] = {}
+        looks = 1 if not self.seeded else 1 + math.ceil(math.log2(options.max_replications / options.min_replications))
+        # Two ends of a range can err, each at every look.
+        self.error = (1 - options.confidence) / 2 / looks
+
+    def answer(self) -> Answer:
+        """Search, and return the answer.
+
+        Raises
+        ------
+        UserError
+            Where no number is enough.
+        """
+        if self.options.find == "rate":
+            return self._highest_rate()
+        highest = self.options.max_gpus
+        start = min(self._work(), highest)
+        found = least(self._verdict, start, 1, highest)
+        if found is None:
+            last = self.probes[highest]
+            raise UserError(f"max_gpus={highest}: not enough, {last.why()}; raise it, or the bound that fails")
+        return Answer(self, found.low, found.high, found.monotone)
+
+    def _highest_rate(self) -> Answer:
+        found = least(lambda n: self._verdict(-n), 0, -FURTHEST, FURTHEST)
+        if found is None:
+            last = self.probes[-FURTHEST]
+            raise UserError(f"num_gpus={self.config.num_gpus}: carries no rate within the targets, {last.why()}")
+        if found.high == -FURTHEST:
+            raise UserError(
+                f"num_gpus={self.config.num_gpus}: meets the targets at any rate up to a millionfold of this one; "
+                "take more requests (num_requests), or a tighter bound"
+            )
+        return Answer(self, -found.high, -found.low, found.monotone)
+
+    def _work(self) -> int:
+        """Return how many GPUs the offered load keeps busy, from one run."""
+        config, changed = self.at(self.config.num_gpus)
+        summary = self.prober.summaries(config, changed, [self.config.seed])[0]
+        load = float(summary["offered_load"]) * self.config.num_gpus
+        return max(1, math.ceil(load)) if math.isfinite(load) else 1
+
+    def at(self, number: int) -> tuple[Config, dict[str, Any]]:
+        """Return the configuration of a probe: so many GPUs, or the rate times `STEP` to the power `number`."""
+        config = self.config
+        if self.options.find == "gpus":
+            gpu = dataclasses.replace(config.gpu, count=number)
+            return dataclasses.replace(config, num_gpus=number, gpu=gpu), {"num_gpus": number}
+        workload, factor = config.workload, STEP**number
+        if workload.kind == "synthetic" or workload.timestamps == "generated":
+            rate = workload.arrivals.rate_per_s * factor
+            arrivals = dataclasses.replace(workload.arrivals, rate_per_s=rate)
+            workload = dataclasses.replace(workload, arrivals=arrivals)
+            changed: dict[str, Any] = {"workload.arrivals.rate_per_s": rate}
+        else:
+            scaling = factor * (workload.rate_scaling if workload.timestamps == "scaled" else 1.0)
+            workload = dataclasses.replace(workload, timestamps="scaled", rate_scaling=scaling)
+            changed = {"workload.rate_scaling": scaling}
+        return dataclasses.replace(config, workload=workload), changed
+
+    def _verdict(self, number: int) -> str:
+        if number in self.probes:
+            return self.probes[number].verdict
+        config, changed = self.at(number)
+        count = min(self.options.min_replications, self.most) if self.seeded else self.most
+        while True:
+            places = range(self.config.seed, self.config.seed + count)
+            summaries = self.prober.summaries(config, changed, places)
+            verdict, judged = judge(self.targets, summaries, self.error, self.seeded)
+            if verdict != UNDECIDED or count >= self.most:
+                break
+            count = min(2 * count, self.most)
+        self.probes[number] = Probe(number, verdict, judged, summaries)
+        self.say(
+            f"  {next(iter(changed))}={next(iter(changed.values())):.6g}: {verdict}, {self.probes[number].short()}"
+        )
+        return verdict
+
+
+def _replications(config: Config, options: Options) -> tuple[bool, int]:
+    """Return whether seeds replicate, and how many replications there can be."""
+    from mbexp.workload import load_trace
+    from mbexp.workload.kinds import find_kind
+
+    generated = hasattr(find_kind(config.workload.kind), "generate") or config.workload.timestamps == "generated"
+    if generated and config.replicate == "seeds":
+        return True, options.max_replications
+    if config.replicate != "windows":
+        return False, 1
+    if config.num_requests is None:
+        raise UserError("num_requests=null: replicate=windows needs the length of a window")
+    whole = len(load_trace(config.workload, None, config.seed, "seeds"))
+    if (windows := whole // config.num_requests) < 1:
+        raise UserError(f"num_requests={config.num_requests}: the trace has {whole:,} requests, no whole window")
+    return False, max(1, windows - config.seed)
