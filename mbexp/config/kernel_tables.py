@@ -12,9 +12,10 @@ import importlib.metadata
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mbexp.config.cards import fill, fill_facts
 from mbexp.errors import UserError, unknown_choice
 from mbexp.paths import cache_dir
 
@@ -211,3 +212,21 @@ def table_facts(system: str | None, model: str, engine: str, cards: int) -> dict
         "overhead_gb": round(OVERHEAD_GB * cards, 9),
         "kv_bytes_per_token": found["kv_bytes_per_token"],
     }
+
+
+def fill_of_law(gpu: Mapping[str, Any], law: Any) -> dict[str, Any]:
+    """Return the values of the group `gpu`, those that are null filled from the tables, or from card and model.
+
+    Parameters
+    ----------
+    law : LawConfig
+        What stands in ``gpu.law``.
+
+    Raises
+    ------
+    UserError
+        If the card, the system, the engine or the model is unknown, or the memory is null and no card is named.
+    """
+    if law.kind == KIND:
+        return fill(gpu, table_facts(law.system, law.model, law.engine, law.tensor_parallel))
+    return fill_facts(gpu, law.kind, law.card, law.model)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbexp.config.cards import FACTS, fill, fill_facts
+from mbexp.config.cards import FACTS
 from mbexp.config.choices import mode_names, module_names, rule_names
-from mbexp.config.kernel_tables import ENGINES, KIND, table_facts
+from mbexp.config.kernel_tables import ENGINES, fill_of_law
 from mbexp.config.predictor_keys import PredictorConfig
 from mbexp.config.schema import Numbers, build, option
 from mbexp.config.workload_keys import WorkloadConfig
@@ -380,10 +380,7 @@ def load_config(values: Mapping[str, Any]) -> Config:
     gpu = values.get("gpu")
     if isinstance(gpu, Mapping) and any(gpu.get(key, "") is None for key in FACTS):
         law = build(LawConfig, gpu.get("law", {}), "gpu.law")
-        if law.kind == KIND:
-            values["gpu"] = fill(gpu, table_facts(law.system, law.model, law.engine, law.tensor_parallel))
-        else:
-            values["gpu"] = fill_facts(gpu, law.kind, law.card, law.model)
+        values["gpu"] = fill_of_law(gpu, law)
     config = build(Config, values)
     for path in config.metrics:
         if "." not in path:
