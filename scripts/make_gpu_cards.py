@@ -158,6 +158,7 @@ def card_text(card: str, model: str, tp: int) -> str:
     system, memory_gb, price, seller = SYSTEMS[card]
     facts, gpu = MODEL_CARDS[model], GPU_CARDS[card]
     version = "0.14.0" if system == "a100_sxm" else "0.24.0"
+    usable = 0.9 if system == "a100_sxm" else ENGINE_SHARE  # gpu_memory_utilization of that version
     engine = EngineHandle.compile(MODELS[model], system, "vllm", backend_version=version, tp_size=tp)
     share = facts.active_experts / facts.experts if facts.experts else 0.0
     numbers = fit(ask(engine, grid()), share)
@@ -167,7 +168,7 @@ def card_text(card: str, model: str, tp: int) -> str:
     print(card, model, tp, {phase: tuple(np.round(pair, 1)) for phase, pair in errors.items()}, flush=True)
     name = f"{'a100' if card == 'a100_80gb' else card}_{model}" + (f"_tp{tp}" if tp > 1 else "")
     one = f"{tp} of them as one engine" if tp > 1 else "one card an engine"
-    capacity = engine_kv_tokens(memory_gb * 1e9, facts.weight_bytes, facts.kv_bytes_per_token, tp, 0.92)
+    capacity = engine_kv_tokens(memory_gb * 1e9, facts.weight_bytes, facts.kv_bytes_per_token, tp, usable)
     lines = [f"# {facts.name} in 16 bits on {gpu.name}, {one}: vLLM {version}, from kernel tables."]
     lines += [
         f"# made by: python scripts/make_gpu_cards.py {name}   (aiconfigurator-core 0.12.0, Apache-2.0)",
@@ -182,11 +183,11 @@ def card_text(card: str, model: str, tp: int) -> str:
         f"name: {name}",
         "count: ${num_gpus}             # engines" + (f", of {tp} cards each" if tp > 1 else ", of one card each"),
         f"memory_gb: {memory_gb * tp:g}  # of an engine, as CUDA reports it, about",
-        f"usable_fraction: {ENGINE_SHARE}",
+        f"usable_fraction: {usable}",
         "weights_gb: null               # of the model",
         f"overhead_gb: {1.2 * tp:g}",
         "kv_bytes_per_token: null       # of the model",
-        f"kv_capacity_tokens: {capacity}  # by the formula of docs/gpu_laws.md, at utilisation {ENGINE_SHARE}",
+        f"kv_capacity_tokens: {capacity}  # by the formula of docs/gpu_laws.md, at utilisation {usable}",
         f"price_per_hour: {price}  # USD a card, on demand, {seller}, list of August 2026",
         "law:",
         "  kind: step",
