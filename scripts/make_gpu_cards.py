@@ -13,13 +13,12 @@ Its errors are those of 400 random points a phase off that grid. The KV capacity
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from mbexp.config.cards import GPU_CARDS, MODEL_CARDS
+from mbexp.hardware.kernel_fit import NUMBERS, PHASES, Points, ask, fit, grid, priced, random_points
 from mbexp.hardware.memory import ENGINE_SHARE, engine_kv_tokens
 
 ROOT = Path(__file__).parents[1]
@@ -59,83 +58,6 @@ PROFILES = {
     "rtx4090_llama31_8b": ("RTX4090", 25.250627584, 0.69, "RunPod secure, list of June 2026"),
     "rtxpro6000_llama31_8b": ("RTXPRO6000", 101.9, 3.03, "Modal, list of August 2026"),
 }
-PHASES = ("decode", "prefill", "mixed")
-# In the order of the numbers that are fitted, with the power of ten from seconds.
-NUMBERS = {
-    "fixed_ms": 1e3,
-    "floor_ms": 1e3,
-    "sequence_ms": 1e3,
-    "compute_ms": 1e3,
-    "context_us": 1e6,
-    "prefill_token_ms": 1e3,
-    "prefill_square_ns": 1e9,
-    "prefill_extra_ms": 1e3,
-    "mixed_context_us": 1e6,
-    "experts_ms": 1e3,
-}
-
-
-@dataclass
-class Points:
-    """Steps of every phase: b, C, N, Q of each, and its seconds; columns of `rows`."""
-
-    rows: np.ndarray
-    phase: np.ndarray
-
-
-def grid() -> list[tuple[str, int, int, int, int]]:
-    """Return (phase, sequences, context of each, prompt tokens, tokens before them)."""
-    contexts = (128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
-    sizes = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
-    found = [("decode", b, x, 0, 0) for b in sizes for x in contexts if b * x <= 1_000_000]
-    lengths = (16, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
-    found += [("prefill", 0, 0, n, before) for n in lengths for before in (0, 1024, 4096, 16_384)]
-    found += [
-        ("mixed", b, x, n, before)
-        for n in (128, 256, 512, 1024, 2048, 4096, 8192)
-        for b in (1, 8, 32, 64, 128, 256)
-        for x in (256, 1024, 4096)
-        for before in (0, 4096)
-    ]
-    return found
-
-
-def random_points(rng: np.random.Generator) -> list[tuple[str, int, int, int, int]]:
-    """Return 400 points a phase, off the grid."""
-
-    def between(low: float, high: float) -> int:
-        return int(np.exp(rng.uniform(np.log(low), np.log(high + 0.9))))
-
-    found = []
-    while sum(row[0] == "decode" for row in found) < 400:
-        b, x = between(1, 256), between(128, 16_384)
-        if b * x <= 1_000_000:
-            found.append(("decode", b, x, 0, 0))
-    for _ in range(400):
-        before = 0 if rng.random() < 0.5 else between(16, 16_384)
-        found.append(("prefill", 0, 0, between(16, 8192), before))
-        before = 0 if rng.random() < 0.5 else between(16, 8192)
-        found.append(("mixed", between(1, 256), between(128, 4096), between(128, 8192), before))
-    return found
-
-
-def ask(engine, points) -> Points:
-    """Return the seconds of each point.
-
-    The tables' own mixed step gets cheaper as the prefix of its chunk grows. Put together here: the chunk's prefill,
-    what the decoding sequences add to the products shared by both, and their attention.
-    """
-    rows = []
-    for _, b, x, n, before in points:
-        if not n:
-            ms = engine.decode_step_latency(b, x - 1, 2)
-        else:
-            ms = engine.predict_prefill_latency(1, n + before, before)
-            if b:
-                _, shared, _, attention = engine.mixed_step_breakdown(n, b, x - 1, 2)
-                ms += shared - engine.mixed_step_breakdown(n, 0, x - 1, 2)[1] + attention
-        rows.append((b, b * x, n, float(n) * (n + 2 * before), ms / 1e3))
-    return Points(np.array(rows, float), np.array([point[0] for point in points]))
 
 
 def profiled(folder: Path, layers: int) -> Points:
@@ -167,41 +89,6 @@ def profiled(folder: Path, layers: int) -> Points:
         rows.append((b, b * x, n, n * (n + 2 * before), whole_us / 1e6))
         phase.append("mixed" if n and b else "prefill" if n else "decode")
     return Points(np.array(rows), np.array(phase))
-
-
-def priced(numbers: np.ndarray, rows: np.ndarray, idle: float) -> np.ndarray:
-    """Return the law's seconds of each row."""
-    fixed, floor, sequence, compute, context, token, square, extra, mixed, experts = numbers
-    b, total, n, squares = rows[:, :4].T
-    seconds = fixed + sequence * b + np.maximum(floor, compute * b + token * n) + context * total + square * squares
-    return seconds + (n > 0) * (extra + mixed * total) + experts * (1 - idle ** (b + n))
-
-
-def fit(points: Points, active_share: float, mixed: bool = False) -> np.ndarray:
-    """Return the numbers of the law, in seconds."""
-    rows, dense = points.rows, active_share == 0
-    weight = np.select([points.phase == "decode", points.phase == "prefill"], [2.0, 1.5], 1.0)
-    weight /= np.sqrt([np.sum(points.phase == phase) for phase in points.phase])
-    first = rows[(points.phase == "decode")][0, 4]
-    start = np.array([0.4 * first, 0.6 * first, 1e-5, 1e-5, 5e-8, 3e-5, 1e-9, 1e-3, 0, 0])
-    free = np.array([True] * 9 + [False])
-    free[8] = mixed  # kernel tables take the kernel of a decode step: what a mixed step adds is not in them
-    if mixed:
-        start[8] = start[4]
-    if not dense:
-        start[[1, 9]] = 0.0, first
-        free[[1, 9]] = False, True
-
-    def residuals(logs):
-        numbers = start.copy()
-        numbers[free] = logs**2 * scale
-        return weight * (priced(numbers, rows, 1 - active_share) / rows[:, 4] - 1)
-
-    scale = np.maximum(start[free], 1e-12)
-    done = least_squares(residuals, np.ones(free.sum()), loss="soft_l1", f_scale=0.005, max_nfev=4000, xtol=1e-12)
-    numbers = start.copy()
-    numbers[free] = done.x**2 * scale
-    return numbers
 
 
 def profile_text(name: str, folder: Path) -> str:
@@ -271,6 +158,7 @@ def card_text(card: str, model: str, tp: int) -> str:
     system, memory_gb, price, seller = SYSTEMS[card]
     facts, gpu = MODEL_CARDS[model], GPU_CARDS[card]
     version = "0.14.0" if system == "a100_sxm" else "0.24.0"
+    usable = 0.9 if system == "a100_sxm" else ENGINE_SHARE  # gpu_memory_utilization of that version
     engine = EngineHandle.compile(MODELS[model], system, "vllm", backend_version=version, tp_size=tp)
     share = facts.active_experts / facts.experts if facts.experts else 0.0
     numbers = fit(ask(engine, grid()), share)
@@ -280,7 +168,7 @@ def card_text(card: str, model: str, tp: int) -> str:
     print(card, model, tp, {phase: tuple(np.round(pair, 1)) for phase, pair in errors.items()}, flush=True)
     name = f"{'a100' if card == 'a100_80gb' else card}_{model}" + (f"_tp{tp}" if tp > 1 else "")
     one = f"{tp} of them as one engine" if tp > 1 else "one card an engine"
-    capacity = engine_kv_tokens(memory_gb * 1e9, facts.weight_bytes, facts.kv_bytes_per_token, tp, 0.92)
+    capacity = engine_kv_tokens(memory_gb * 1e9, facts.weight_bytes, facts.kv_bytes_per_token, tp, usable)
     lines = [f"# {facts.name} in 16 bits on {gpu.name}, {one}: vLLM {version}, from kernel tables."]
     lines += [
         f"# made by: python scripts/make_gpu_cards.py {name}   (aiconfigurator-core 0.12.0, Apache-2.0)",
@@ -295,11 +183,11 @@ def card_text(card: str, model: str, tp: int) -> str:
         f"name: {name}",
         "count: ${num_gpus}             # engines" + (f", of {tp} cards each" if tp > 1 else ", of one card each"),
         f"memory_gb: {memory_gb * tp:g}  # of an engine, as CUDA reports it, about",
-        f"usable_fraction: {ENGINE_SHARE}",
+        f"usable_fraction: {usable}",
         "weights_gb: null               # of the model",
         f"overhead_gb: {1.2 * tp:g}",
         "kv_bytes_per_token: null       # of the model",
-        f"kv_capacity_tokens: {capacity}  # by the formula of docs/gpu_laws.md, at utilisation {ENGINE_SHARE}",
+        f"kv_capacity_tokens: {capacity}  # by the formula of docs/gpu_laws.md, at utilisation {usable}",
         f"price_per_hour: {price}  # USD a card, on demand, {seller}, list of August 2026",
         "law:",
         "  kind: step",

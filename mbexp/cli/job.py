@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.modes import mode_of
 from mbexp.results.terminal import report, say_if_compiling
+
+GOOD_PCT = 95.0  # share of good requests that is asked for where a run names no targets
 
 
 def run_and_store(config: Config) -> Path:
@@ -30,8 +34,23 @@ def run_and_store(config: Config) -> Path:
     save(result, folder, command_line(), "\n".join(lines) + "\n", replications=summaries)
     print("\n".join(lines))
     print(f"stored in {folder}  ({time.perf_counter() - began:.2f} s in all)")
+    if too_few(result.summary):
+        print(f"how many GPUs would do:\n  {capacity_command(sys.argv[1:], bool(config.sla.targets))}")
     sys.stdout.flush()
     return folder
+
+
+def too_few(summary: dict[str, Any]) -> bool:
+    """Return whether a run leaves the question open how many GPUs it takes."""
+    return bool(summary["overloaded"]) or summary["request_sla_violation_pct"] > 100.0 - GOOD_PCT
+
+
+def capacity_command(words: list[str], has_targets: bool) -> str:
+    """Return the command that finds the number of GPUs for a run of these words."""
+    kept = [word for word in words if "=" in word and not word.startswith(("num_gpus=", "gpu.count=", "-"))]
+    if not has_targets:
+        kept.append(f"sla.targets=[goodput_pct>={GOOD_PCT:g}]")
+    return shlex.join(["python", "-m", "mbexp.capacity", *kept])
 
 
 def check_writable(folder: Path) -> None:

@@ -205,7 +205,12 @@ def fill_facts(gpu: Mapping[str, Any], kind: str, card: str | None, model: str) 
     known = facts(kind, card, model)
     if gpu.get("memory_gb", 0) is None and known["memory_gb"] is None:
         raise UserError("gpu.memory_gb=null: no card to take it from; set it, or gpu.law.card")
-    return {key: known[key] if key in FACTS and value is None else value for key, value in gpu.items()}
+    return fill(gpu, known)
+
+
+def fill(gpu: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the group `gpu`, those that are null taken from what is known."""
+    return {key: known.get(key) if value is None else value for key, value in gpu.items()}
 
 
 # What a driver's name of a GPU holds; the first that matches. Variants with other numbers (H100 PCIe) match none.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mbexp.config.cards import FACTS, fill_facts
+from mbexp.config.cards import FACTS
 from mbexp.config.choices import mode_names, module_names, rule_names
+from mbexp.config.kernel_tables import ENGINES, fill_of_law
 from mbexp.config.predictor_keys import PredictorConfig
 from mbexp.config.schema import Numbers, build, option
 from mbexp.config.workload_keys import WorkloadConfig
@@ -123,6 +124,8 @@ class LawConfig:
     tensor_parallel: int = option(
         1, "cards that one engine takes; each GPU of gpu.count is such an engine", low=1, high=1024
     )
+    system: str | None = option(None, "'aiconfigurator': card and its links, by the name of the tables")
+    engine: str = option("vllm", "'aiconfigurator': engine of the kernels", choices=tuple(ENGINES))
     fixed_ms: float = option(0.0, "'step': every iteration", low=0)
     floor_ms: float = option(0.0, "'step': least time of its matrix products, reading the weights", low=0)
     sequence_ms: float = option(0.0, "'step': per decoding sequence", low=0)
@@ -377,7 +380,7 @@ def load_config(values: Mapping[str, Any]) -> Config:
     gpu = values.get("gpu")
     if isinstance(gpu, Mapping) and any(gpu.get(key, "") is None for key in FACTS):
         law = build(LawConfig, gpu.get("law", {}), "gpu.law")
-        values["gpu"] = fill_facts(gpu, law.kind, law.card, law.model)
+        values["gpu"] = fill_of_law(gpu, law)
     config = build(Config, values)
     for path in config.metrics:
         if "." not in path:

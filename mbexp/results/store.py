@@ -77,6 +77,8 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "execution.max_model_len_tokens": (None,),
     "gpu.price_per_hour": (None,),
     "gpu.law.tensor_parallel": (1,),
+    "gpu.law.system": (None,),
+    "gpu.law.engine": ("vllm",),
     **dict.fromkeys((f"gpu.law.{key}" for key in STEP_KEYS), (0.0,)),
 }
 

@@ -178,7 +178,10 @@ def test_a_value_names_no_code_outside_mbexp(key, tmp_path, monkeypatch):
 
 
 # What is run: not the readers of files, which have a test of their own, and nothing that only takes long.
-LEFT_OUT = ("name", "path", "card", "model", "provenance", "parameters", "batch_size_range", "length_range_tokens")
+LEFT_OUT = (
+    "name", "path", "card", "column", "model", "system", "provenance", "parameters", "batch_size_range",
+    "length_range_tokens",
+)  # fmt: skip
 FEWER = {"gpu.law.kind": [kind for kind in LAWS if "grid" not in kind], "gpu.count": (1, 2, 7, 300)}
 
 
