@@ -73,13 +73,13 @@ def test_too_few_gpus_are_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_request_is_good_within_every_limit(tmp_path: Path) -> None:
-    keys = {"num_requests": 2000, "num_gpus": 1, "execution": "continuous", "gpu": "roofline_h100"}
+    keys: dict[str, Any] = {"num_requests": 2000, "num_gpus": 1, "execution": "continuous", "gpu": "roofline_h100"}
     keys |= {"workload": "synthetic", "workload.arrivals.rate_per_s": 20.0}
     plain = mbexp.simulate(**keys)
     frame = plain.requests
     first_s = frame["first_token_s"] - frame["arrival_s"]
     ttft_s = first_s.median()
-    good = mbexp.simulate(**keys, **{"sla.ttft_s": float(ttft_s)})
+    good = mbexp.simulate(**{**keys, "sla.ttft_s": float(ttft_s)})
     within = (first_s <= ttft_s) & (frame["finish_s"] - frame["arrival_s"] <= 20.0)
     mean_gap_ms = 1000 * (frame["finish_s"] - frame["first_token_s"])
     within &= mean_gap_ms <= 10.0 * (frame["output_tokens"] - 1) + 1e-9
