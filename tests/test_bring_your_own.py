@@ -22,6 +22,7 @@ COMMAND = "python -m mbexp --config-dir conf -cn my_study"
 RULES = """
 from mbexp.rules import bin_selection
 
+
 @bin_selection(patience_s=2.0)
 def patient(now_s, queues, memory, parameters):
     for place in range(queues.ready_count):
@@ -38,6 +39,7 @@ import pyarrow.parquet as parquet
 
 INPUT_FILES = ["predictions.parquet"]
 
+
 def from_model(prompt_tokens, columns, seed, factor=1.0):
     table = parquet.read_table("predictions.parquet").to_pandas().set_index("id")["tokens"]
     return factor * table.loc[columns["id"]].to_numpy()
@@ -45,6 +47,7 @@ def from_model(prompt_tokens, columns, seed, factor=1.0):
 
 METRICS = '''
 from mbexp import metric
+
 
 @metric(better="lower", label="Latency of the unluckiest tenth")
 def unlucky_latency_s(requests):
@@ -192,8 +195,13 @@ from my_metrics import unlucky_latency_s
 
 study = mbexp.sweep(
     jobs=1,
-    scheduler=["static_fifo", "patient"], workload="calls", num_requests=300, num_gpus=3, replications=5,
-    metrics=["my_metrics.unlucky_latency_s"], predictor={"kind": "my_predictors.from_model"},
+    scheduler=["static_fifo", "patient"],
+    workload="calls",
+    num_requests=300,
+    num_gpus=3,
+    replications=5,
+    metrics=["my_metrics.unlucky_latency_s"],
+    predictor={"kind": "my_predictors.from_model"},
     **{"workload.arrivals.rate_per_s": [1, 3], "study.name": "from_python"},
 )
 told = mbexp.compare(
