@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
+from mbexp.hardware.kernel_fit import NUMBERS, priced
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -125,25 +125,13 @@ def fit_steps(points: StepPoints) -> StepFit:
         for name in PHASES
         if (rows := points.phase(name)).any()
     }
-    keys = {key: float(f"{value * UNITS[key.rpartition('_')[2]]:.6g}") for key, value in seconds.items()}
+    keys = {key: float(f"{value * NUMBERS[key]:.6g}") for key, value in seconds.items()}
     return StepFit(keys, phases, tuple(not_fitted))
 
 
-UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
-
-
 def _predict(seconds: dict[str, float], points: StepPoints) -> FloatArray:
-    b, tokens = points.sequences, points.prompt_tokens
-    floor_s = np.maximum(seconds["floor_ms"], seconds["compute_ms"] * b + seconds["prefill_token_ms"] * tokens)
-    prompts = tokens > 0
-    return (
-        seconds["fixed_ms"]
-        + seconds["sequence_ms"] * b
-        + floor_s
-        + seconds["context_us"] * points.context_tokens
-        + seconds["prefill_square_ns"] * points.prompt_squares
-        + prompts * (seconds["prefill_extra_ms"] + seconds["mixed_context_us"] * points.context_tokens)
-    )
+    rows = np.stack([points.sequences, points.context_tokens, points.prompt_tokens, points.prompt_squares], axis=1)
+    return priced(np.array([seconds.get(key, 0.0) for key in NUMBERS]), rows, 1.0)
 
 
 def _terms(
@@ -162,21 +150,10 @@ def _terms(
 
 
 def nonnegative(columns: FloatArray, values: FloatArray) -> list[float]:
-    """Return the least-squares solution with every term >= 0.
+    """Return the least-squares solution with every term >= 0; the columns may differ in size by any factor."""
+    from scipy.optimize import nnls
 
-    Exact for a few terms: the best among the solutions of every subset of them whose terms are all >= 0.
-    """
-    count = columns.shape[1]
-    best, best_cost = np.zeros(count), float(values @ values)
-    for size in range(1, count + 1):
-        for chosen in itertools.combinations(range(count), size):
-            part = columns[:, list(chosen)]
-            scale = np.linalg.norm(part, axis=0)
-            if not np.all(scale > 0):
-                continue
-            found = np.linalg.lstsq(part / scale, values, rcond=None)[0] / scale
-            cost = float(np.sum((part @ found - values) ** 2))
-            if np.all(found >= 0) and cost < best_cost:
-                best, best_cost = np.zeros(count), cost
-                best[list(chosen)] = found
-    return [float(value) for value in best]
+    scale = np.linalg.norm(columns, axis=0)
+    scale[scale == 0.0] = 1.0
+    found, _ = nnls(columns / scale, values)
+    return [float(value) for value in found / scale]

@@ -204,18 +204,23 @@ class JsonLinesSource(Source):
                     yield f"line {number}", _record(self.path, f"line {number}", line)
 
 
+def _whole(path: Path, what: str) -> Any:
+    """Return what a file of one JSON value holds; `what` it should be is said of a file that is none."""
+    with reading(path), _stream(path) as stream:
+        data = stream.read()
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not {what} ({str(error)[:80]})") from None
+
+
 class JsonArraySource(Source):
     """One JSON array of objects."""
 
     def __init__(self, path: Path) -> None:
-        with reading(path), _stream(path) as stream:
-            data = stream.read()
-        try:
-            records = json.loads(data.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: is not UTF-8 text") from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: is not a JSON array ({str(error)[:80]})") from None
+        records = _whole(path, "a JSON array")
         self.records = records
         super().__init__(path, list(_flat(records[0])) if records and isinstance(records[0], dict) else [])
 
@@ -230,14 +235,7 @@ class JsonColumnsSource(Source):
     """One JSON object whose fields are lists, one entry a request."""
 
     def __init__(self, path: Path, wanted: Sequence[str]) -> None:
-        with reading(path), _stream(path) as stream:
-            data = stream.read()
-        try:
-            record = json.loads(data.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise UserError(f"{path}: is not UTF-8 text") from None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: is not one JSON object of lists ({str(error)[:80]})") from None
+        record = _whole(path, "one JSON object of lists")
         self.columns = {name: values for name, values in record.items() if isinstance(values, list)}
         lengths = {name: len(self.columns[name]) for name in wanted if name in self.columns}
         self.count = next(iter(lengths.values()), 0)
