@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +49,15 @@ def composed(overrides: Sequence[str], own_dir: str | None = None) -> Config:
             raise
         raise UserError(line) from None
     return load_config(values)
+
+
+@contextmanager
+def told(command: str) -> Iterator[None]:
+    """End a command that writes all or nothing: a user's mistake is one line and exit code 1, an interrupt 130."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"{command}: {error}")
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)

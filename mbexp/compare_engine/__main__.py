@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,13 +42,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     options = parser().parse_intermixed_args(argv)
-    try:
+    from mbexp.cli.composed import told
+
+    with told("mbexp.compare_engine"):
         _run(options)
-    except UserError as error:
-        sys.exit(f"mbexp.compare_engine: {error}")
-    except KeyboardInterrupt:
-        print("mbexp.compare_engine: interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run(options: argparse.Namespace) -> None:

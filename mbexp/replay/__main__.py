@@ -41,13 +41,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     options = parser().parse_intermixed_args(argv)
-    try:
+    from mbexp.cli.composed import told
+
+    with told("mbexp.replay"):
         _run(options)
-    except UserError as error:
-        sys.exit(f"mbexp.replay: {error}")
-    except KeyboardInterrupt:
-        print("mbexp.replay: interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run(options: argparse.Namespace) -> None:
