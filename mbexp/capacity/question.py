@@ -122,10 +122,9 @@ class Question:
 def _replications(config: Config, options: Options) -> tuple[bool, int]:
     """Return whether seeds replicate, and how many replications there can be."""
     from mbexp.workload import load_trace
-    from mbexp.workload.kinds import find_kind
+    from mbexp.workload.kinds import is_drawn
 
-    generated = hasattr(find_kind(config.workload.kind), "generate") or config.workload.timestamps == "generated"
-    if generated and config.replicate == "seeds":
+    if is_drawn(config.workload) and config.replicate == "seeds":
         return True, options.max_replications
     if config.replicate != "windows":
         return False, 1

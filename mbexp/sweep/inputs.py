@@ -19,11 +19,10 @@ KEPT_BYTES = 512 << 20  # of arrays, in one process; what was used longest ago g
 
 def trace_request(config: Config) -> str:
     """Return what a run asks of its workload, as text: equal text, equal requests."""
-    from mbexp.workload.kinds import find_kind
+    from mbexp.workload.kinds import is_drawn
 
     windows = config.replicate == "windows"
-    generated = hasattr(find_kind(config.workload.kind), "generate") or config.workload.timestamps == "generated"
-    by_seed = windows or generated
+    by_seed = windows or is_drawn(config.workload)
     values = [dataclasses.asdict(config.workload_read), config.num_requests, config.seed if by_seed else None, windows]
     return json.dumps(values, sort_keys=True)
 

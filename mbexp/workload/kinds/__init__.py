@@ -17,6 +17,7 @@ import importlib
 from types import ModuleType
 
 from mbexp.config.choices import module_names
+from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.errors import unknown_choice
 
 
@@ -25,3 +26,8 @@ def find_kind(name: str) -> ModuleType:
     if name not in module_names("workload/kinds"):
         raise unknown_choice("workload.kind", name, module_names("workload/kinds"))
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def is_drawn(workload: WorkloadConfig) -> bool:
+    """Return whether another seed gives other requests: all of them are generated, or their arrivals are."""
+    return hasattr(find_kind(workload.kind), "generate") or workload.timestamps == "generated"
