@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.cases import Case, Form
-from mbexp.config.keys import SchedulerConfig, SlaConfig
+from mbexp.config.keys import SlaConfig
+from mbexp.config.scheduler_keys import SchedulerConfig
 from mbexp.simulator.batches.state import BATCH_DTYPE
 
 Law = Callable[[int, int, int], tuple[float, float, float]]

@@ -8,6 +8,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mbexp.errors import UserError, nearest, unknown_choice
@@ -184,3 +185,13 @@ def _scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> A
     if value < -LARGEST or (above == 0 and value < SMALLEST):
         raise UserError(f"{where}={value}: must be at least {-LARGEST if value < 0 else SMALLEST:g}")
     return value
+
+
+def expand_user(config: object, key: str, where: str) -> None:
+    """Write a leading ``~`` of a path out, once for all readers: no shell sees what stands in quotes or a file."""
+    path = getattr(config, key)
+    if path is not None and path.startswith("~"):
+        try:
+            object.__setattr__(config, key, str(Path(path).expanduser()))
+        except RuntimeError:
+            raise UserError(f"{where}={path}: there is no such user, or no home folder") from None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config.keys import LawConfig
+from mbexp.config.gpu_keys import LawConfig
 from mbexp.fit.points import Points
 
 FloatArray = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mbexp.config.cards import GPU_CARDS, MODEL_CARDS
 from mbexp.config.compose import configure
-from mbexp.config.keys import GpuConfig
+from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
 from mbexp.paths import config_dir
 

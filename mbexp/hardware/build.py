@@ -12,7 +12,7 @@ from mbexp.config.choices import module_names
 from mbexp.hardware.laws import SHARED
 
 if TYPE_CHECKING:
-    from mbexp.config.keys import GpuConfig
+    from mbexp.config.gpu_keys import GpuConfig
     from mbexp.hardware.law import LatencyLaw
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.config.gpu_keys import LawConfig
 from mbexp.config.kernel_tables import ENGINES, described, facade, kept, unsupported
-from mbexp.config.keys import LawConfig
 
 FloatArray = npt.NDArray[np.float64]
 Step = tuple[str, int, int, int, int]  # phase, sequences, context of each, prompt tokens, tokens before them

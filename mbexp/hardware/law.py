@@ -15,7 +15,7 @@ from mbexp.compiled.decorators import compiled
 from mbexp.errors import UserError
 
 if TYPE_CHECKING:
-    from mbexp.config.keys import GpuConfig
+    from mbexp.config.gpu_keys import GpuConfig
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from mbexp.config.kernel_tables import KIND
 from mbexp.errors import UserError
 
 if TYPE_CHECKING:
-    from mbexp.config.keys import GpuConfig
+    from mbexp.config.gpu_keys import GpuConfig
 
 
 def kv_capacity_tokens(gpu: GpuConfig) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from mbexp.config.keys import GpuConfig
+from mbexp.config.gpu_keys import GpuConfig
 from mbexp.config.plugins import load_object
 from mbexp.errors import UserError
 from mbexp.hardware.build import unread_keys

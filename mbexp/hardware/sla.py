@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mbexp.config.keys import SchedulerConfig, SlaConfig
+    from mbexp.config.keys import SlaConfig
+    from mbexp.config.scheduler_keys import SchedulerConfig
     from mbexp.hardware.law import LatencyLaw
 
 

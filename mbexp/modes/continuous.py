@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config.keys import ExecutionConfig, GpuConfig
+from mbexp.config.execution_keys import ExecutionConfig
+from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
 
 if TYPE_CHECKING:

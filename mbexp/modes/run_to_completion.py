@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config.keys import Config, ExecutionConfig, NoiseConfig
+from mbexp.config.execution_keys import ExecutionConfig
+from mbexp.config.gpu_keys import NoiseConfig
+from mbexp.config.keys import Config
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config.keys import MEMORY_RULES, SchedulerConfig, SlaConfig
+from mbexp.config.keys import SlaConfig
+from mbexp.config.scheduler_keys import MEMORY_RULES, SchedulerConfig
 from mbexp.errors import UserError
 from mbexp.policy.slots import ASSIGNMENT, FILL, LIMIT, SELECTION, Rule, Slot, check_names, find_rule
 from mbexp.policy.views import Bounds

@@ -15,7 +15,7 @@ B_MEM, B_SLA, LOW, HIGH = 0, 1, 2, 3
 REQUESTS, SUM_TOKENS, SUM_SQUARES, INTERVALS = 4, 5, 6, 7
 WINDOW = 8  # mean gaps, then mean numbers decoding, of the last intervals, both twice over
 
-# Parameters of the dynamic rule; MEMORY_RULE is a place in mbexp.config.keys.MEMORY_RULES.
+# Parameters of the dynamic rule; MEMORY_RULE is a place in mbexp.config.scheduler_keys.MEMORY_RULES.
 THETA, MEMORY_RULE, WHILE_BUSY, TOLERANCE_S, ALPHA, DELTA, WINDOW_INTERVALS, UPDATE_INTERVALS = range(8)
 ORIGINAL, PRINTED = 1, 2
 

@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbexp.config.keys import STEP_KEYS, Config
+from mbexp.config.gpu_keys import STEP_KEYS
+from mbexp.config.keys import Config
 from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
 from mbexp.results.stored import manifest

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from mbexp.config.keys import StudyConfig
+from mbexp.config.output_keys import StudyConfig
 from mbexp.results.catalogue import find_column
 from mbexp.sweep.sides import SEEDS, is_load, settings_keys, sides_key
 from mbexp.sweep.text import terminal_width, text_table

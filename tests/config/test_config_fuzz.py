@@ -15,18 +15,10 @@ from omegaconf import OmegaConf
 
 import mbexp
 from mbexp.cli.job import run_and_store
-from mbexp.config.keys import (
-    LAWS,
-    BinsConfig,
-    Config,
-    GpuConfig,
-    PredictorConfig,
-    SchedulerConfig,
-    SlaConfig,
-    WarmUpConfig,
-    load_config,
-)
+from mbexp.config.gpu_keys import LAWS, GpuConfig
+from mbexp.config.keys import BinsConfig, Config, PredictorConfig, SlaConfig, WarmUpConfig, load_config
 from mbexp.config.messages import explain
+from mbexp.config.scheduler_keys import SchedulerConfig
 from mbexp.config.schema import LARGEST, SMALLEST, known_keys
 from mbexp.config.workload_keys import ArrivalsConfig, LengthsConfig
 from mbexp.errors import UserError

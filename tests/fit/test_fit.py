@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mbexp.config.cards import GPU_CARDS, find_card
-from mbexp.config.keys import GpuConfig, LawConfig
+from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.config.schema import build
 from mbexp.errors import UserError
 from mbexp.fit import FORMS, Card, Points, fit_form, read_points

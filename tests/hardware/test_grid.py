@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from mbexp.config.keys import GpuConfig, LawConfig
+from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.errors import UserError
 from mbexp.hardware import build_law
 from mbexp.hardware.grid import generated_reasons, read_grid

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mbexp.config.keys import GpuConfig, LawConfig
+from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.hardware import build_law
 from mbexp.hardware.closed_form import closed_form
 from mbexp.hardware.iteration import ClosedForm

@@ -13,7 +13,8 @@ import yaml
 
 import mbexp
 from mbexp.config.choices import module_names
-from mbexp.config.keys import LAWS, GpuConfig, LawConfig, SlaConfig, load_config
+from mbexp.config.gpu_keys import LAWS, GpuConfig, LawConfig
+from mbexp.config.keys import SlaConfig, load_config
 from mbexp.config.schema import build
 from mbexp.errors import UserError
 from mbexp.hardware import GPU_CARDS, MODEL_CARDS, build_law, kv_capacity_tokens

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from mbexp.config.keys import GpuConfig, LawConfig, SchedulerConfig, SlaConfig
+from mbexp.config.gpu_keys import GpuConfig, LawConfig
+from mbexp.config.keys import SlaConfig
+from mbexp.config.scheduler_keys import SchedulerConfig
 from mbexp.hardware import MODEL_CARDS, build_law, check_sla, kv_capacity_tokens, largest_batch
 from mbexp.hardware.grid import PACKAGED_GRIDS, read_grid
 from mbexp.hardware.laws.grid_fit import fit_affine

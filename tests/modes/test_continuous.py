@@ -289,7 +289,8 @@ def test_histogram_edges_and_bins_agree():
 
 
 def test_the_log_of_segments_is_bounded(trace):
-    from mbexp.config.keys import SchedulerConfig, SlaConfig
+    from mbexp.config.keys import SlaConfig
+    from mbexp.config.scheduler_keys import SchedulerConfig
     from mbexp.hardware.iteration import ClosedForm
     from mbexp.policy.build import build_policy
     from mbexp.simulator.continuous.serve import ContinuousRules

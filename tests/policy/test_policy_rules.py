@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mbexp import UserError, simulate
-from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
+from mbexp.config.keys import SlaConfig
+from mbexp.config.scheduler_keys import ControllerConfig, SchedulerConfig
 from mbexp.policy.build import Policy, build_policy
 from mbexp.policy.views import BEFORE_THE_RUN, Interval
 

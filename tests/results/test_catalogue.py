@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from mbexp import UserError, configure, simulate
-from mbexp.config.keys import EXECUTIONS
+from mbexp.config.execution_keys import EXECUTIONS
 from mbexp.figures.labels import NAMES, axis_label
 from mbexp.figures.registry import figures
 from mbexp.report import tables as report_tables

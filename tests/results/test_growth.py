@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mbexp import Result, Trace, simulate
-from mbexp.config.keys import GpuConfig, LawConfig
+from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.hardware import build_law
 from mbexp.modes.continuous import execution_rules
 from mbexp.policy.build import limit_max

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mbexp.config.keys import GpuConfig
+from mbexp.config.gpu_keys import GpuConfig
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.law import LatencyLaw, Price, batch_price
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from mbexp.config.gpu_keys import GpuConfig
 from mbexp.config.kernel_tables import OVER_PCIE, described
-from mbexp.config.keys import GpuConfig
 from mbexp.hardware.kernel_fit import PHASES, fitted
 from mbexp.hardware.law import LatencyLaw
 from mbexp.hardware.laws import step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.config.keys import GpuConfig
+from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
 from mbexp.hardware.grid import LatencyGrid, generated_reasons, read_grid
 from mbexp.hardware.law import LatencyLaw

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.config.cards import GPU_CARDS, find_gpu_card, find_model_card
-from mbexp.config.keys import GpuConfig, LawConfig
+from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.errors import UserError
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.law import LatencyLaw, Price, batch_price

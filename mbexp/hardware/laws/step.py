@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.config.keys import STEP_KEYS, GpuConfig, LawConfig
+from mbexp.config.gpu_keys import STEP_KEYS, GpuConfig, LawConfig
 from mbexp.errors import UserError
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.law import LatencyLaw, Price, batch_price

@@ -38,7 +38,7 @@ STATE_BYTES_MAX = 8e9  # of what GPUs may run at once
 
 @dataclass(frozen=True)
 class ContinuousRules:
-    """How GPUs execute; names and defaults are those of `mbexp.config.keys.ExecutionConfig`.
+    """How GPUs execute; names and defaults are those of `mbexp.config.execution_keys.ExecutionConfig`.
 
     Attributes
     ----------

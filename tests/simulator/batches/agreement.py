@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
+from mbexp.config.keys import SlaConfig
+from mbexp.config.scheduler_keys import ControllerConfig, SchedulerConfig
 from mbexp.hardware.law import LatencyLaw, Price, batch_price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.batches.outcome import BatchesOutcome

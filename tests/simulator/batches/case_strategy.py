@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mbexp.config.keys import FILLS, SELECTIONS
+from mbexp.config.scheduler_keys import FILLS, SELECTIONS
 from tests.simulator.batches.agreement import Case
 
 # Quarters of a second are exact in binary, so arrivals, completions and timeouts coincide; the odd ones round.

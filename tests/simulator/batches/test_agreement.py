@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mbexp.config.keys import BATCH_SIZES, FILLS, SELECTIONS, GpuConfig, LawConfig
+from mbexp.config.gpu_keys import GpuConfig, LawConfig
+from mbexp.config.scheduler_keys import BATCH_SIZES, FILLS, SELECTIONS
 from mbexp.errors import UserError
 from mbexp.hardware import build_law
 from tests.simulator.batches import agreement

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
+from mbexp.config.keys import SlaConfig
+from mbexp.config.scheduler_keys import ControllerConfig, SchedulerConfig
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.iteration_table import IterationTable
 from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price

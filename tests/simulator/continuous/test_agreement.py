@@ -10,20 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mbexp.config.keys import (
+from mbexp.config.execution_keys import (
     ADMISSIONS,
     ASSIGNMENTS,
     GPU_SERVES,
     KV_RULES,
-    MEMORY_RULES,
     PREEMPTIONS,
     PREFILL_MEMORIES,
     PREFILLS,
-    SELECTIONS,
     UNDERPREDICTIONS,
-    GpuConfig,
-    LawConfig,
 )
+from mbexp.config.gpu_keys import GpuConfig, LawConfig
+from mbexp.config.scheduler_keys import MEMORY_RULES, SELECTIONS
 from mbexp.hardware import build_law
 from mbexp.hardware.iteration import ClosedForm
 from tests.hardware.test_iteration import TABLE

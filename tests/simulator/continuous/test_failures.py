@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mbexp import UserError, simulate
-from mbexp.config.keys import SchedulerConfig, SlaConfig
+from mbexp.config.keys import SlaConfig
+from mbexp.config.scheduler_keys import SchedulerConfig
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mbexp.config.keys import ControllerConfig, SchedulerConfig, SlaConfig
+from mbexp.config.keys import SlaConfig
+from mbexp.config.scheduler_keys import ControllerConfig, SchedulerConfig
 from mbexp.errors import UserError
 from mbexp.policy import assignment, limit
 from mbexp.policy.build import Policy, build_policy

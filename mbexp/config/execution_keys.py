@@ -1,0 +1,98 @@
+"""The keys of `execution`: how a GPU executes what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mbexp.config.choices import mode_names, rule_names
+from mbexp.config.schema import option
+
+EXECUTIONS = mode_names()
+PREFILLS = ("first", "chunked")
+KV_RULES = ("reserve", "paged")
+RESERVATIONS = ("prediction", "longest_of_bin")
+PREEMPTIONS = ("recompute", "swap")
+UNDERPREDICTIONS = ("extend", "preempt", "requeue")
+ASSIGNMENTS = ("central", *rule_names("assignment"))
+GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
+OVERSIZED = ("refuse", "reject")
+ADMISSIONS = ("budget", "any")
+PREFILL_MEMORIES = ("held", "tested", "first_chunk")
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """How a GPU executes: whole batches, or iteration by iteration; all keys but `name` belong to the latter."""
+
+    name: str = option("run_to_completion", "mode of execution", choices=EXECUTIONS)
+    prefill: str = option(
+        "first",
+        "first: prompts are computed whole while decoding stalls; chunked: in pieces beside it",
+        choices=PREFILLS,
+    )
+    token_budget: int = option(512, "'chunked': tokens of one iteration, decoded ones and prompts together", low=1)
+    admission: str = option(
+        "budget",
+        "'chunked': budget: nobody is admitted once the tokens of the iteration are used up; any: they do not matter",
+        choices=ADMISSIONS,
+    )
+    prefill_max_tokens: int | None = option(
+        None, "'first': most prompt tokens admitted into one prefill; null: no bound", low=1
+    )
+    kv: str = option(
+        "reserve",
+        "reserve: prompt + predicted output held from admission on; paged: blocks as needed",
+        choices=KV_RULES,
+    )
+    reserve_for: str = option(
+        "prediction",
+        "'reserve': the request's own prediction, or the longest in its queue, for a server that knows only the bin",
+        choices=RESERVATIONS,
+    )
+    block_tokens: int = option(16, "'paged': tokens of a block", low=1, high=65536)
+    prefill_memory: str = option(
+        "held",
+        "'paged', 'chunked': a context is held from admission on; or chunk by chunk, admitted if all of it fits "
+        "(tested), or its first chunk",
+        choices=PREFILL_MEMORIES,
+    )
+    hold_last_token: bool = option(
+        True, "'paged': the newest token is held at once; false: with the iteration that computes its cache (vLLM)"
+    )
+    reserved_blocks: int = option(
+        0, "'paged': blocks of a GPU that hold no request; vLLM keeps 1, its null block", low=0
+    )
+    watermark_pct: float = option(
+        0.0, "share of a GPU's memory that an admission leaves free, where something runs", low=0, high=100
+    )
+    max_model_len_tokens: int | None = option(
+        None, "a request of more tokens, prompt and output together, is rejected; null: no bound", low=1
+    )
+    preemption: str = option(
+        "recompute", "how a preempted request gets its KV cache back: computed anew, or copied", choices=PREEMPTIONS
+    )
+    swap_gb_per_s: float = option(25.0, "'swap': rate of the copies between GPU and host, 1e9 B/s", above=0)
+    underprediction: str = option(
+        "extend",
+        "'reserve': what happens to a request longer than predicted: goes on, or back to the head or tail of its queue",
+        choices=UNDERPREDICTIONS,
+    )
+    assignment: str = option(
+        "central",  # the file of execution=continuous sets join_shortest; the other mode has no use for it
+        "the rule that gives an arrival to a GPU, as a router does; central: GPUs share the queues; a dotted path "
+        "names your own",
+        choices=ASSIGNMENTS,
+        dotted=True,
+    )
+    gpu_serves: str = option(
+        "any_bin", "which bins a GPU takes: any, one until it is empty, or always the same", choices=GPU_SERVES
+    )
+    turn_requests: int = option(
+        128, "'one_bin': requests that a GPU takes before a waiting bin must get its turn", low=1
+    )
+    interval_steps: int = option(
+        32, "batch_size=dynamic: decode steps of a GPU between two updates of its limit", low=1, high=1_000_000
+    )
+    oversized_prompt: str = option(
+        "refuse", "a prompt larger than the memory of a GPU: an error, or left out and counted", choices=OVERSIZED
+    )
