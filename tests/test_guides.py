@@ -18,9 +18,7 @@ NOT_YET = {
     "docs/predictors.md",
     "docs/slurm.md",
     "docs/step_law.md",
-    "docs/sweeps.md",
     "docs/workloads.md",
-    "README.md",
 }
 
 
