@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mbexp.errors import UserError, nearest
+from mbexp.errors import UserError, as_program, nearest
 from mbexp.results.index import stored_table
 from mbexp.sweep.text import plain_text, text_table
 
@@ -69,8 +69,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"mbexp: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        sys.stderr.close()
     return 0
 
 
@@ -157,4 +155,4 @@ def _sortable(value: Any) -> tuple[int, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)
