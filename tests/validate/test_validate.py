@@ -77,7 +77,7 @@ def test_the_command_prints_writes_and_fails(tmp_path: Path, capsys, monkeypatch
     page = tmp_path / "validation.md"
     assert command.main(["--fast", "--only", "M/D/1", "--page", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert "| M/D/1, lambda .8 | wait, s | 2 |" in text
+    assert "| M/D/1, lambda 0.8 | wait, s | 2 |" in text
     assert "1 of 1 quantities agree" in text
     assert list(tmp_path.iterdir()) == [page]
     assert "M/D/1" in capsys.readouterr().out

@@ -42,7 +42,7 @@ def figure_3() -> str:
                 "batches are whole, so the simulator runs the next b below",
             )
         )
-    return f"### Fig. 3: tau(b) = .22 b + 30 ms\n\n{table(rows)}\n"
+    return f"### Fig. 3: tau(b) = 0.22 b + 30 ms\n\n{table(rows)}\n"
 
 
 def algorithm_1(effort: Effort) -> str:
