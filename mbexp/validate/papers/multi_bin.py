@@ -126,8 +126,8 @@ def figure_8(effort: Effort) -> str:
     why = "exact for any confusion matrix"
     rows = [_exact_row(outcome, why) for outcome in _checked(effort, "neighbour error", "Fig. 8")]
     note = (
-        "Errors cost much and at once: with 4 bins, 1 % of requests going to each neighbour already takes a tenth of "
-        "the throughput, because one long request in 128 holds its whole batch."
+        "Errors cost much and at once. With 4 bins, 1 % of requests going to each neighbour takes a tenth of the "
+        "throughput: one long request in 128 holds its whole batch."
     )
     return f"### Fig. 8: prediction errors, U[1, 20], B = 128\n\n{table(rows)}\n\n{note}\n"
 
@@ -190,7 +190,7 @@ def selections(effort: Effort) -> str:
         "### Beyond P1: partial batches, U[1, 20], B = 8, lambda 0.4, one server\n\n"
         + "\n".join(lines)
         + "\n\nLongest queue has the best mean, oldest head the best tail. Serving the shortest bin first wastes the "
-        "server on small batches of short requests and is unstable at a load that full batches carry; four bins with "
+        "server on small batches of short requests. It is unstable at a load that full batches carry. Four bins with "
         "partial batches do worse than two. *Unstable*: the number waiting climbs throughout every run, although "
         f"the offered load (that of full batches) is below 1. The exact mean for k = 1 is {exact.latency:.3f} s.\n"
     )

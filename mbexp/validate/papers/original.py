@@ -86,8 +86,8 @@ def one_gpu(effort: Effort) -> str:
     return (
         "### Request-SLA violation (20 s) on one GPU, 10,000 requests\n\n"
         f"{table(rows)}\n\n{_verdicts(openings, pairs)}\n\n"
-        "The original read the head of the real file, we the built-in workload at the same arrival rate "
-        "(3.1, 0.31 and 0.031 requests/s); lengths and bursts differ, so only directions can agree. Near 100 % a "
+        "The original read the head of the real file. We take the built-in workload at the same arrival rate "
+        "(3.1, 0.31 and 0.031 requests/s). Lengths and bursts differ, so only directions can agree. Near 100 % a "
         "violation says little: queues grow for as long as requests arrive.\n"
     )
 
