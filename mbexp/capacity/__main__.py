@@ -11,7 +11,8 @@ USAGE = """python -m mbexp.capacity [find=gpus|rate] 'sla.targets=[METRIC<=BOUND
 
 The fewest GPUs that meet all targets at the workload's rate, or the highest rate that num_gpus carry (find=rate).
 Every key of a run can be set; several values (gpu=A,B) make a table of choices, cheapest first.
-Keys of its own: max_gpus, min_replications, max_replications, confidence. docs/capacity.md says more."""
+Keys of its own: max_gpus, min_replications, max_replications, confidence. --config-dir FOLDER names config groups of
+your own. docs/capacity.md says more."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from mbexp.capacity.options import split
 from mbexp.capacity.probes import Prober, Workers
 from mbexp.capacity.question import Question
 from mbexp.errors import UserError
+from mbexp.paths import named_config_dirs, use_config_dirs
 from mbexp.sweep.points import Point, compose_points, expand, override_value
 
 NAME = "capacity"  # of the study, where study.name does not say otherwise
@@ -75,7 +76,10 @@ def answers(arguments: Sequence[str], command: list[str] | None = None, workers:
     from mbexp.workload.kinds import find_kind
 
     options, rest = split(arguments)
-    words = [quoted_targets(word) for word in rest]
+    words = [quoted_targets(word) for word in use_config_dirs(rest)]
+    for folder in named_config_dirs():
+        if not folder.is_dir():
+            raise UserError(f"--config-dir={folder}: no such folder")
     points = compose(words)
     given = {word.partition("=")[0].lstrip("+") for word in words}
     found = []

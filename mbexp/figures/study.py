@@ -24,8 +24,9 @@ Read = TypeVar("Read")
 TARGET_PCT = 5.0
 LOADS = ("num_requests", "workload.rate_scaling", "workload.arrivals.rate_per_s")
 # What study.json and the tables must hold to be read as such.
-INFO: dict[str, Any] = {"name": str, "config_name": str, "question": str, "swept": list, "failures": list,
-                        "missing": int, "git": dict, "wall_time_s": (int, float), "versions": str}  # fmt: skip
+INFO: dict[str, Any] = {"name": str, "config_name": str, "question": str, "swept": list, "compared": list,
+                        "failures": list, "missing": int, "git": dict, "wall_time_s": (int, float),
+                        "versions": str}  # fmt: skip
 NEEDED = {
     "best": ("num_gpus", "k_bins", "request_sla_violation_pct", "target_pct", "meets_target"),
     "verdicts": ("metric", "verdict", "seeds"),

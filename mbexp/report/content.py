@@ -138,10 +138,11 @@ def answers(study: StoredStudy) -> list[str]:
     found = []
     best = study.table("best")
     if best is not None:
-        loads = [name for name in swept(study.results) if name in best.columns and name not in ("num_gpus", "k_bins")]
+        chosen = [*(name for name in study.info.get("compared", []) if name in best.columns), "num_gpus", "k_bins"]
+        loads = [name for name in swept(study.results) if name in best.columns and name not in chosen]
         for row in best.to_dict("records"):
             load = setting_label(loads, [row[name] for name in loads])
-            choice = setting_label(["num_gpus", "k_bins"], [row["num_gpus"], row["k_bins"]])
+            choice = setting_label(chosen, [row[name] for name in chosen])
             violation = f"{short_number(row['request_sla_violation_pct'])} % of requests late"
             target = f"target {short_number(row['target_pct'])} %"
             words = "" if is_true(row["meets_target"]) else NOT_MET.get(str(row.get("judgement")), NOT_MET[FAILS])

@@ -60,8 +60,8 @@ def best_table(study: StoredStudy) -> Table | None:
     return as_table(
         shown.drop(columns=list(halves.values())),
         "Best configuration of each load",
-        "The fewest GPUs whose 95 % intervals meet every target, at the K that does best. A choice from many reads "
-        "better than it is: run it with other seeds.",
+        "The fewest GPUs whose 95 % intervals meet every target, with the K and the side of a comparison that do "
+        "best. A choice from many reads better than it is: run it with other seeds.",
     )
 
 

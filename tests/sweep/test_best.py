@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mbexp.sweep.best import best_configurations, load_keys
+from mbexp.sweep.best import best_configurations, compared_keys, load_keys
 from mbexp.sweep.ending import _left_open
 from tests import SHARED
 
@@ -96,8 +96,59 @@ def test_copies_are_one_run_without_an_interval() -> None:
     assert (best["runs"], best["meets_target"], best["request_sla_violation_pct_half_width"]) == (1, True, None)
 
 
-def test_a_scheduler_is_a_load_of_its_own() -> None:
-    assert load_keys(["scheduler", "num_gpus", "seed", "study.label"]) == ["scheduler"]
+def test_what_is_compared_is_chosen_among_and_the_rest_is_a_load() -> None:
+    """Rule b meets the target on 2 GPUs at both rates, rule a needs 4; a third key that nothing compares is a load."""
+    swept = ["scheduler.selection", "workload.rate_scaling", "num_gpus", "k_bins"]
+    rows = [
+        row(gpus, k, {"a": 9.0, "b": 6.0}[rule] / gpus + k, **{"scheduler.selection": rule, swept[1]: rate})
+        for rule in "ab" for rate in (1, 2) for gpus in (1, 2, 4) for k in (1, 2)
+    ]  # fmt: skip
+    compared = compared_keys(swept, None, rows)
+
+    best = best_configurations(rows, swept, 4.0, compared)
+
+    assert (compared, load_keys(swept, compared)) == (["scheduler.selection"], ["workload.rate_scaling"])
+    assert [(each[swept[1]], each[swept[0]], each["num_gpus"], each["k_bins"]) for each in best] == [
+        (1, "b", 2, 1), (2, "b", 2, 1),
+    ]  # fmt: skip
+    assert [each["tried"] for each in best] == [12, 12]
+    assert compared_keys([*swept, "scheduler.fill"], None, rows) == []
+    assert compared_keys([*swept, "scheduler.fill"], "scheduler.fill", rows) == ["scheduler.fill"]
+    assert compared_keys(swept, "k_bins", rows) == []
+
+
+def test_two_labels_are_never_taken_for_one_configuration() -> None:
+    """Labels at the same GPUs and bins were averaged: 0 and 8 % read as 4 %, which meets 5 %."""
+    points = [
+        {"study.label": "a", "scheduler": "x", "scheduler.fill": "full"},
+        {"study.label": "b", "scheduler": "y"},
+    ]
+    rows = [row(1, 1, violation, **point) for point, violation in zip(points, (8.0, 0.0), strict=True)]
+    compared = compared_keys(["study.label", "scheduler", "scheduler.fill"], None, points)
+    assert compared == ["study.label", "scheduler", "scheduler.fill"]
+
+    (best,) = best_configurations(rows, ["study.label", "scheduler", "scheduler.fill"], 5.0, compared)
+
+    assert (best["study.label"], best["request_sla_violation_pct"], best["tried"]) == ("b", 0.0, 2)
+    each = best_configurations(rows, ["study.label"], 5.0)  # a figure that draws all labels marks one of each
+    assert [(one["study.label"], one["meets_target"]) for one in each] == [("a", False), ("b", True)]
+
+
+def test_metrics_that_a_study_names_decide_between_equals() -> None:
+    swept = ["scheduler"]
+    sides = {"a": (3.0, 7.0), "b": (2.0, 5.0), "c": (2.0, 6.0), "d": (None, 9.0)}
+    rows = [
+        row(1, 1, 0.0, scheduler=side, latency_p95_s=late, throughput_requests_per_s=many)
+        for side, (late, many) in sides.items()
+    ]
+
+    def choice(*metrics: str) -> str:
+        (best,) = best_configurations(rows, swept, 5.0, swept, metrics)
+        return str(best["scheduler"])
+
+    assert choice("latency_p95_s", "throughput_requests_per_s") == "c"
+    assert choice("throughput_requests_per_s") == "d"
+    assert choice() == "a"  # the first, as asked for
 
 
 def test_runs_without_a_measured_violation_take_no_part() -> None:
