@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mbexp.capacity.judge import PASS
-from mbexp.capacity.targets import WRITTEN, Target
+from mbexp.results.targets import Target, parse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,12 +137,7 @@ def numbers(answer: Mapping[str, Any]) -> list[float]:
 
 
 def _targets(answer: Mapping[str, Any]) -> list[Target]:
-    found = []
-    for text in answer["targets"]:
-        match = WRITTEN.fullmatch(text)
-        assert match is not None, text
-        found.append(Target(match[1], match[2] == "<=", float(match[3])))
-    return found
+    return [parse(text) for text in answer["targets"]]
 
 
 def _column(answer: Mapping[str, Any], key: str) -> list[float]:

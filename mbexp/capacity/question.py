@@ -13,9 +13,9 @@ from mbexp.capacity.judge import UNDECIDED, judge
 from mbexp.capacity.options import Options
 from mbexp.capacity.probes import Prober
 from mbexp.capacity.search import least
-from mbexp.capacity.targets import read_targets
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
+from mbexp.results.targets import read_targets
 
 STEP = 1.01  # of rates: a grid, so that the answer is the same wherever a search begins
 FURTHEST = 1400  # steps, a factor of a million
@@ -49,7 +49,7 @@ class Question:
         self.changed = dict(changed or {})
         self.config, self.options, self.prober = config, options, prober
         self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-        self.targets = read_targets(config.sla.targets, config.execution.name)
+        self.targets = read_targets(config.sla, config.execution.name)
         self.seeded, self.most = (False, 1) if one_trace else _replications(config, options)
         self.probes: dict[int, Probe] = {}
         looks = 1 if not self.seeded else 1 + math.ceil(math.log2(options.max_replications / options.min_replications))
