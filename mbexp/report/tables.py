@@ -52,7 +52,7 @@ def best_table(study: StoredStudy) -> Table | None:
     if best is None:
         return None
     halves = {name.removesuffix(HALF_WIDTH): name for name in best.columns if name.endswith(HALF_WIDTH)}
-    shown = best.drop(columns=[name for name in ("run", "target_pct", "runs", "meets_target") if name in best])
+    shown = best.drop(columns=["run", "target_pct", "targets", "runs", "meets_target"], errors="ignore")
     for metric, half in halves.items():
         if shown[half].notna().any():
             pairs = zip(shown[metric], shown[half], strict=True)

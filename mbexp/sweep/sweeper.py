@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from mbexp.errors import UserError
 from mbexp.results.store import replace_file
-from mbexp.sweep.best import PLANNED, Row, compared_keys, load_keys
+from mbexp.sweep.best import PLANNED, Row, compared_keys, load_keys, targets_of
 from mbexp.sweep.points import Assignments, Point, compose_points, expand, key_of
 
 # Hydra 1.3 makes plug-ins of this namespace only: there the class goes by an entry of Hydra's list that is no module.
@@ -111,6 +111,7 @@ class StudySweeper(Sweeper):
         sides_key(swept, study.compare, given)  # a wrong name costs no run
         self.compared = compared_keys(swept, study.compare, given)
         metrics_of(study.metrics)
+        targets_of(points)
         plan = make_plan(points, folder, points[0].config.force, self.command or command_line())
         twice = len(points) - len(plan.runs)
         print(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mbexp.results.targets import parse
 from mbexp.sweep.best import best_configurations, compared_keys, load_keys
 from mbexp.sweep.ending import _left_open
 from tests import SHARED
@@ -105,7 +106,7 @@ def test_what_is_compared_is_chosen_among_and_the_rest_is_a_load() -> None:
     ]  # fmt: skip
     compared = compared_keys(swept, None, rows)
 
-    best = best_configurations(rows, swept, 4.0, compared)
+    best = best_configurations(rows, swept, 4.0, compared=compared)
 
     assert (compared, load_keys(swept, compared)) == (["scheduler.selection"], ["workload.rate_scaling"])
     assert [(each[swept[1]], each[swept[0]], each["num_gpus"], each["k_bins"]) for each in best] == [
@@ -127,7 +128,7 @@ def test_two_labels_are_never_taken_for_one_configuration() -> None:
     compared = compared_keys(["study.label", "scheduler", "scheduler.fill"], None, points)
     assert compared == ["study.label", "scheduler", "scheduler.fill"]
 
-    (best,) = best_configurations(rows, ["study.label", "scheduler", "scheduler.fill"], 5.0, compared)
+    (best,) = best_configurations(rows, ["study.label", "scheduler", "scheduler.fill"], 5.0, compared=compared)
 
     assert (best["study.label"], best["request_sla_violation_pct"], best["tried"]) == ("b", 0.0, 2)
     each = best_configurations(rows, ["study.label"], 5.0)  # a figure that draws all labels marks one of each
@@ -143,7 +144,7 @@ def test_metrics_that_a_study_names_decide_between_equals() -> None:
     ]
 
     def choice(*metrics: str) -> str:
-        (best,) = best_configurations(rows, swept, 5.0, swept, metrics)
+        (best,) = best_configurations(rows, swept, 5.0, compared=swept, metrics=metrics)
         return str(best["scheduler"])
 
     assert choice("latency_p95_s", "throughput_requests_per_s") == "c"
@@ -177,3 +178,37 @@ def test_the_rule_chooses_what_the_original_chose(scale: str) -> None:
 
     found = {each["num_requests"]: (each["num_gpus"], each["k_bins"]) for each in best}
     assert found == chosen
+
+
+TTFT, GOOD = parse("ttft_p99_s<=1"), parse("goodput_pct>=90")
+
+
+def judged(gpus: int, ttft_s: float | None, good_pct: float, **more: Any) -> dict[str, Any]:
+    return row(gpus, 1, 0.0, ttft_p99_s=ttft_s, goodput_pct=good_pct, **more)
+
+
+def test_targets_of_the_study_decide_in_place_of_violations() -> None:
+    rows = [judged(1, 0.5, 80.0), judged(2, 3.0, 99.0), judged(4, 1.0, 90.0), judged(8, 0.1, 100.0)]
+    (best,) = best_configurations(rows, SWEPT, 5.0, [TTFT, GOOD])
+    assert (best["num_gpus"], best["judgement"], best["targets"]) == (4, "meets", "ttft_p99_s<=1, goodput_pct>=90")
+    assert (best["ttft_p99_s"], best["goodput_pct"]) == (1.0, 90.0)
+    assert "target_pct" not in best
+    (nearest,) = best_configurations(rows[:2], SWEPT, 5.0, [TTFT, GOOD])
+    assert (nearest["num_gpus"], nearest["targets_not_met"]) == (1, "goodput_pct")
+
+
+def test_a_metric_that_a_run_lacks_and_overload_miss_the_targets() -> None:
+    lacks = [judged(1, None, 99.0), judged(2, float("nan"), 99.0), judged(4, 0.5, 99.0, overloaded=True)]
+    (best,) = best_configurations([*lacks, judged(8, 0.5, 99.0, overloaded=False)], SWEPT, 5.0, [TTFT, GOOD])
+    assert best["num_gpus"] == 8
+    (worst,) = best_configurations(lacks, SWEPT, 5.0, [TTFT, GOOD])
+    assert (worst["num_gpus"], worst["meets_target"], worst["targets_not_met"]) == (4, False, "overloaded")
+
+
+def test_every_target_is_judged_by_its_interval() -> None:
+    # t(0.975, 2) = 4.3027: of 0.8, 0.9, 1.0 the interval is 0.9 ± 0.248, of 0.5, 0.6, 0.7 it is 0.6 ± 0.248.
+    wide = [judged(1, value, 99.0, seed=seed) for seed, value in enumerate((0.8, 0.9, 1.0))]
+    low = [judged(2, value, 95.0 + seed, seed=seed) for seed, value in enumerate((0.5, 0.6, 0.7))]
+    (best,) = best_configurations([*wide, *low], SWEPT, 5.0, [TTFT, GOOD])
+    assert (best["num_gpus"], best["fewer_gpus_undecided"]) == (2, 1)
+    assert best["ttft_p99_s_half_width"] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)

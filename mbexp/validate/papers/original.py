@@ -152,7 +152,7 @@ def token_sla(effort: Effort) -> str:
     row = Row(
         "token-SLA violation, every run",
         "0.00 %",
-        "0 %" if largest <= run.config.sla.token_ms else "-",
+        "0 %" if largest <= 1000 * run.config.sla.token_s else "-",
         f"{violation:g} %",
         "yes" if violation == 0 else "no",
         f"its law never exceeds {largest:.4f} ms between tokens, so a 10 ms SLA cannot bind; a run says so",
