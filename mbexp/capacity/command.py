@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mbexp.capacity.answer import Answer, write_answers
-from mbexp.capacity.drawing import write_figures
+from mbexp.capacity.answer import Found, write_answers
 from mbexp.capacity.onward import next_command
-from mbexp.capacity.options import split
+from mbexp.capacity.options import Options, split
+from mbexp.capacity.pictures import write_figures
 from mbexp.capacity.probes import Prober, Workers
 from mbexp.capacity.question import Question
+from mbexp.capacity.schedule import plan
+from mbexp.config.keys import Config
 from mbexp.errors import UserError
+from mbexp.paths import named_config_dirs, use_config_dirs
 from mbexp.sweep.points import Point, compose_points, expand, override_value
 
 NAME = "capacity"  # of the study, where study.name does not say otherwise
@@ -64,8 +67,10 @@ def compose(words: Sequence[str]) -> list[Point]:
         return compose_points(assignments, swept, master, loader)
 
 
-def answers(arguments: Sequence[str], command: list[str] | None = None, workers: int | None = None) -> list[Answer]:
-    """Return the answers of a command, cheapest first, and store them in ``output.dir/study.name``.
+def answers(arguments: Sequence[str], command: list[str] | None = None, workers: int | None = None) -> list[Any]:
+    """Return an `Answer` or a `Schedule` for each choice of a command, the best first, and store them as a study.
+
+    The folder is ``output.dir/study.name``.
 
     Raises
     ------
@@ -75,29 +80,38 @@ def answers(arguments: Sequence[str], command: list[str] | None = None, workers:
     from mbexp.workload.kinds import find_kind
 
     options, rest = split(arguments)
-    words = [quoted_targets(word) for word in rest]
+    words = [quoted_targets(word) for word in use_config_dirs(rest)]
+    for folder in named_config_dirs():
+        if not folder.is_dir():
+            raise UserError(f"--config-dir={folder}: no such folder")
     points = compose(words)
     given = {word.partition("=")[0].lstrip("+") for word in words}
-    found = []
+    found: list[Found] = []
     with Workers(workers) as crew:
         for point in points:
             config = point.config
-            if options.find == "gpus" and "num_gpus" in point.swept:
-                raise UserError("num_gpus: is what find=gpus looks for; find=rate takes several")
-            if "num_requests" not in given and not hasattr(find_kind(config.workload.kind), "generate"):
+            if options.find != "rate" and "num_gpus" in point.swept:
+                raise UserError(f"num_gpus: is what find={options.find} looks for; find=rate takes several")
+            if options.find == "schedule" and "num_requests" in given:
+                raise UserError(
+                    f"num_requests={config.num_requests}: find=schedule takes all requests of the trace; "
+                    "workload.window.kind=time with start_s and duration_s takes a part of it"
+                )
+            whole = not hasattr(find_kind(config.workload.kind), "generate") or options.find == "schedule"
+            if "num_requests" not in given and whole:
                 config = dataclasses.replace(config, num_requests=None)  # a log is judged whole
             folder = Path(config.output.dir) / (config.study.name or NAME)
             prober = Prober(folder, crew, point.overrides, command or ["mbexp.capacity", *arguments])
-            answer = Question(config, options, prober).answer()
+            ask = plan if options.find == "schedule" else _search
+            answer = ask(config, options, prober)
             answer.choices = dict(point.swept)
             answer.next_command = next_command(arguments, config, options.find, point.swept)
             found.append(answer)
-    # Rates are compared by what they carry, numbers of GPUs by price, and where there is none by number.
-    found.sort(key=lambda each: (-each.low if options.find == "rate" else 0, _dear(each), each.num_gpus))
+    found.sort(key=lambda each: each.rank())
     write_answers(found, folder)
     write_figures(folder)
     return found
 
 
-def _dear(answer: Answer) -> float:
-    return answer.price_per_hour if answer.price_per_hour == answer.price_per_hour else float("inf")
+def _search(config: Config, options: Options, prober: Prober) -> Found:
+    return Question(config, options, prober).answer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mbexp.capacity.answer import Answer, Probe
@@ -13,9 +13,9 @@ from mbexp.capacity.judge import UNDECIDED, judge
 from mbexp.capacity.options import Options
 from mbexp.capacity.probes import Prober
 from mbexp.capacity.search import least
-from mbexp.capacity.targets import read_targets
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
+from mbexp.results.targets import read_targets
 
 STEP = 1.01  # of rates: a grid, so that the answer is the same wherever a search begins
 FURTHEST = 1400  # steps, a factor of a million
@@ -31,15 +31,26 @@ class Question:
     prober : Prober
     say : function
         Takes a line on where the search is.
+    one_trace : bool
+        Whether the requests of the configuration's own seed are all that is judged, as those of a trace file are.
+    changed : dict
+        What tells `config` from the configuration that the prober's words make.
     """
 
     def __init__(
-        self, config: Config, options: Options, prober: Prober, say: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        options: Options,
+        prober: Prober,
+        say: Callable[[str], None] | None = None,
+        one_trace: bool = False,
+        changed: Mapping[str, Any] | None = None,
     ) -> None:
+        self.changed = dict(changed or {})
         self.config, self.options, self.prober = config, options, prober
         self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-        self.targets = read_targets(config.sla.targets, config.execution.name)
-        self.seeded, self.most = _replications(config, options)
+        self.targets = read_targets(config.sla, config.execution.name)
+        self.seeded, self.most = (False, 1) if one_trace else _replications(config, options)
         self.probes: dict[int, Probe] = {}
         looks = 1 if not self.seeded else 1 + math.ceil(math.log2(options.max_replications / options.min_replications))
         # Two ends of a range can err, each at every look.
@@ -64,7 +75,7 @@ class Question:
         return Answer(self, found.low, found.high, found.monotone)
 
     def _highest_rate(self) -> Answer:
-        found = least(lambda n: self._verdict(-n), 0, -FURTHEST, FURTHEST)
+        found = least(lambda n: self._verdict(-n), self._steps_to_full_load(), -FURTHEST, FURTHEST)
         if found is None:
             last = self.probes[-FURTHEST]
             raise UserError(f"num_gpus={self.config.num_gpus}: carries no rate within the targets, {last.why()}")
@@ -75,19 +86,27 @@ class Question:
             )
         return Answer(self, -found.high, -found.low, found.monotone)
 
+    def _offered_load(self, number: int) -> float:
+        """Return the offered load of one run at a number."""
+        config, changed = self.at(number)
+        return float(self.prober.summaries(config, changed, [self.config.seed])[0]["offered_load"])
+
     def _work(self) -> int:
-        """Return how many GPUs the offered load keeps busy, from one run."""
-        config, changed = self.at(self.config.num_gpus)
-        summary = self.prober.summaries(config, changed, [self.config.seed])[0]
-        load = float(summary["offered_load"]) * self.config.num_gpus
+        """Return how many GPUs the offered load keeps busy."""
+        load = self._offered_load(self.config.num_gpus) * self.config.num_gpus
         return max(1, math.ceil(load)) if math.isfinite(load) else 1
+
+    def _steps_to_full_load(self) -> int:
+        """Return by how many steps less traffic than the workload's offers a load of one."""
+        load = self._offered_load(0)
+        return math.ceil(math.log(load, STEP)) if load > 0 and math.isfinite(load) else 0
 
     def at(self, number: int) -> tuple[Config, dict[str, Any]]:
         """Return the configuration of a probe: so many GPUs, or the rate times `STEP` to the power `number`."""
         config = self.config
         if self.options.find == "gpus":
             gpu = dataclasses.replace(config.gpu, count=number)
-            return dataclasses.replace(config, num_gpus=number, gpu=gpu), {"num_gpus": number}
+            return dataclasses.replace(config, num_gpus=number, gpu=gpu), {"num_gpus": number, **self.changed}
         workload, factor = config.workload, STEP**number
         if workload.kind == "synthetic" or workload.timestamps == "generated":
             rate = workload.arrivals.rate_per_s * factor
@@ -98,7 +117,7 @@ class Question:
             scaling = factor * (workload.rate_scaling if workload.timestamps == "scaled" else 1.0)
             workload = dataclasses.replace(workload, timestamps="scaled", rate_scaling=scaling)
             changed = {"workload.rate_scaling": scaling}
-        return dataclasses.replace(config, workload=workload), changed
+        return dataclasses.replace(config, workload=workload), {**changed, **self.changed}
 
     def _verdict(self, number: int) -> str:
         if number in self.probes:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbexp.compare_engine.readers import FORMATS, Options, read_run
+from mbexp.compare_engine.readers import read_run
 from mbexp.errors import UserError, as_program
+from mbexp.workload.recorded import FORMATS, Options
 
 if TYPE_CHECKING:
     from mbexp.compare_engine.compare import Comparison

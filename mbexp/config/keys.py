@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,11 +39,30 @@ class BinsConfig:
 class SlaConfig:
     """Latency targets."""
 
-    token_ms: float = option(10.0, "longest time between two tokens (TBT)", above=0)
-    request_s: float = option(20.0, "longest time from arrival to the last token", above=0)
+    token_ms: float | None = option(10.0, "longest time between two tokens (TBT); null: no limit", above=0)
+    request_s: float | None = option(20.0, "longest time from arrival to the last token; null: no limit", above=0)
     ttft_s: float | None = option(None, "longest time to the first token of a good request; null: no limit", above=0)
     tpot_ms: float | None = option(None, "largest mean gap of a good request's tokens; null: no limit", above=0)
-    targets: list[str] = option([], "what a fleet must meet: metric<=bound or metric>=bound, for mbexp.capacity")
+    targets: list[str] = option(
+        [], "what must hold: metric<=bound or metric>=bound, for mbexp.capacity, study.best and reports"
+    )
+
+    @property
+    def token_s(self) -> float:
+        """The longest time between two tokens, seconds; infinite without a limit."""
+        return math.inf if self.token_ms is None else self.token_ms / 1000
+
+    @property
+    def limits(self) -> list[str]:
+        """What one request is held to, in words, the limits that are set only."""
+        words = {
+            "request_s": "{:g} s",
+            "token_ms": "{:g} ms per token",
+            "ttft_s": "{:g} s to the first token",
+            "tpot_ms": "{:g} ms per token in the mean",
+        }
+        values = {key: getattr(self, key) for key in words}
+        return [text.format(values[key]) for key, text in words.items() if values[key] is not None]
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,11 @@ def build_policy(
             "scheduler.memory_rule=printed: P2's rule as printed starts from the requests that run; use "
             "execution=continuous, or corrected or original"
         )
+    if scheduler.batch_size == "dynamic" and sla.token_ms is None:
+        raise UserError(
+            "sla.token_ms=null: scheduler.batch_size=dynamic needs a limit to keep to (Algorithm 2); set it, or take "
+            "scheduler.batch_size=fixed"
+        )
     limit = _rule(LIMIT, scheduler.batch_size, _limit_parameters(scheduler, in_batches), scheduler)
     selection = _rule(SELECTION, scheduler.selection, np.zeros(0), scheduler)
     fill = _rule(FILL, scheduler.fill, np.array([scheduler.timeout_s]), scheduler) if in_batches else None
@@ -99,7 +104,7 @@ def build_policy(
             float(scheduler.batch_size_min),
             float(scheduler.batch_size_max),
             float(kv_capacity_tokens),
-            sla.token_ms / 1000,
+            sla.token_s,
         ),
         limit_max=limit_max(scheduler),
         is_fixed=fixed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import ModuleType
 
 import numpy as np
@@ -54,12 +55,12 @@ def load_trace(
             raise UserError(
                 f"replicate=windows: workload={workload.kind} is generated and has other requests for each seed anyway"
             )
-        refuse_unit(workload, "which has no file")
+        what = "whose requests are drawn" if hasattr(kind, "files_sha256") else "which has no file"
+        refuse_unit(workload, what)
         if workload.where:
-            raise UserError(
-                f"workload.where={workload.where}: has no effect with workload={workload.kind}, which has no file"
-            )
-        rows, file_sha256 = kind.generate(workload, num_requests, seed), ""
+            raise UserError(f"workload.where={workload.where}: has no effect with workload={workload.kind}, {what}")
+        rows = kind.generate(workload, num_requests, seed)
+        file_sha256 = kind.files_sha256(workload) if hasattr(kind, "files_sha256") else ""
         source = rows.source
     else:
         rows, file_sha256, source = _read(kind, workload)
@@ -77,7 +78,10 @@ def load_trace(
     if generated and workload.kind != "synthetic":
         rate = "" if workload.arrivals.kind == "closed" else f" at {workload.arrivals.rate_per_s:g}/s"
         source += f"; {workload.arrivals.kind} arrivals{rate} in place of its own"
-    chosen, notes = choose_window(rows.arrival_s, workload.window, num_requests, seed if windows else None)
+    window = workload.window
+    if window.kind == "time" and getattr(kind, "CUTS_TIME", False):  # the rows are those of the window
+        window = dataclasses.replace(window, kind="rows", start_row=0)
+    chosen, notes = choose_window(rows.arrival_s, window, num_requests, seed if windows else None)
     closed = closed_loop(workload, chosen.stop - chosen.start, seed)
     if closed:
         source += f"; {closed.users:,} users in a closed loop"

@@ -12,10 +12,11 @@ import pytest
 from mbexp.cli.composed import composed
 from mbexp.compare_engine.__main__ import ASSUMED
 from mbexp.compare_engine.compare import Comparison, compare
-from mbexp.compare_engine.readers import Options, read_run
+from mbexp.compare_engine.readers import read_run
 from mbexp.fit.host import Loads, kernel_tpot_ms
 from mbexp.hardware import build_law
 from mbexp.workload.published import PUBLISHED
+from mbexp.workload.recorded import Options
 from tests import SHARED
 
 MEASURED = SHARED / "measured"

@@ -89,6 +89,8 @@ class Gpu:
     finished: list[Req] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     at_boundary: bool = False
+    preempted: bool = False  # in the start that is under way
+    prefill_tokens: int = 0  # admitted to prefill in it
 
 
 @dataclass
@@ -279,7 +281,13 @@ class Simulation:
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
-                self.start(ready[0])
+                if self.setup.assignment == "central":
+                    self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
+                else:
+                    self.open(ready[0])
+                    while self.admit(ready[0]):
+                        pass
+                    self.begin(ready[0])
         assert all(request.finish is not None for request in self.requests)
 
     def next_arrival(self, arrivals: deque[Req]) -> float:
@@ -389,7 +397,16 @@ class Simulation:
         else:
             queue.append(request)
 
-    def start(self, gpu: Gpu) -> None:
+    def start_together(self, gpus: list[Gpu]) -> None:
+        for gpu in gpus:
+            self.open(gpu)
+        emptiest_first = sorted(gpus, key=lambda g: (len(g.running), g.index))
+        while any(self.admit(gpu) for gpu in emptiest_first):
+            emptiest_first.sort(key=lambda g: (len(g.running), g.index))
+        for gpu in gpus:
+            self.begin(gpu)
+
+    def open(self, gpu: Gpu) -> None:
         setup = self.setup
         gpu.at_boundary = False
         if gpu.steps >= gpu.next_update:
@@ -400,41 +417,46 @@ class Simulation:
             gpu.finished, gpu.gaps = [], []
             gpu.next_update = gpu.steps + setup.interval
 
-        preempted = False
+        gpu.preempted = False
+        gpu.prefill_tokens = 0
         while self.held(gpu) + self.step_needs(gpu) > self.capacity:
             self.put_back(gpu, gpu.running.pop(), front=True)
-            preempted = True
+            gpu.preempted = True
 
-        prefill_tokens = 0
-        while not preempted:
-            found = self.admissible(gpu)
-            if found is None:
-                break
-            request, pointer = found
-            length = request.prompt + request.emitted
-            if setup.prefill == "first" and not request.swapped and setup.prefill_max is not None:
-                if prefill_tokens and prefill_tokens + length > setup.prefill_max:
-                    break
-                prefill_tokens += length
-            self.pointer[0 if setup.assignment == "central" else gpu.index] = pointer
-            self.queues_of(gpu)[request.bin].popleft()
-            if not gpu.running:
-                gpu.bin, gpu.turn = request.bin, 0
-            gpu.turn += 1
-            gpu.running.append(request)
-            request.gpu = gpu.index
-            if request.start is None:
-                request.start = self.now
-            if request.swapped:
-                request.state = "decoding"
-                request.stall = self.now - request.last
-                gpu.copy += length
-                self.copied += length
-                request.swapped = False
-                self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
-            else:
-                request.state = "prefill"
+    def admit(self, gpu: Gpu) -> bool:
+        """Admit one request, if the GPU can."""
+        setup = self.setup
+        found = None if gpu.preempted else self.admissible(gpu)
+        if found is None:
+            return False
+        request, pointer = found
+        length = request.prompt + request.emitted
+        if setup.prefill == "first" and not request.swapped and setup.prefill_max is not None:
+            if gpu.prefill_tokens and gpu.prefill_tokens + length > setup.prefill_max:
+                return False
+            gpu.prefill_tokens += length
+        self.pointer[0 if setup.assignment == "central" else gpu.index] = pointer
+        self.queues_of(gpu)[request.bin].popleft()
+        if not gpu.running:
+            gpu.bin, gpu.turn = request.bin, 0
+        gpu.turn += 1
+        gpu.running.append(request)
+        request.gpu = gpu.index
+        if request.start is None:
+            request.start = self.now
+        if request.swapped:
+            request.state = "decoding"
+            request.stall = self.now - request.last
+            gpu.copy += length
+            self.copied += length
+            request.swapped = False
+            self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
+        else:
+            request.state = "prefill"
+        return True
 
+    def begin(self, gpu: Gpu) -> None:
+        setup = self.setup
         if not gpu.running:
             self.copied -= gpu.copy  # unseen
             gpu.copy = 0
