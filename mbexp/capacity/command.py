@@ -15,7 +15,8 @@ from mbexp.capacity.onward import next_command
 from mbexp.capacity.options import Options, split
 from mbexp.capacity.pictures import write_figures
 from mbexp.capacity.probes import Prober, Workers
-from mbexp.capacity.question import Question
+from mbexp.capacity.progress import Shown
+from mbexp.capacity.question import Question, Say
 from mbexp.capacity.schedule import plan
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
@@ -108,7 +109,11 @@ def answers(arguments: Sequence[str], command: list[str] | None = None, workers:
             folder = Path(config.output.dir) / (config.study.name or NAME)
             prober = Prober(folder, crew, point.overrides, command, point)
             ask = plan if options.find == "schedule" else _search
-            answer = ask(config, options, prober)
+            shown = Shown()
+            try:
+                answer = ask(config, options, prober, shown)
+            finally:
+                shown.close()
             made |= prober.made
             answer.choices = dict(point.swept)
             answer.next_command = next_command(arguments, config, options.find, point.swept)
@@ -145,5 +150,5 @@ def write_study(folder: Path, made: Mapping[str, Point], command: list[str], wal
     replace_file(folder / "study.json", lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def _search(config: Config, options: Options, prober: Prober) -> Found:
-    return Question(config, options, prober).answer()
+def _search(config: Config, options: Options, prober: Prober, say: Say) -> Found:
+    return Question(config, options, prober, say).answer()

@@ -32,7 +32,7 @@ class Apart(Workers):
 def question(folder: Path, target: str, rate: float, noise: str, options: Options, **more: Any) -> Question:
     keys = {**poisson(rate), **constant_time(1.0, noise), **one_queue(1), "num_requests": 10_000}
     config = configure(**keys | {"sla.targets": [target]} | more)
-    return Question(config, options, Prober(folder, Workers(1), (), ["test"]), lambda _: None)
+    return Question(config, options, Prober(folder, Workers(1), (), ["test"]), lambda *_: None)
 
 
 @pytest.mark.parametrize(("load", "servers"), [(2.4, 4), (7.6, 9), (12.3, 15)])
@@ -63,7 +63,7 @@ def test_the_number_of_workers_does_not_change_the_answer(tmp_path: Path) -> Non
         config = configure(**keys | {"sla.targets": ["queue_delay_p95_s<=0.5"]})
         with crew as workers:
             prober = Prober(tmp_path / name, workers, (), ["test"])
-            found.append(Question(config, Options(max_replications=10), prober, lambda _: None).answer().as_dict())
+            found.append(Question(config, Options(max_replications=10), prober, lambda *_: None).answer().as_dict())
     assert found[0] == found[1] == found[2]
 
 
@@ -76,7 +76,8 @@ AZURE = {
 FIXED_S, PER_SEQUENCE_S, AT_TOKENS, CHUNK = 0.004, 0.00032, 8192, 1024
 SPLIT, SLOTS_SHORT, SLOTS_LONG, UTILIZATION, TTFT_S = 4096, 256, 128, 0.85, 0.5
 THEIRS = {25: 4, 50: 5, 100: 7, 150: 10, 200: 12, 300: 18, 400: 23}
-OURS = {25: 2, 50: 3, 100: 5, 150: 7, 200: 9, 300: 13}  # GPUs of one pool, simulated, 20,000 requests a run
+# GPUs of one pool, simulated with 20,000 requests a run: the stated ranges.
+OURS = {25: (2, 2), 50: (3, 3), 100: (5, 5), 150: (7, 7), 200: (9, 9), 300: (13, 14), 400: (16, 17)}
 
 
 def azure_lengths(count: int) -> list[int]:
@@ -139,7 +140,7 @@ def simulated(folder: Path, rate: float, requests: int) -> Answer:
         },
     )
     options = Options(min_replications=3, max_replications=12)
-    return Question(config, options, Prober(folder / "study", Workers(1), (), ["test"]), lambda _: None).answer()
+    return Question(config, options, Prober(folder / "study", Workers(1), (), ["test"]), lambda *_: None).answer()
 
 
 def test_another_tools_table_follows_from_its_rule() -> None:
@@ -155,12 +156,13 @@ def test_another_tools_table_follows_from_its_rule() -> None:
 
 def test_a_simulation_of_the_same_step_needs_fewer(tmp_path: Path) -> None:
     answer = simulated(tmp_path, 25.0, 4000)
-    assert answer.low == answer.high == OURS[25] < THEIRS[25]
+    assert (answer.low, answer.high) == OURS[25]
+    assert answer.high < THEIRS[25]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", OURS)
 def test_the_docs_hold_our_numbers_beside_that_table(tmp_path: Path, rate: int) -> None:
     answer = simulated(tmp_path, float(rate), 20_000)
-    assert answer.low == answer.high == OURS[rate]
-    assert answer.probes[OURS[rate] - 1].mean("offered_load") > 1
+    assert (answer.low, answer.high) == OURS[rate]
+    assert answer.high < THEIRS[rate]

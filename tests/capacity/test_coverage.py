@@ -33,7 +33,7 @@ def stated(repetition: int) -> tuple[float, float]:
     )
     with tempfile.TemporaryDirectory() as folder:
         prober = Prober(Path(folder), Workers(1), (), ["test"])
-        answer = Question(config, Options(max_replications=20), prober, lambda _: None).answer()
+        answer = Question(config, Options(max_replications=20), prober, lambda *_: None).answer()
     return answer.low, answer.high
 
 

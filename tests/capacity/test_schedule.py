@@ -72,7 +72,7 @@ def planned(folder: Path, **more: Any) -> Schedule:
     keys = {**keys_of(folder), "num_requests": None, **more}
     options = Options("schedule", keys.pop("interval_s"), keys.pop("max_gpus", 1024))
     keys.pop("find")
-    return plan(configure(**keys), options, Prober(folder / "plans", Workers(1), (), ["test"]), lambda _: None)
+    return plan(configure(**keys), options, Prober(folder / "plans", Workers(1), (), ["test"]), lambda *_: None)
 
 
 def test_a_schedule_is_the_rate_over_that_of_one_gpu_rounded_up(tmp_path: Path) -> None:
