@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mbexp.errors import UserError, nearest
+from mbexp.errors import UserError, as_program, nearest
 from mbexp.results.catalogue import catalogue
 from mbexp.results.catalogue.metric import SECTION_OF_OWN as SECTION
 from mbexp.results.index import stored_table
@@ -71,8 +71,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"mbexp: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        sys.stderr.close()
     return 0
 
 
@@ -162,4 +160,4 @@ def _sortable(value: Any) -> tuple[int, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mbexp.errors import UserError
+from mbexp.errors import UserError, as_program
 
 USAGE = """python -m mbexp.capacity [find=gpus|rate|schedule] 'sla.targets=[METRIC<=BOUND, ...]' KEY=VALUE ...
 
@@ -49,4 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +18,13 @@ from mbexp.cli.words import check_environment, check_words, completed_study_name
 from mbexp.config.compose import refuse_missing_folders
 from mbexp.config.keys import all_defaults, load_config
 from mbexp.config.messages import NO_DEFAULTS, explain
-from mbexp.errors import UserError
+from mbexp.errors import READER_GONE, UserError, as_program
 from mbexp.paths import config_dir, replaced_config_files, use_config_dirs
 from mbexp.sweep import sweeper
 from mbexp.version import __version__
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-
-READER_GONE = 128 + 13  # as a program ends that a broken pipe's signal stops
 
 # Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
 _all_keys = OmegaConf.create(all_defaults())
@@ -122,12 +118,4 @@ def main() -> None:
 
 def start() -> None:
     """Run the command line as a program: the entry point of ``mbexp`` and ``python -m mbexp``."""
-    try:
-        main()
-    except SystemExit as stop:
-        if stop.code == READER_GONE:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be written out
-        raise
-    finally:
-        # All is stored and said: Ctrl-C while the interpreter closes would only be a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    as_program(main)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mbexp.compare_engine.readers import read_run
-from mbexp.errors import UserError
+from mbexp.errors import UserError, as_program
 from mbexp.workload.recorded import FORMATS, Options
 
 if TYPE_CHECKING:
@@ -94,4 +94,4 @@ def _write_requests(path: Path, comparison: Comparison) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mbexp.config.cards import GPU_CARDS, MODEL_CARDS, find_card
-from mbexp.errors import UserError, unknown_choice
+from mbexp.errors import UserError, as_program, unknown_choice
 from mbexp.fit import FORMS, Card, Points, fit_form, read_points
 from mbexp.fit.forms import roofline_form
 
@@ -110,4 +110,4 @@ def _name(grid: str, points: Points) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

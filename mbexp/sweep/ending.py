@@ -30,7 +30,7 @@ from mbexp.sweep.plan import Plan
 from mbexp.sweep.points import Point
 from mbexp.sweep.sides import metrics_of
 from mbexp.sweep.table import Row, rows_of, to_table, write_csv, write_table
-from mbexp.sweep.text import text_table
+from mbexp.sweep.text import terminal_width, text_table
 from mbexp.sweep.told import verdict_lines
 from mbexp.sweep.verdicts import verdicts, without_effect
 
@@ -177,14 +177,13 @@ def _left_open(row: Row) -> str:
 def _warnings(rows: Sequence[Row], by_seed: Sequence[Row], swept: Sequence[str]) -> list[str]:
     """Return what single runs would have said, each sentence once with how many say it, and which keys did nothing."""
     from mbexp.results.replications import said_once
-    from mbexp.results.terminal import WIDEST
 
     runs = {row["run"]: (row.get("warnings") or "").split("\n") for row in rows}
     told = sorted(said_once(filter(None, sentences) for sentences in runs.values()), key=lambda pair: -pair[1])
     found = [f"! {count} of {len(runs)} runs: {sentence}" for sentence, count in told]
     if idle := without_effect(by_seed, swept):
         found.append(f"! {', '.join(idle)}: no value changed any result, so rows that differ in it are one run")
-    lines = [line for each in found for line in textwrap.wrap(each, WIDEST, subsequent_indent="  ")]
+    lines = [line for each in found for line in textwrap.wrap(each, terminal_width(), subsequent_indent="  ")]
     return [*lines, ""] if lines else []
 
 

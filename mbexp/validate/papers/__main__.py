@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mbexp.errors import as_program
 from mbexp.validate.page import wrapped, write_whole
 from mbexp.validate.papers import dynamic_batching, multi_bin, original
 from mbexp.validate.papers.row import Effort
@@ -54,4 +54,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)
