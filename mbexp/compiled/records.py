@@ -61,6 +61,15 @@ class Table:
         self._fields = fields
         self._rows: dict[str, Row] = {}
 
+    def extended(self, *fields: Field) -> Table:
+        """Return a table with the arrays and fields of this one and further fields; more arrays can be added to it.
+
+        Functions that reach an array of this table reach it through a head of the other, too.
+        """
+        table = Table(*self._fields, *fields)
+        table._rows.update(self._rows)
+        return table
+
     def array(self, name: str, of: Record | type, *shape: str | int, initial: Any = 0) -> Function:
         """Add an array, and return the function that reaches an entry of it in compiled code.
 

@@ -20,6 +20,7 @@ from mbexp.policy import selection as selections
 from mbexp.policy.slots import FILL, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Interval, Queue, Queues
 from mbexp.simulator.batches.state import BATCHES_TYPE, GPUS_TYPE, QUEUES_TYPE, REQUESTS_TYPE
+from mbexp.simulator.batches.turns import make_due, show_next, take
 
 FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME, STUCK = 0, 1, 2, 3, 4
 
@@ -35,11 +36,14 @@ _limit, _select, _fill = switch(LIMITS), switch(SELECTIONS), switch(FILLS)
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
 
-SIGNATURE = types.UniTuple(types.int64, 2)(
-    REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
-    types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
-    types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64,
-)  # fmt: skip
+
+def signature(turns):
+    """Return the types of the loop's arguments, of which the last are turns of conversations, or none."""
+    return types.UniTuple(types.int64, 2)(
+        REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
+        types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
+        types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64, turns,
+    )  # fmt: skip
 
 
 @inlined
@@ -164,11 +168,10 @@ def _make_known(arrival_s, joined, known, due_s):
     return known
 
 
-@compiled(SIGNATURE, _nrt=False)
-def run(
+def serve_all(
     requests, queues, gpus, capacity, law, law_parameters, noise,
     limit_rule, limit_function, limit_parameters, bounds, state, select_rule, select, memory, select_parameters,
-    fill_rule, fill, fill_parameters, batches, think_s, users,
+    fill_rule, fill, fill_parameters, batches, think_s, users, turns,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -187,6 +190,9 @@ def run(
     think_s, users
         Of a closed loop (`mbexp.workload.closed`), in which the arrivals are filled in as answers make them known; no
         number and 0 where they do not depend on answers.
+    turns
+        Of conversations (`mbexp.simulator.batches.turns`), in which requests are numbered as they come; None where
+        there are none, and nothing of them is compiled.
 
     Returns
     -------
@@ -215,12 +221,16 @@ def run(
         add(gpus.idle, gpu)
 
     joined = 0
+    if turns is not None:
+        show_next(turns, arrival_s, joined)
     num_batches = 0
     while joined < n or busy_count > 0 or ready_count > 0 or timer_s < np.inf:
         now_s = busy_until_s[0]  # infinite where none is busy
         if idle_count == 0:
             # Nothing can leave before the next completion, so all arrivals before it join at once.
             while joined < n and arrival_s[np.uint64(joined)] < now_s:
+                if turns is not None:
+                    take(turns, requests, joined)
                 queue = np.int64(queue_of[np.uint64(joined)])
                 waiting[queue] += 1
                 if not is_ready[queue]:
@@ -229,6 +239,8 @@ def run(
                         heads_matter, fill_rule, fill, fill_parameters,
                     )  # fmt: skip
                 joined += 1
+                if turns is not None:
+                    show_next(turns, arrival_s, joined)
         else:
             if joined < n:
                 now_s = min(now_s, arrival_s[np.uint64(joined)])
@@ -248,6 +260,12 @@ def run(
                 for place in range(np.uint64(head), np.uint64(head + np.int64(answer["size"]))):
                     due_s = now_s + think_s[np.uint64(requests.trace_index[place])]
                     known = _make_known(arrival_s, joined, known, due_s)
+            if turns is not None:
+                answered = batches[np.uint64(gpus.batch[gpu])]
+                head = np.int64(answered["first"])
+                for place in range(np.uint64(head), np.uint64(head + np.int64(answered["size"]))):
+                    make_due(turns, requests.trace_index[place], now_s)
+                show_next(turns, arrival_s, joined)
             if limit_rule != FIXED:
                 done = batches[np.uint64(gpus.batch[gpu])]
                 queue = np.int64(np.uint32(done["queue"]))
@@ -268,6 +286,8 @@ def run(
 
         # 2. Arrivals, in trace order.
         while joined < n and arrival_s[np.uint64(joined)] == now_s:
+            if turns is not None:
+                take(turns, requests, joined)
             queue = np.int64(queue_of[np.uint64(joined)])
             waiting[queue] += 1
             if not is_ready[queue]:
@@ -276,6 +296,8 @@ def run(
                     heads_matter, fill_rule, fill, fill_parameters,
                 )  # fmt: skip
             joined += 1
+            if turns is not None:
+                show_next(turns, arrival_s, joined)
 
         # The end of the trace changes when any queue is formed; otherwise only those not ready are looked at.
         flush_now = joined == n and flush_s == np.inf
@@ -346,3 +368,6 @@ def run(
                 heads_matter, fill_rule, fill, fill_parameters,
             )  # fmt: skip
     return num_batches, FINISHED
+
+
+run = compiled(signature(types.none), _nrt=False)(serve_all)

@@ -11,10 +11,11 @@ from mbexp.compiled.switch import number_of
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.build import Policy
-from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
+from mbexp.simulator.admission import all_but, own_copies, rejected_requests, sorted_by_queue
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Turns
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -32,7 +33,7 @@ def run_to_completion(
     law: LatencyLaw,
     policy: Policy,
     noise: FloatArray | None = None,
-    closed: ClosedLoop | None = None,
+    closed: ClosedLoop | Turns | None = None,
 ) -> BatchesOutcome:
     """Serve every request that fits, batch by batch; the rules are those of docs/semantics.
 
@@ -71,13 +72,28 @@ def run_to_completion(
 
     requests = sorted_by_queue(arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens)
     batches = np.empty(len(arrival_s), BATCH_DTYPE)
-    count, status = loop.run(
+    serve_all, turns, who = loop.run, None, None
+    if isinstance(closed, Turns):
+        from mbexp.simulator.batches import turns_loop
+        from mbexp.simulator.batches.turns import new_turns
+
+        requests = own_copies(requests)
+        turns = new_turns(closed.causes(), requests, (prompt_tokens, output_tokens, predicted_tokens))
+        serve_all, who = turns_loop.run, turns.who
+    users = closed if isinstance(closed, ClosedLoop) else None
+    count, status = serve_all(
         requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
         kv_capacity_tokens, price.function, price.parameters, np.empty(0) if noise is None else noise,
         *loop_rules(policy, num_queues), batches,
-        closed.think_s if closed else np.empty(0), closed.users if closed else 0,
+        users.think_s if users else np.empty(0), users.users if users else 0, turns,
     )  # fmt: skip
     _raise_if_bad(status, count)
+    if who is not None:
+        accepted = who if accepted is None else accepted[who]
+        prompt_tokens, output_tokens, predicted_tokens = (
+            column[who] for column in (prompt_tokens, output_tokens, predicted_tokens)
+        )
+        arrival_s, queue_of = requests.arrival_s, requests.queue_of
     return BatchesOutcome(
         arrival_s=arrival_s,
         prompt_tokens=prompt_tokens,
@@ -91,6 +107,7 @@ def run_to_completion(
         kv_capacity_tokens=kv_capacity_tokens,
         rejected=rejected,
         users=closed.users if closed else None,
+        by_arrival=who is not None,
     )
 
 

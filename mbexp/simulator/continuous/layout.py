@@ -208,7 +208,7 @@ LAYOUT = Table(
     ("underprediction", i8),
     ("prefill_memory", i8),
     ("serves", i8),
-    ("closed", b1),  # an answer makes the next request come
+    ("closed", b1),  # an answer makes a request come
     ("central", b1),
     ("chunked", b1),
     ("by_budget", b1),  # chunked: nobody is admitted once the tokens of the iteration are used up
@@ -270,9 +270,9 @@ blank_request = blank(REQUEST)
 RUN_TYPE = types.Array(from_dtype(LAYOUT.head().dtype), 1, "C")
 
 
-def new_state(run: npt.NDArray[Any]) -> SimpleNamespace:
+def new_state(run: npt.NDArray[Any], table: Table = LAYOUT) -> SimpleNamespace:
     """Return the record of a run and its arrays, each by its name in the table, before the run begins."""
-    state = SimpleNamespace(run=run, **LAYOUT.allocate(run))
+    state = SimpleNamespace(run=run, **table.allocate(run))
     capacity = run["capacity"][0]
     state.gpus["index"] = np.arange(len(state.gpus))
     state.gpus["room"] = capacity

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,7 +14,7 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import round_robin
 from mbexp.policy.build import Policy
 from mbexp.policy.slots import Rule
-from mbexp.simulator.continuous import loop
+from mbexp.simulator.continuous.extended import PART
 from mbexp.simulator.continuous.layout import (
     BAD_ASSIGNMENT,
     BAD_LIMIT,
@@ -31,6 +34,7 @@ from mbexp.simulator.continuous.setup import (
 )
 from mbexp.simulator.outcome import REJECTIONS
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Turns
 
 __all__ = ["ContinuousRules", "continuous"]
 
@@ -54,7 +58,7 @@ def continuous(
     draws: FloatArray | None = None,
     log_segments: int = 0,
     count_from: int = 0,
-    closed: ClosedLoop | None = None,
+    closed: ClosedLoop | Turns | None = None,
 ) -> ContinuousOutcome:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
@@ -116,7 +120,8 @@ def continuous(
     )
     assign = policy.assignment or Rule(round_robin, np.zeros(0), 0)  # not called where queues are central
     state.run["closed_form"] = price.function is closed_form
-    status = loop.run_until_served(
+    run_until_served = _loop_of(state)
+    status = run_until_served(
         state.run, *(np.ascontiguousarray(column) for column in columns),
         state.queues, state.heads_s, state.memory, policy.selection.function, policy.selection.parameters,
         price.function, price.parameters, policy.limit.function, policy.limit.parameters, policy.bounds,
@@ -126,6 +131,13 @@ def continuous(
     )  # fmt: skip
     _raise_if_bad(status)
     totals = state.run[0]
+    by_arrival = isinstance(closed, Turns)
+    if by_arrival:
+        who = state.who
+        accepted = who if accepted is None else accepted[who]
+        prompt_tokens, output_tokens, predicted_tokens, queue_of = (
+            column[who] for column in (prompt_tokens, output_tokens, predicted_tokens, queue_of)
+        )
     return ContinuousOutcome(
         arrival_s=arrival_s,
         prompt_tokens=prompt_tokens,
@@ -161,7 +173,19 @@ def continuous(
             if mask.any()
         },
         users=closed.users if closed else None,
+        by_arrival=by_arrival,
     )
+
+
+def _loop_of(state: SimpleNamespace) -> Callable[..., int]:
+    """Return the loop that is compiled for the table of a run; its import compiles it."""
+    if PART in (state.run.dtype.names or ()):
+        from mbexp.simulator.continuous import extended_loop
+
+        return extended_loop.run_until_served
+    from mbexp.simulator.continuous import plain_loop
+
+    return plain_loop.run_until_served
 
 
 def _raise_if_bad(status: int) -> None:

@@ -12,6 +12,7 @@ from mbexp.compiled.index_set import empty_set
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.build import Policy
+from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     EXTEND,
@@ -26,6 +27,7 @@ from mbexp.simulator.continuous.layout import (
     new_state,
 )
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Turns
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -172,7 +174,7 @@ def state_of(
     log_segments: int,
     count_from: int,
     law: LatencyLaw,
-    closed: ClosedLoop | None = None,
+    closed: ClosedLoop | Turns | None = None,
 ) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
@@ -188,12 +190,16 @@ def state_of(
         )
     central = policy.assignment is None
     sets = 1 if central else num_gpus
+    users = closed if isinstance(closed, ClosedLoop) else None
+    causes = closed.causes() if isinstance(closed, Turns) else None
+    table, more = (EXTENDED, {"num_turns": n, "num_roots": len(causes.roots)}) if causes else (LAYOUT, {})
     state = new_state(
-        LAYOUT.head(
+        table.head(
+            **more,
             num_requests=n,
-            num_thinks=n if closed else 0,
+            num_thinks=n if users else 0,
             closed=closed is not None,
-            known=min(closed.users, n) if closed else n,
+            known=min(users.users, n) if users else n,
             num_gpus=num_gpus,
             num_bins=num_bins,
             num_sets=sets,
@@ -228,8 +234,15 @@ def state_of(
             size_high=law.batch_size_range[1],
             length_low=law.length_range_tokens[0] if law.length == "prompt_plus_output" else 0,
             length_high=law.length_range_tokens[1] if law.length == "prompt_plus_output" else 2**31,
-        )
+        ),
+        table,
     )
-    if closed:
-        state.think_s[:] = closed.think_s
+    if users:
+        state.think_s[:] = users.think_s
+    if causes:
+        state.roots[:], state.root_s[:] = causes.roots, causes.root_s
+        state.children[:], state.siblings[:] = causes.child, causes.sibling
+        columns = {"prompt": prompt, "output": output, "predicted": predicted, "bin": queue_of}
+        for name, column in {"think_s": causes.think_s, **columns}.items():
+            state.turns[name] = column
     return state

@@ -65,6 +65,21 @@ def test_users_of_a_closed_loop_agree(case, data):
     agree(closed(case, data.draw(st.integers(1, 9)), think))
 
 
+def turned(case: Case, parents: list[int], think: list[float]) -> Case:
+    """The requests of a case as turns of conversations, each caused by an earlier one or by none."""
+    fill = "timeout" if case.config.fill == "full" else case.config.fill
+    return dataclasses.replace(case, parents=parents, think=think, scheduler={**case.scheduler, "fill": fill})
+
+
+@settings(max_examples=EXAMPLES // 3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(), st.data())
+def test_turns_of_conversations_agree(case, data):
+    count = len(case.requests)
+    parents = [data.draw(st.integers(-1, place - 1)) for place in range(count)]
+    think = data.draw(st.lists(st.integers(0, 16).map(lambda ticks: ticks / 4), min_size=count, max_size=count))
+    agree(turned(case, parents, think))
+
+
 def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int = 400) -> Case:
     """A run long enough for windows to wrap and statistics to settle, drawn from one seed."""
     random = np.random.default_rng(np.random.SeedSequence([seed, 77]))
@@ -114,6 +129,9 @@ def test_long_runs_agree(batch_size, selection, fill):
         agree(case)
         random = np.random.default_rng(seed)
         agree(closed(case, int(random.integers(1, 60)), random.exponential(0.1, len(case.requests)).tolist()))
+        count = len(case.requests)
+        parents = [int(random.integers(max(-1, place - 40), place)) for place in range(count)]
+        agree(turned(case, parents, (random.integers(0, 64, count) / 64).tolist()))
 
 
 REAL_LAWS = {

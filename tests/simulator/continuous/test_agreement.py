@@ -166,6 +166,16 @@ def test_users_of_a_closed_loop(data):
     assert difference(dataclasses.replace(case, users=data.draw(st.integers(1, 8)), think=think)) is None
 
 
+@many(EXAMPLES // 3)
+@given(data=st.data())
+def test_turns_of_conversations(data):
+    case = data.draw(cases())
+    count = len(case.requests)
+    think = data.draw(st.lists(ROUND_GAPS_S, min_size=count, max_size=count))
+    parents = [data.draw(st.integers(-1, place - 1)) for place in range(count)]
+    assert difference(dataclasses.replace(case, parents=parents, think=think)) is None
+
+
 def random_case(seed: int, many_gpus: bool = False) -> Case:
     """A larger case with prices and times that are round in no base."""
     rng = np.random.default_rng(seed)
@@ -316,6 +326,17 @@ def test_larger_closed_loops():
         rng = np.random.default_rng(seed)
         think = (rng.exponential(0.3, len(case.requests)) * rng.integers(0, 2, len(case.requests))).tolist()
         found = difference(dataclasses.replace(case, users=int(rng.integers(1, 30)), think=think))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_larger_conversations():
+    for seed in range(60):
+        case = random_case(seed) if seed % 2 else many_gpus_case(seed)
+        rng = np.random.default_rng(seed)
+        count = len(case.requests)
+        parents = [int(rng.integers(max(-1, place - 20), place)) for place in range(count)]
+        think = rng.exponential(0.3, count).tolist()
+        found = difference(dataclasses.replace(case, parents=parents, think=think))
         assert found is None, f"seed {seed}: {found}"
 
 
