@@ -18,6 +18,7 @@ from mbexp.capacity.probes import Prober, Workers
 from mbexp.capacity.progress import Shown
 from mbexp.capacity.question import Question, Say
 from mbexp.capacity.schedule import plan
+from mbexp.cli.words import quoted_targets
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.paths import named_config_dirs, use_config_dirs
@@ -28,7 +29,6 @@ from mbexp.version import RESULTS_VERSION, __version__
 
 NAME = "capacity"  # of the study, where study.name does not say otherwise
 QUESTION = "How many GPUs meet these targets?"
-TARGETS = re.compile(r"(\+{0,2}sla\.targets)=\[(.*)\]", re.DOTALL)
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
@@ -47,15 +47,6 @@ def as_overrides(values: Mapping[str, Any]) -> list[str]:
 def _word(value: Any) -> str:
     plain = isinstance(value, str) and re.fullmatch(r"[\w.-]+", value)
     return str(value) if plain else override_value(value)
-
-
-def quoted_targets(word: str) -> str:
-    """Quote what stands in ``sla.targets=[...]``, since Hydra's grammar has no bare ``<``."""
-    match = TARGETS.fullmatch(word)
-    if match is None or "'" in word or '"' in word:
-        return word
-    items = [item.strip() for item in match[2].split(",") if item.strip()]
-    return f"{match[1]}=[{','.join(repr(item) for item in items)}]"
 
 
 def compose(words: Sequence[str]) -> list[Point]:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from mbexp.capacity.__main__ import main
-from mbexp.capacity.command import answers, compose, quoted_targets
+from mbexp.capacity.command import answers, compose
 from mbexp.capacity.onward import next_command, other_card
 from mbexp.capacity.options import split
+from mbexp.cli.words import quoted_targets
 from mbexp.config.keys import Config
 
 COMMON = ["execution=continuous", "gpu=h100_llama31_8b", "sla.targets=[ttft_p99_s<=1, tbt_p99_ms<=50]"]
