@@ -26,6 +26,7 @@ LONGEST = (
     "sweep/test_studies.py",
     "test_bring_your_own.py",
     "sweep/test_runs.py",
+    "simulator/test_plants.py",
     "simulator/continuous/test_agreement.py",
     "test_to_add.py",
     "test_notebooks.py",
