@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 
 import numpy as np
@@ -29,7 +30,16 @@ from tests.hardware.test_iteration import TABLE
 from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form, with_rules
 from tests.simulator.continuous.corner_cases import CORNERS
 
-EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "600"))
+EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "200"))
+
+
+def some_fast(*seeds: int) -> pytest.MarkDecorator:
+    """Return ranges of seeds between these ends: the first of every run of the tests, the others slow."""
+    ranges = [range(first, stop) for first, stop in itertools.pairwise(seeds)]
+    return pytest.mark.parametrize(
+        "seeds", [ranges[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ranges[1:])], ids=str
+    )
+
 
 # Multiples of a power of two add up exactly, so that ends, arrivals and turns of GPUs coincide to the last bit.
 TICK_S = 2.0**-8
@@ -146,6 +156,13 @@ def test_corners_are_as_worked_out_by_hand(name):
 @many(EXAMPLES)
 @given(cases())
 def test_every_mode_to_the_last_bit_of_its_ties(case):
+    assert difference(case) is None
+
+
+@pytest.mark.slow
+@many(5 * EXAMPLES)
+@given(cases())
+def test_many_more_of_every_mode(case):
     assert difference(case) is None
 
 
@@ -272,8 +289,9 @@ def step_law_case(seed: int) -> Case:
 
 
 @pytest.mark.parametrize("prefill", PREFILLS)
-def test_larger_cases_with_a_step_law(prefill):
-    for seed in range(120):
+@some_fast(0, 50, 120)
+def test_larger_cases_with_a_step_law(prefill, seeds):
+    for seed in seeds:
         case = step_law_case(seed)
         rules = {**case.rules, "prefill": prefill, "prefill_memory": "held"}
         found = difference(dataclasses.replace(case, rules=rules))
@@ -288,9 +306,9 @@ def test_a_step_law_is_priced_in_as_few_segments_as_the_formula_without_its_term
     assert records.num_segments < 9
 
 
-@pytest.mark.parametrize("first", range(0, 400, 100))
-def test_larger_cases_with_any_prices(first):
-    for seed in range(first, first + 100):
+@some_fast(0, 200, 400)
+def test_larger_cases_with_any_prices(seeds):
+    for seed in seeds:
         found = difference(random_case(seed))
         assert found is None, f"seed {seed}: {found}"
 
@@ -315,8 +333,9 @@ def many_gpus_case(seed: int) -> Case:
     return dataclasses.replace(case, requests=requests, price=price, rules=rules)
 
 
-def test_many_gpus_with_central_queues():
-    for seed in range(60):
+@some_fast(0, 24, 60)
+def test_many_gpus_with_central_queues(seeds):
+    for seed in seeds:
         found = difference(many_gpus_case(seed))
         assert found is None, f"seed {seed}: {found}"
 
@@ -329,8 +348,9 @@ def test_many_gpus_in_a_calendar(monkeypatch):
         assert found is None, f"seed {seed}: {found}"
 
 
-def test_larger_closed_loops():
-    for seed in range(60):
+@some_fast(0, 24, 60)
+def test_larger_closed_loops(seeds):
+    for seed in seeds:
         case = random_case(seed) if seed % 2 else many_gpus_case(seed)
         rng = np.random.default_rng(seed)
         think = (rng.exponential(0.3, len(case.requests)) * rng.integers(0, 2, len(case.requests))).tolist()
