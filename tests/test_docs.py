@@ -31,7 +31,6 @@ NOT_YET = {
     "docs/results/performance.md",
     "docs/slurm.md",
     "docs/step_law.md",
-    "docs/validation.md",
     "docs/workloads.md",
 }
 WORDS_MAX, COLUMNS_MAX = 30, 100
