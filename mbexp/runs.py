@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.errors import UserError, as_program, nearest
+from mbexp.results.catalogue import catalogue
+from mbexp.results.catalogue.metric import SECTION_OF_OWN as SECTION
 from mbexp.results.index import stored_table
 from mbexp.sweep.text import plain_text, text_table
 
@@ -121,7 +123,10 @@ def _list(options: argparse.Namespace) -> None:
         return
     known = list(dict.fromkeys(name for table in tables for name in table.column_names))
     sort = SHORT.get(options.sort, options.sort)
-    columns = [SHORT.get(key, key) for key in options.columns.split(",")] if options.columns else list(SHOWN)
+    own = [key for key, row in catalogue().items() if row.section == SECTION and key in known]
+    columns = [*SHOWN[:-1], *own, SHOWN[-1]]
+    if options.columns:
+        columns = [SHORT.get(key, key) for key in options.columns.split(",")]
     asked = (sort, *columns, *(condition[0] for condition in conditions))
     for key in asked:
         if key not in known and key not in SHOWN:

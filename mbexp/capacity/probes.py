@@ -69,12 +69,32 @@ class Prober:
         Of the study.
     overrides
         What makes the configuration, in Hydra's syntax.
+    chosen : Point, optional
+        The choice that is asked about; its swept keys and groups stand in the table of results.
+
+    Attributes
+    ----------
+    made : dict of str to Point
+        Every run that was asked for, by its key.
     """
 
-    def __init__(self, folder: Path, workers: Workers, overrides: Sequence[str], command: list[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: Workers,
+        overrides: Sequence[str],
+        command: list[str],
+        chosen: Point | None = None,
+    ) -> None:
         self.folder, self.workers, self.command = folder, workers, command
         self.overrides = tuple(overrides)
-        self.keys: list[str] = []
+        self.chosen = chosen
+        self.made: dict[str, Point] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of every run that was asked for."""
+        return list(self.made)
 
     def summaries(self, config: Config, changed: dict[str, Any], places: Sequence[int]) -> list[dict[str, Any]]:
         """Return the summary of each replication; those that are stored are not made again.
@@ -99,7 +119,8 @@ class Prober:
         swept = {**changed, "seed": place}
         words = (*self.overrides, *(f"{key}={value!r}" for key, value in swept.items()))
         one = dataclasses.replace(config, seed=place, replications=1, output=output, force=False)
-        return Point(words, swept, {}, one)
+        groups, of_choice = (self.chosen.choices, self.chosen.swept) if self.chosen else ({}, {})
+        return Point(words, {**of_choice, **swept}, groups, one)
 
     def run(self, points: Sequence[Point], changed: dict[str, Any]) -> list[dict[str, Any]]:
         """Make the runs that are not stored and return the summary of each; `changed` names them where one fails."""
@@ -111,6 +132,7 @@ class Prober:
             reason = ending.failed[0].reason if ending.failed else ending.trouble or "a run is missing"
             where = f" ({' '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""
             raise UserError(f"a probe failed{where}: {reason}")
-        self.keys += [key for key in plan.key_of if key not in self.keys]
+        for key, point in zip(plan.key_of, points, strict=True):
+            self.made.setdefault(key, point)
         stored = [read_run(self.folder / key)[0] for key in plan.key_of]
         return [{key: math.nan if value is None else value for key, value in one.items()} for one in stored]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,11 +11,13 @@ from mbexp.capacity.answer import Answer, Probe
 from mbexp.capacity.judge import UNDECIDED, judge
 from mbexp.capacity.options import Options
 from mbexp.capacity.probes import Prober
+from mbexp.capacity.progress import Shown, bracket, probes_left
 from mbexp.capacity.search import least
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.results.targets import read_targets
 
+Say = Callable[..., None]
 STEP = 1.01  # of rates: a grid, so that the answer is the same wherever a search begins
 FURTHEST = 1400  # steps, a factor of a million
 
@@ -30,7 +31,7 @@ class Question:
     options : Options
     prober : Prober
     say : function
-        Takes a line on where the search is.
+        Takes a line on a probe, and how far the search is, as `mbexp.capacity.progress.Shown` does.
     one_trace : bool
         Whether the requests of the configuration's own seed are all that is judged, as those of a trace file are.
     changed : dict
@@ -42,13 +43,13 @@ class Question:
         config: Config,
         options: Options,
         prober: Prober,
-        say: Callable[[str], None] | None = None,
+        say: Say | None = None,
         one_trace: bool = False,
         changed: Mapping[str, Any] | None = None,
     ) -> None:
         self.changed = dict(changed or {})
         self.config, self.options, self.prober = config, options, prober
-        self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+        self.say = say or Shown()
         self.targets = read_targets(config.sla, config.execution.name)
         self.seeded, self.most = (False, 1) if one_trace else _replications(config, options)
         self.probes: dict[int, Probe] = {}
@@ -132,10 +133,27 @@ class Question:
                 break
             count = min(2 * count, self.most)
         self.probes[number] = Probe(number, verdict, judged, summaries)
-        self.say(
-            f"  {next(iter(changed))}={next(iter(changed.values())):.6g}: {verdict}, {self.probes[number].short()}"
-        )
+        line = f"  {next(iter(changed))}={next(iter(changed.values())):.6g}: {verdict}, {self.probes[number].short()}"
+        self.say(line, *self._how_far())
         return verdict
+
+    def _how_far(self) -> tuple[int, int, str]:
+        """Return how many probes are made, about how many are to come, and where the answer lies, in words."""
+        by_gpus = self.options.find == "gpus"
+        sign = 1 if by_gpus else -1
+        fails, passes = bracket((sign * number, probe.verdict) for number, probe in self.probes.items())
+        ends = [None if each is None else self._shown(sign * each) for each in (fails, passes)]
+        unit = "GPUs" if by_gpus else "requests/s"
+        if None not in ends:
+            words = f"between {ends[not by_gpus]} and {ends[by_gpus]} {unit}"
+        elif ends[1] is not None:
+            words = f"at {'most' if by_gpus else 'least'} {ends[1]} {unit}"
+        else:
+            words = f"{'more' if by_gpus else 'less'} than {ends[0]} {unit}" if ends[0] is not None else ""
+        return len(self.probes), probes_left(fails, passes), words
+
+    def _shown(self, number: int) -> str:
+        return str(number) if self.options.find == "gpus" else f"{self.probes[number].mean('arrival_rate_per_s'):.4g}"
 
 
 def _replications(config: Config, options: Options) -> tuple[bool, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from mbexp.capacity.answer import Probe
 from mbexp.capacity.judge import judge
 from mbexp.capacity.options import Options
 from mbexp.capacity.probes import Prober
-from mbexp.capacity.question import STEP, Question
+from mbexp.capacity.question import STEP, Question, Say
 from mbexp.capacity.timetable import Interval, Schedule
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
@@ -42,7 +41,7 @@ class Part:
     requests: int
 
 
-def plan(config: Config, options: Options, prober: Prober, say: Callable[[str], None] | None = None) -> Schedule:
+def plan(config: Config, options: Options, prober: Prober, say: Say | None = None) -> Schedule:
     """Return how many GPUs each interval of the trace needs.
 
     The highest rate that one GPU carries is looked for with the requests of the busiest interval. An interval needs

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from mbexp.cli import folders
 from mbexp.cli.signals import interruptible
-from mbexp.cli.words import check_environment, check_words, completed_study_names
+from mbexp.cli.words import check_environment, check_words, completed_study_names, quoted_targets
 from mbexp.config.compose import refuse_missing_folders
 from mbexp.config.keys import all_defaults, load_config
 from mbexp.config.messages import NO_DEFAULTS, explain
@@ -97,6 +97,7 @@ def main() -> None:
         use_config_dirs(sys.argv[1:])
         refuse_missing_folders()
         check_words(sys.argv[1:])
+        sys.argv[1:] = map(quoted_targets, sys.argv[1:])
         for path, name in replaced_config_files():
             print(f"mbexp: {path} takes the place of mbexp's own {name}", file=sys.stderr)
         with interruptible():

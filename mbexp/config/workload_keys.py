@@ -11,6 +11,8 @@ WORKLOADS = module_names("workload/kinds")
 WINDOWS = ("rows", "time", "busiest", "typical")
 ARRIVALS = ("poisson", "gamma", "constant", "at_once", "closed")
 THINK_TIMES = ("constant", "exponential")
+TURN_ARRIVALS = ("recorded", "answered")
+HISTORIES = ("included", "added")
 LENGTHS = ("constant", "uniform", "exponential", "lognormal", "empirical")
 FAILED = ("drop", "refuse")
 MAX_TOKENS = 2**31 - 1  # lengths are stored as int32
@@ -61,6 +63,56 @@ class LengthsConfig:
 
 
 @dataclass(frozen=True)
+class TurnsConfig:
+    """Distribution of the number of turns of a conversation."""
+
+    kind: str = option("constant", "distribution", choices=("constant", "geometric", "uniform", "empirical"))
+    value: int | None = option(1, "'constant'", low=1, high=1_000_000)
+    mean: float | None = option(None, "'geometric': mean", low=1, high=1e6)
+    low: int | None = option(None, "'uniform': lowest, inclusive", low=1, high=1_000_000)
+    high: int | None = option(None, "'uniform': highest, inclusive", low=1, high=1_000_000)
+    values: list[int] | None = option(None, "'empirical': values drawn with equal probability", low=1, high=1_000_000)
+
+
+@dataclass(frozen=True)
+class ThinkConfig:
+    """Distribution of the time between an answer and the next turn of its conversation."""
+
+    kind: str = option("constant", "distribution", choices=("constant", "exponential", "lognormal", "empirical"))
+    mean_s: float = option(0.0, "mean, of all kinds but 'empirical'", low=0, high=1e9)
+    sigma: float = option(1.0, "'lognormal': standard deviation of the logarithm", low=0, high=20)
+    values_s: list[float] | None = option(None, "'empirical': values drawn with equal probability", low=0, high=1e9)
+
+
+@dataclass(frozen=True)
+class SessionsConfig:
+    """Conversations: which requests are turns of one, and whether a turn waits for the last answer."""
+
+    arrivals: str = option(
+        "recorded",
+        "recorded: a turn comes at its own time; answered: its think time after the last turn was answered",
+        choices=TURN_ARRIVALS,
+    )
+    session: str | None = option(None, "files: column that names the conversation; null: what the kind has")
+    chat: str | None = option(None, "files: column of a request's own id, where turns name the one before them")
+    parent: str | None = option(None, "files: column of the id of the turn before; -1 or blank: there is none")
+    delay: str | None = option(None, "files: column of the think time; null: the time between two turns, less duration")
+    delay_unit_s: float = option(1.0, "files: seconds in one unit of delay", above=0)
+    duration: str | None = option(None, "files: column of the seconds that an answer took; null: what the kind has")
+    history: str = option(
+        "included",
+        "files: whether prompts hold the conversation so far, or what is new of each turn (added: it is put before)",
+        choices=HISTORIES,
+    )
+    turns: TurnsConfig = option(TurnsConfig(), "'sessions': turns of a conversation")
+    think: ThinkConfig = option(ThinkConfig(), "'sessions': think time before each turn but the first")
+    system_prompts: int = option(
+        0, "'sessions': different system prompts, one for each conversation", low=0, high=10**6
+    )
+    system: LengthsConfig = option(LengthsConfig(value_tokens=1), "'sessions': lengths of the system prompts")
+
+
+@dataclass(frozen=True)
 class ColumnsConfig:
     """Names of a CSV file's columns."""
 
@@ -105,6 +157,7 @@ class WorkloadConfig:
     failed: str = option(
         "drop", "files: rows without tokens, such as failed calls, are dropped and counted, or refused", choices=FAILED
     )
+    sessions: SessionsConfig = option(SessionsConfig(), "conversations")
     arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic', and of any kind where timestamps=generated")
     prompt: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': prompt lengths")
     output: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': output lengths")

@@ -207,7 +207,7 @@ def place_legend(figure: Figure, handles: list[Any]) -> None:
     size, row, handle = 7.0, 0.15, 2.6
     if len(handles) > MOST_LEGEND_ROWS * columns:  # else it takes more of a page than the panels do
         size, row, handle = 5.5, 0.12, 2.2
-        columns = max(columns, min(len(handles), int(width / (0.3 + 0.043 * longest))))
+        columns = max(columns, min(len(handles), int(width / (0.28 + 0.038 * longest))))
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=size, handlelength=handle,
                   columnspacing=1.0, borderaxespad=0.1)  # fmt: skip
     if page.height_inches is None:

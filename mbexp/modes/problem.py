@@ -80,7 +80,7 @@ def make_problem(config: Config, trace: Trace | None = None, prediction: Predict
     if trace.closed and config.warm_up.time_s:
         raise UserError(
             f"warm_up.time_s={config.warm_up.time_s:g}: when requests of a closed loop arrive is not known before the "
-            "run; use warm_up.share_pct"
+            "run, nor when turns do that wait for answers; use warm_up.share_pct"
         )
     if not len(trace):
         raise UserError(f"workload={config.workload.kind}: no usable request")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import shlex
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ from mbexp.errors import UserError
 from mbexp.figures.aggregate import first_row, settings, swept
 from mbexp.figures.labels import axis_label, number, setting_label
 from mbexp.figures.study import StoredStudy
+from mbexp.report.answered import answered
+from mbexp.report.pictures import Picture, picture_of
 from mbexp.report.tables import Table, best_table, cell, is_true, results_table, verdict_table
 from mbexp.results.replications import said_once
 from mbexp.results.stored import read_bytes, read_json
@@ -23,23 +24,10 @@ from mbexp.sweep.text import short_number
 if TYPE_CHECKING:
     import pandas as pd
 
-PIXELS_PER_INCH = 96
 NOT_MET = {
     FAILS: "no configuration tried meets the targets; the best is ",
     UNDECIDED: "no configuration tried is shown to meet the targets; the best is ",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the report: an SVG inside the page."""
-
-    name: str
-    title: str
-    caption: str
-    source: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -75,8 +63,13 @@ def collect(study: StoredStudy) -> Report:
     frame = study.results
     info = study.info
     first = str(frame["run"].iloc[0])
-    pictures, not_drawn = draw_pictures(study)
+    found = answered(study)
+    pictures, not_drawn = (found.pictures, []) if found else draw_pictures(study)
     tables = [table for table in (best_table(study), verdict_table(study), results_table(study)) if table]
+    cautions = warnings_of(frame)
+    if found:
+        tables = [*found.tables, *tables]
+        cautions = [*(Caution(text, 1) for text in found.warnings), *cautions]
     failed = info.get("failures") or []
     path = study.run_folder(first) / "config.yaml"
     configuration = study.unless_damaged(lambda: read_bytes(path).decode(errors="replace"))
@@ -88,11 +81,11 @@ def collect(study: StoredStudy) -> Report:
         summary=summary(study),
         command=command_of(study, first),
         figures_command=f"python -m mbexp.figures {folder}\npython -m mbexp.report {folder}",
-        answers=answers(study),
+        answers=found.sentences if found else answers(study),
         tables=tables,
         pictures=pictures,
         not_drawn=[*not_drawn, *(("what rests on a damaged file", line) for line in study.damage)],
-        warnings=warnings_of(frame),
+        warnings=cautions,
         failures=[(" ".join(each.get("overrides", [])) or each["run"], str(each.get("reason", ""))) for each in failed],
         configuration=configuration or "",
         varied=varied(study),
@@ -170,8 +163,6 @@ def _judged_by(row: Mapping[Any, Any]) -> str:
 
 def draw_pictures(study: StoredStudy) -> tuple[list[Picture], list[tuple[str, str]]]:
     """Return every figure of the study as a picture, and those that could not be drawn with the reason."""
-    from mbexp.figures.style import to_bytes
-
     pictures, failed = [], []
     for spec in study.drawable():
         try:
@@ -179,10 +170,7 @@ def draw_pictures(study: StoredStudy) -> tuple[list[Picture], list[tuple[str, st
         except UserError as error:
             failed.append((spec.title, str(error)))
             continue
-        source = base64.b64encode(to_bytes(figure, "svg")).decode("ascii")
-        width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
-        data = f"data:image/svg+xml;base64,{source}"
-        pictures.append(Picture(spec.name, spec.title, spec.caption.replace("`", ""), data, width, height))
+        pictures.append(picture_of(figure, spec.name, spec.title, spec.caption))
     return pictures, failed
 
 

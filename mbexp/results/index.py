@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbexp.paths import cache_dir
 from mbexp.results.arrow import list_column, text_column
-from mbexp.results.stored import CONFIG, Damaged, flat, read_config, read_run, read_table, run_folders
+from mbexp.results.stored import CONFIG, Damaged, flat, know_metrics, read_config, read_run, read_table, run_folders
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,8 +25,9 @@ Row = dict[str, Any]
 
 ROWS_AT_ONCE = 5000  # held as Python's values
 INDEXED_FROM = 50  # runs in a folder; fewer are read as fast
-NAME, STAMP, DAMAGE = ".name", ".stamp", ".damage"  # columns of the index alone
-LAYOUT = "1"  # of the index; part of its name
+NAME, STAMP, DAMAGE, OWN = ".name", ".stamp", ".damage", ".own"  # columns of the index alone
+HIDDEN = (NAME, STAMP, DAMAGE, OWN)
+LAYOUT = "2"  # of the index; part of its name
 
 
 def stored_table(folder: Path) -> tuple[pa.Table, list[str]]:
@@ -40,7 +42,9 @@ def stored_table(folder: Path) -> tuple[pa.Table, list[str]]:
     damage = [line for table in tables for line in table[DAMAGE].to_pylist() if line is not None]
     import pyarrow.compute as compute
 
-    whole = [table.filter(compute.is_null(table[DAMAGE])).drop_columns([NAME, STAMP, DAMAGE]) for table in tables]
+    for text in {text for table in tables for text in table[OWN].to_pylist() if text}:
+        know_metrics({"own_metrics": json.loads(text)})  # their units and labels, where no run was read
+    whole = [table.filter(compute.is_null(table[DAMAGE])).drop_columns([NAME, STAMP, DAMAGE, OWN]) for table in tables]
     return _joined(whole), damage
 
 
@@ -93,6 +97,7 @@ def _row(run: Path, config_of: Callable[[str], Mapping[str, Any]] | None) -> Row
         "finished": str(known.get("finished") or "")[:19].replace("T", " ") or None,
         "trace_source": known.get("trace_source"),
         "law": known.get("law"),
+        OWN: json.dumps(known["own_metrics"]) if known.get("own_metrics") else None,
     }
     return row | dict(config) | {("num_bins" if key == "bins" else key): value for key, value in flat(summary).items()}
 
@@ -109,9 +114,9 @@ def _shown_from(table: pa.Table, parent: Path) -> pa.Table:
 def _table(rows: Sequence[Row]) -> pa.Table:
     import pyarrow as pa
 
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in (NAME, STAMP, DAMAGE)))
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in HIDDEN))
     columns = {name: list_column([row.get(name) for row in rows]) for name in names}
-    columns |= {name: text_column([row.get(name) for row in rows]) for name in (NAME, STAMP, DAMAGE)}
+    columns |= {name: text_column([row.get(name) for row in rows]) for name in HIDDEN}
     return pa.table(columns)
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from mbexp.config.gpu_keys import STEP_KEYS
 from mbexp.config.keys import Config
 from mbexp.config.schema import dotted_paths
+from mbexp.config.workload_keys import SessionsConfig
 from mbexp.errors import UserError
 from mbexp.results.stored import manifest
 from mbexp.version import RESULTS_VERSION, __version__
@@ -71,6 +72,7 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "workload.arrivals.users": (None,),
     "workload.arrivals.think_time_s": (0.0,),
     "workload.arrivals.think_kind": ("constant",),
+    "workload.sessions": (dataclasses.asdict(SessionsConfig()),),
     "execution.prefill_memory": ("held",),
     "execution.hold_last_token": (True,),
     "execution.reserved_blocks": (0,),

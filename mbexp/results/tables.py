@@ -47,8 +47,12 @@ def requests_table(outcome: Outcome, trace: Trace, first: int = 0, last: int | N
     import pyarrow as pa
 
     last = len(trace) if last is None else min(last, len(trace))
-    chosen, places = slice(first, last), None
-    if outcome.accepted is not None:
+    chosen: Any = slice(first, last)
+    places = None
+    if outcome.accepted is not None and outcome.by_arrival:
+        chosen = np.flatnonzero((outcome.accepted >= first) & (outcome.accepted < last))
+        places = outcome.accepted[chosen] - first
+    elif outcome.accepted is not None:
         chosen = slice(*np.searchsorted(outcome.accepted, [first, last]))
         places = outcome.accepted[chosen] - first
     served: dict[str, np.ndarray] = {
@@ -57,7 +61,7 @@ def requests_table(outcome: Outcome, trace: Trace, first: int = 0, last: int | N
     }
     for name in outcome.REQUEST_COLUMNS:
         served[name] = outcome.column(name, chosen)
-    if outcome.users is None:
+    if outcome.users is None and not outcome.by_arrival:
         arrival = column(trace.arrival_s[first:last])
     else:
         known = outcome.arrival_s[chosen]

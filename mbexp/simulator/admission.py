@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import types
@@ -69,6 +71,12 @@ def sorted_by_queue(
     predicted = output if predicted_tokens is output_tokens else np.empty(n, np.int32)
     _sort(queue_of, start.copy(), prompt_tokens, output_tokens, predicted_tokens, index, prompt, output, predicted)
     return Requests(arrival_s, queue_of, start, index, prompt, output, predicted)
+
+
+def own_copies(requests: Requests) -> Requests:
+    """Return requests whose columns a loop may fill as they come, none of them an array of the trace."""
+    copies: dict[str, Any] = {name: np.array(getattr(requests, name)) for name in Requests._fields}
+    return Requests(**copies)
 
 
 def queue_starts(queue_of: npt.NDArray[np.uint16], num_queues: int) -> npt.NDArray[np.int64]:

@@ -24,9 +24,9 @@ class Outcome(ABC):
     Attributes
     ----------
     arrival_s, prompt_tokens, output_tokens, predicted_tokens : arrays, shape (accepted,)
-        The accepted requests in trace order.
+        The accepted requests in trace order, or in the order in which they came where answers made them come.
     accepted : int32 array, shape (accepted,), or None
-        Place of each accepted request in the trace; None where all were accepted.
+        Place of each accepted request in the trace; None where all were accepted, in trace order.
     rejected : dict of str to int32 array
         Places in the trace of the rejected requests, by reason.
     queue_of : uint16 array, shape (accepted,)
@@ -34,7 +34,9 @@ class Outcome(ABC):
     num_gpus, kv_capacity_tokens : int
         The hardware that ran.
     users : int or None
-        How many sent the requests in a closed loop; None where arrivals do not depend on answers.
+        How many sent the requests in a closed loop; None where there is none.
+    by_arrival : bool
+        Whether the requests are in the order in which they came, that of the trace being another.
     """
 
     # What a mode tells of each request, in the order of the columns of requests.parquet.
@@ -50,9 +52,10 @@ class Outcome(ABC):
     kv_capacity_tokens: int
     rejected: dict[str, IntArray] = field(default_factory=dict)
     users: int | None = None
+    by_arrival: bool = False
 
     @abstractmethod
-    def column(self, name: str, chosen: slice) -> npt.NDArray[Any]:
+    def column(self, name: str, chosen: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return a column of `REQUEST_COLUMNS` for some of the accepted requests."""
 
     @abstractmethod

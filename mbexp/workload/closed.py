@@ -39,6 +39,10 @@ class ClosedLoop:
         arrival_s[: self.users] = 0.0
         return arrival_s
 
+    def digest(self) -> bytes:
+        """Return the bytes that tell these users from others."""
+        return str(self.users).encode() + np.ascontiguousarray(self.think_s).tobytes()
+
     def of(self, accepted: IntArray) -> ClosedLoop:
         """Return the loop of the accepted requests: the user of a rejected one sends the next at once."""
         return ClosedLoop(self.users, self.think_s[accepted])
@@ -53,6 +57,8 @@ def closed_loop(workload: WorkloadConfig, count: int, seed: int) -> ClosedLoop |
         If users are named without the closed loop, or the other way round.
     """
     arrivals = workload.arrivals
+    if workload.kind == "sessions" and arrivals.kind == "closed":
+        return None  # users begin conversations there: `mbexp.workload.sessions`
     applies = workload.kind == "synthetic" or workload.timestamps == "generated"
     if arrivals.kind != "closed" or not applies:
         if arrivals.users is not None:
@@ -63,10 +69,11 @@ def closed_loop(workload: WorkloadConfig, count: int, seed: int) -> ClosedLoop |
         return None
     if arrivals.users is None:
         raise UserError("workload.arrivals.users=null: workload.arrivals.kind=closed needs it; say how many users")
-    return ClosedLoop(arrivals.users, _think_s(arrivals, count, seed))
+    return ClosedLoop(arrivals.users, draw_think_s(arrivals, count, seed))
 
 
-def _think_s(arrivals: ArrivalsConfig, count: int, seed: int) -> FloatArray:
+def draw_think_s(arrivals: ArrivalsConfig, count: int, seed: int) -> FloatArray:
+    """Return the think time of a user after each of so many answers, seconds, float64, shape (count,)."""
     if arrivals.think_kind == "constant":
         return np.full(count, arrivals.think_time_s)
     rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM_THINK]))

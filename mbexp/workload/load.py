@@ -7,18 +7,22 @@ from types import ModuleType
 
 import numpy as np
 
-from mbexp.config.workload_keys import ArrivalsConfig, WorkloadConfig
+from mbexp.config.workload_keys import ArrivalsConfig, SessionsConfig, WorkloadConfig
 from mbexp.errors import UserError
 from mbexp.workload import cache
 from mbexp.workload.clock import refuse_unit
-from mbexp.workload.closed import closed_loop
+from mbexp.workload.closed import ClosedLoop, closed_loop
 from mbexp.workload.find import find_file
 from mbexp.workload.kinds import _columns, find_kind
 from mbexp.workload.published import published_by_sha256
 from mbexp.workload.rows import Positions, UsableRows, usable_rows
+from mbexp.workload.sessions import begun_by_users, conversations, with_columns
 from mbexp.workload.timing import scale_gaps, spread_ties
-from mbexp.workload.trace import FloatArray, Trace
+from mbexp.workload.trace import FloatArray, Trace, text_columns
+from mbexp.workload.turns import Turns
 from mbexp.workload.window import choose_window, describe_window
+
+OWN_ARRIVALS = ("synthetic", "sessions")  # kinds whose requests, or conversations, begin as workload.arrivals says
 
 
 def load_trace(
@@ -48,7 +52,7 @@ def load_trace(
     UserError
         One line naming the file, the line and the value, or the key of the configuration that is at fault.
     """
-    kind = find_kind(workload.kind)
+    kind, workload = find_kind(workload.kind), with_columns(workload)
     windows = replicate == "windows"
     if hasattr(kind, "generate"):
         if windows:
@@ -70,21 +74,20 @@ def load_trace(
             "it is the likeness of lengths inside the bursts of workload=burstgpt_like"
         )
     generated = workload.timestamps == "generated"
-    if not generated and workload.kind != "synthetic" and workload.arrivals != ArrivalsConfig():
+    has_own = workload.kind in OWN_ARRIVALS
+    if not generated and not has_own and workload.arrivals != ArrivalsConfig():
         raise UserError(
             f"workload.arrivals: has no effect with workload.timestamps={workload.timestamps}; "
             "workload.timestamps=generated takes arrivals from it"
         )
-    if generated and workload.kind != "synthetic":
+    if generated and not has_own:
         rate = "" if workload.arrivals.kind == "closed" else f" at {workload.arrivals.rate_per_s:g}/s"
         source += f"; {workload.arrivals.kind} arrivals{rate} in place of its own"
     window = workload.window
     if window.kind == "time" and getattr(kind, "CUTS_TIME", False):  # the rows are those of the window
         window = dataclasses.replace(window, kind="rows", start_row=0)
     chosen, notes = choose_window(rows.arrival_s, window, num_requests, seed if windows else None)
-    closed = closed_loop(workload, chosen.stop - chosen.start, seed)
-    if closed:
-        source += f"; {closed.users:,} users in a closed loop"
+    closed: ClosedLoop | Turns | None = closed_loop(workload, chosen.stop - chosen.start, seed)
     resolution_s = kind.CLOCK_RESOLUTION_S if workload.spread_ties_s is None else workload.spread_ties_s
     arrival_s, spread = spread_ties(rows.arrival_s[chosen], resolution_s)
     changed = _inside(rows.changed_at, chosen, len(rows))
@@ -92,14 +95,37 @@ def load_trace(
         changed["ties_spread"] = spread
     if "sorted_by_time" in changed:
         notes.append(f"{changed['sorted_by_time']:,} rows were out of order and were sorted by time")
+    scaling = workload.rate_scaling if workload.timestamps == "scaled" else 1.0
+    extra = {name: np.array(column[chosen]) for name, column in rows.extra.items()}
+    prompt, output = rows.prompt_tokens[chosen], rows.output_tokens[chosen]
+    said = conversations(
+        workload, rows.arrival_s[chosen], prompt, output, text_columns(extra, rows.categories), scaling
+    )
+    arrival_s = _arrivals(arrival_s, workload, seed)
+    if said:
+        prompt = said.prompt_tokens
+        if workload.sessions != SessionsConfig():
+            notes += said.notes
+            changed |= said.changed
+        if workload.sessions.arrivals == "answered":
+            if closed:
+                raise UserError(
+                    "workload.arrivals.kind=closed: users send the requests of a file one by one; with "
+                    "workload.sessions.arrivals=answered turns wait for their own conversation's answer: leave one out"
+                )
+            closed = said.turns(arrival_s)
+            if has_own and workload.arrivals.kind == "closed":
+                closed = begun_by_users(closed, extra["session"], workload.arrivals, seed)
+    if closed and closed.users:
+        source += f"; {closed.users:,} users in a closed loop"
     return Trace(
-        arrival_s=_arrivals(arrival_s, workload, seed),
-        prompt_tokens=np.array(rows.prompt_tokens[chosen], np.int32),
-        output_tokens=np.array(rows.output_tokens[chosen], np.int32),
+        arrival_s=arrival_s,
+        prompt_tokens=np.array(prompt, np.int32),
+        output_tokens=np.array(output, np.int32),
         source=source,
         dropped=_inside(rows.dropped_at, chosen, len(rows)),
         changed=changed,
-        extra={name: np.array(column[chosen]) for name, column in rows.extra.items()},
+        extra=extra,
         notes=(*rows.notes, *notes),
         categories=rows.categories,
         window=describe_window(
@@ -111,12 +137,13 @@ def load_trace(
         file_sha256=file_sha256,
         time_scaling=workload.rate_scaling if workload.timestamps == "scaled" and not closed else 1.0,
         closed=closed,
+        contents=said.contents if said else None,
     )
 
 
 def _arrivals(arrival_s: FloatArray, workload: WorkloadConfig, seed: int) -> FloatArray:
     """Return when requests arrive in the run: scaled, as in the trace, or at a rate of one's own."""
-    if workload.timestamps != "generated" or workload.kind == "synthetic":  # whose arrivals are those asked for
+    if workload.timestamps != "generated" or workload.kind in OWN_ARRIVALS:  # whose arrivals are those asked for
         return scale_gaps(arrival_s, workload)
     from mbexp.workload.kinds.synthetic import STREAM_ARRIVALS, draw_arrivals
 

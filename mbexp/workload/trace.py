@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mbexp.config.workload_keys import MAX_TOKENS
 from mbexp.errors import UserError
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Contents, Turns
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -48,8 +49,12 @@ class Trace:
         Hash of the file they were read from; empty where they were generated.
     time_scaling : float
         How many times faster than on the trace's own clock they arrive.
-    closed : ClosedLoop or None
-        Users who send these requests, each the next once the last is answered. `arrival_s` then says nothing.
+    closed : ClosedLoop or Turns or None
+        What makes requests come where that is an answer: users, each of whom sends the next once the last is answered,
+        and `arrival_s` says nothing; or the turns of conversations, of which `arrival_s` says when they would come if
+        answers took no time, or came when they were recorded.
+    contents : Contents or None
+        What prompts share, as conversations tell.
 
     Raises
     ------
@@ -69,7 +74,8 @@ class Trace:
     window: str = ""
     file_sha256: str = ""
     time_scaling: float = 1.0
-    closed: ClosedLoop | None = None
+    closed: ClosedLoop | Turns | None = None
+    contents: Contents | None = None
 
     def __post_init__(self) -> None:
         arrival_s = _array("arrival_s", self.arrival_s, np.float64)
@@ -120,17 +126,27 @@ class Trace:
         for array in (self.arrival_s, self.prompt_tokens, self.output_tokens):
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         if self.closed:
-            digest.update(str(self.closed.users).encode() + np.ascontiguousarray(self.closed.think_s).tobytes())
+            digest.update(self.closed.digest())
         return digest.hexdigest()
 
     def labels(self, name: str) -> npt.NDArray[np.object_]:
         """Return a text column of `extra` as strings, shape (n,), empty where the cell was blank."""
-        names = np.array([*self.categories[name], ""], dtype=object)
-        return names[self.extra[name]]  # code -1 is the last of them
+        return text_columns({name: self.extra[name]}, self.categories)[name]
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Return every column of `extra`, text as strings, shape (n,)."""
-        return {name: self.labels(name) if name in self.categories else self.extra[name] for name in self.extra}
+        return text_columns(self.extra, self.categories)
+
+
+def text_columns(
+    extra: dict[str, npt.NDArray[Any]], categories: dict[str, tuple[str, ...]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return columns beside requests with the texts in place of codes, empty where the cell was blank."""
+    found = dict(extra)
+    for name in extra.keys() & categories.keys():
+        names = np.array([*categories[name], ""], dtype=object)
+        found[name] = names[extra[name]]  # code -1 is the last of them
+    return found
 
 
 def as_html(title: str, values: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from mbexp.capacity.pictures import draw, read_answers
 from mbexp.capacity.probes import Prober, Workers
 from mbexp.capacity.schedule import plan, split_time
 from mbexp.capacity.timetable import Schedule
+from mbexp.report import write_report
+from mbexp.sweep.table import read_results
 from mbexp.validate.setups import constant_time, one_queue
 
 RATES = (2.5, 0.5, 0.0, 3.7)  # requests/s in one interval after the other
@@ -69,7 +72,7 @@ def planned(folder: Path, **more: Any) -> Schedule:
     keys = {**keys_of(folder), "num_requests": None, **more}
     options = Options("schedule", keys.pop("interval_s"), keys.pop("max_gpus", 1024))
     keys.pop("find")
-    return plan(configure(**keys), options, Prober(folder / "plans", Workers(1), (), ["test"]), lambda _: None)
+    return plan(configure(**keys), options, Prober(folder / "plans", Workers(1), (), ["test"]), lambda *_: None)
 
 
 def test_a_schedule_is_the_rate_over_that_of_one_gpu_rounded_up(tmp_path: Path) -> None:
@@ -183,3 +186,25 @@ def test_two_choices_are_ordered_by_price(tmp_path: Path) -> None:
     assert [each.choices["gpu.price_per_hour"] for each in found] == [18.0, 36.0]
     stored = json.loads((tmp_path / "out" / "capacity" / "answer.json").read_text())
     assert [each["price"] for each in stored] == [each.price for each in found]
+
+
+@pytest.mark.parametrize("find", ["schedule", "gpus"])
+def test_a_report_shows_the_sentence_the_tables_and_the_figure(tmp_path: Path, find: str) -> None:
+    keys = keys_of(tmp_path) | {"find": find}
+    if find == "gpus":
+        del keys["interval_s"]
+    (found,) = mbexp.capacity(**keys)
+    folder = tmp_path / "out" / "capacity"
+    html = unescape(write_report(folder).read_text(encoding="utf-8"))
+    assert found.sentence() in html
+    assert found.next_command in html
+    assert all(warning in html for warning in found.warnings)
+    assert ("Intervals" in html) == (find == "schedule")
+    assert ("Probes" in html) == (find == "gpus")
+    assert html.count("<img") == 1
+    assert "mbexp.capacity" in html
+    # The probes are a study like any other.
+    table = read_results(folder)
+    assert {*table["run"]} == {*found.runs}
+    (folder / "answer.json").write_text("{")
+    assert "answer.json: cannot be read" in unescape(write_report(folder).read_text(encoding="utf-8"))

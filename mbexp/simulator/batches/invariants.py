@@ -97,7 +97,8 @@ def _check_counts(records: BatchesOutcome, arrived: int | None) -> None:
     if records.accepted is not None or rejected:
         kept = np.arange(accepted) if records.accepted is None else records.accepted
         places = np.concatenate([kept, *records.rejected.values()])
-        if not (np.array_equal(np.sort(places), np.arange(total)) and np.all(np.diff(kept) > 0)):
+        in_order = records.by_arrival or bool(np.all(np.diff(kept) > 0))
+        if not (np.array_equal(np.sort(places), np.arange(total)) and in_order):
             raise InvariantError(ONCE)
     forward = np.diff(records.arrival_s) >= 0
     if not forward.all():

@@ -20,6 +20,7 @@ from mbexp.policy import selection as selections
 from mbexp.policy.slots import FILL, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Interval, Queue, Queues
 from mbexp.simulator.batches.state import BATCHES_TYPE, GPUS_TYPE, QUEUES_TYPE, REQUESTS_TYPE
+from mbexp.simulator.batches.turns import make_due, show_next, take
 
 FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME, STUCK = 0, 1, 2, 3, 4
 
@@ -35,11 +36,14 @@ _limit, _select, _fill = switch(LIMITS), switch(SELECTIONS), switch(FILLS)
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
 
-SIGNATURE = types.UniTuple(types.int64, 2)(
-    REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
-    types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
-    types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64,
-)  # fmt: skip
+
+def signature(turns):
+    """Return the types of the loop's arguments, of which the last are turns of conversations, or none."""
+    return types.UniTuple(types.int64, 2)(
+        REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
+        types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
+        types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64, turns,
+    )  # fmt: skip
 
 
 @inlined
@@ -111,6 +115,16 @@ def _refresh(
     return ready_count - 1, timer_s
 
 
+# For where it is seldom needed: one copy of it in the loop less.
+_refresh_seldom = called(getattr(_refresh, "py_func", _refresh))
+
+
+@called
+def _first_limit(rule, function, bounds, state, parameters):
+    """Return the limit of a queue before the run."""
+    return _limit(rule, function, BEFORE_THE_RUN, bounds, state, parameters)
+
+
 @inlined
 def _fitting(requests, first, size, capacity):
     """Return how many of the requests from `first` on fit into memory, at most `size`."""
@@ -143,6 +157,9 @@ def _measure(requests, first, size):
     )  # fmt: skip
 
 
+_measure_again = called(getattr(_measure, "py_func", _measure))
+
+
 @called
 def _make_known(arrival_s, joined, known, due_s):
     """Let a user send the next request at an instant; return how many arrivals are known.
@@ -164,11 +181,10 @@ def _make_known(arrival_s, joined, known, due_s):
     return known
 
 
-@compiled(SIGNATURE, _nrt=False)
-def run(
+def serve_all(
     requests, queues, gpus, capacity, law, law_parameters, noise,
     limit_rule, limit_function, limit_parameters, bounds, state, select_rule, select, memory, select_parameters,
-    fill_rule, fill, fill_parameters, batches, think_s, users,
+    fill_rule, fill, fill_parameters, batches, think_s, users, turns,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -187,6 +203,9 @@ def run(
     think_s, users
         Of a closed loop (`mbexp.workload.closed`), in which the arrivals are filled in as answers make them known; no
         number and 0 where they do not depend on answers.
+    turns
+        Of conversations (`mbexp.simulator.batches.turns`), in which requests are numbered as they come; None where
+        there are none, and nothing of them is compiled.
 
     Returns
     -------
@@ -205,7 +224,7 @@ def run(
     heads_matter = fill_rule != GREEDY or select_rule not in (ROUND_ROBIN, LONGEST_QUEUE, SHORTEST_BIN)
 
     for queue in range(num_queues):
-        limit[queue] = _limit(limit_rule, limit_function, BEFORE_THE_RUN, bounds, state[queue], limit_parameters)
+        limit[queue] = _first_limit(limit_rule, limit_function, bounds, state[queue], limit_parameters)
         if limit[queue] < 1:
             return 0, BAD_LIMIT
     busy_until_s, busy_gpu = gpus.busy_until_s, gpus.busy_gpu
@@ -215,12 +234,16 @@ def run(
         add(gpus.idle, gpu)
 
     joined = 0
+    if turns is not None:
+        show_next(turns, arrival_s, joined)
     num_batches = 0
     while joined < n or busy_count > 0 or ready_count > 0 or timer_s < np.inf:
         now_s = busy_until_s[0]  # infinite where none is busy
         if idle_count == 0:
             # Nothing can leave before the next completion, so all arrivals before it join at once.
             while joined < n and arrival_s[np.uint64(joined)] < now_s:
+                if turns is not None:
+                    take(turns, requests, joined)
                 queue = np.int64(queue_of[np.uint64(joined)])
                 waiting[queue] += 1
                 if not is_ready[queue]:
@@ -229,6 +252,8 @@ def run(
                         heads_matter, fill_rule, fill, fill_parameters,
                     )  # fmt: skip
                 joined += 1
+                if turns is not None:
+                    show_next(turns, arrival_s, joined)
         else:
             if joined < n:
                 now_s = min(now_s, arrival_s[np.uint64(joined)])
@@ -248,6 +273,12 @@ def run(
                 for place in range(np.uint64(head), np.uint64(head + np.int64(answer["size"]))):
                     due_s = now_s + think_s[np.uint64(requests.trace_index[place])]
                     known = _make_known(arrival_s, joined, known, due_s)
+            if turns is not None:
+                answered = batches[np.uint64(gpus.batch[gpu])]
+                head = np.int64(answered["first"])
+                for place in range(np.uint64(head), np.uint64(head + np.int64(answered["size"]))):
+                    make_due(turns, requests.trace_index[place], now_s)
+                show_next(turns, arrival_s, joined)
             if limit_rule != FIXED:
                 done = batches[np.uint64(gpus.batch[gpu])]
                 queue = np.int64(np.uint32(done["queue"]))
@@ -261,13 +292,15 @@ def run(
                 if limit[queue] < 1:
                     return num_batches, BAD_LIMIT
                 if limit[queue] != before and waiting[queue] > 0:
-                    ready_count, timer_s = _refresh(
+                    ready_count, timer_s = _refresh_seldom(
                         queue, now_s, flush_s, requests, queues, ready_count, timer_s,
                         heads_matter, fill_rule, fill, fill_parameters,
                     )  # fmt: skip
 
         # 2. Arrivals, in trace order.
         while joined < n and arrival_s[np.uint64(joined)] == now_s:
+            if turns is not None:
+                take(turns, requests, joined)
             queue = np.int64(queue_of[np.uint64(joined)])
             waiting[queue] += 1
             if not is_ready[queue]:
@@ -276,6 +309,8 @@ def run(
                     heads_matter, fill_rule, fill, fill_parameters,
                 )  # fmt: skip
             joined += 1
+            if turns is not None:
+                show_next(turns, arrival_s, joined)
 
         # The end of the trace changes when any queue is formed; otherwise only those not ready are looked at.
         flush_now = joined == n and flush_s == np.inf
@@ -285,7 +320,7 @@ def run(
             timer_s = np.inf
             for queue in range(num_queues):
                 if waiting[queue] > 0 and (flush_now or not is_ready[queue]):
-                    ready_count, timer_s = _refresh(
+                    ready_count, timer_s = _refresh_seldom(
                         queue, now_s, flush_s, requests, queues, ready_count, timer_s,
                         heads_matter, fill_rule, fill, fill_parameters,
                     )  # fmt: skip
@@ -302,7 +337,7 @@ def run(
             )
             if need > capacity:
                 size = _fitting(requests, first, size, capacity)
-                need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
+                need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure_again(
                     requests, first, size
                 )
             service_s, first_token_s, step_s = law(
@@ -346,3 +381,6 @@ def run(
                 heads_matter, fill_rule, fill, fill_parameters,
             )  # fmt: skip
     return num_batches, FINISHED
+
+
+run = compiled(signature(types.none), _nrt=False)(serve_all)

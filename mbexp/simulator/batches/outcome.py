@@ -48,7 +48,7 @@ class BatchesOutcome(Outcome):
         _number(self.batches, self.index, served)
         return served
 
-    def column(self, name: str, chosen: slice) -> npt.NDArray[Any]:
+    def column(self, name: str, chosen: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return a column of `REQUEST_COLUMNS` for some of the accepted requests."""
         served_by = self.batch_of[chosen]
         if name == "batch":

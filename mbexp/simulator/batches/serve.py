@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.compiled.switch import number_of
+from mbexp.compiled.switch import OTHER, number_of
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.build import Policy
-from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
+from mbexp.policy.slots import Rule, RuleFunction, value_of
+from mbexp.simulator.admission import all_but, own_copies, rejected_requests, sorted_by_queue
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Turns
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -32,7 +35,7 @@ def run_to_completion(
     law: LatencyLaw,
     policy: Policy,
     noise: FloatArray | None = None,
-    closed: ClosedLoop | None = None,
+    closed: ClosedLoop | Turns | None = None,
 ) -> BatchesOutcome:
     """Serve every request that fits, batch by batch; the rules are those of docs/semantics.
 
@@ -71,13 +74,28 @@ def run_to_completion(
 
     requests = sorted_by_queue(arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens)
     batches = np.empty(len(arrival_s), BATCH_DTYPE)
-    count, status = loop.run(
+    serve_all, turns, who = loop.run, None, None
+    if isinstance(closed, Turns):
+        from mbexp.simulator.batches import turns_loop
+        from mbexp.simulator.batches.turns import new_turns
+
+        requests = own_copies(requests)
+        turns = new_turns(closed.causes(), requests, (prompt_tokens, output_tokens, predicted_tokens))
+        serve_all, who = turns_loop.run, turns.who
+    users = closed if isinstance(closed, ClosedLoop) else None
+    count, status = serve_all(
         requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
         kv_capacity_tokens, price.function, price.parameters, np.empty(0) if noise is None else noise,
         *loop_rules(policy, num_queues), batches,
-        closed.think_s if closed else np.empty(0), closed.users if closed else 0,
+        users.think_s if users else np.empty(0), users.users if users else 0, turns,
     )  # fmt: skip
     _raise_if_bad(status, count)
+    if who is not None:
+        accepted = who if accepted is None else accepted[who]
+        prompt_tokens, output_tokens, predicted_tokens = (
+            column[who] for column in (prompt_tokens, output_tokens, predicted_tokens)
+        )
+        arrival_s, queue_of = requests.arrival_s, requests.queue_of
     return BatchesOutcome(
         arrival_s=arrival_s,
         prompt_tokens=prompt_tokens,
@@ -91,6 +109,7 @@ def run_to_completion(
         kv_capacity_tokens=kv_capacity_tokens,
         rejected=rejected,
         users=closed.users if closed else None,
+        by_arrival=who is not None,
     )
 
 
@@ -100,13 +119,20 @@ def loop_rules(policy: Policy, num_queues: int) -> tuple[Any, ...]:
 
     limit, selection, fill = policy.limit, policy.selection, policy.fill
     assert fill is not None
+    limit_rule, limit_function = _by_number(limit, loop.LIMITS)
+    select_rule, select = _by_number(selection, loop.SELECTIONS)
+    fill_rule, fill_function = _by_number(fill, loop.FILLS)
     return (
-        number_of(limit.function, loop.LIMITS), limit.function, limit.parameters, policy.bounds,
-        policy.limit_state(num_queues),
-        number_of(selection.function, loop.SELECTIONS), selection.function,
-        np.zeros(selection.memory + num_queues), selection.parameters,
-        number_of(fill.function, loop.FILLS), fill.function, fill.parameters,
+        limit_rule, limit_function, limit.parameters, policy.bounds, policy.limit_state(num_queues),
+        select_rule, select, np.zeros(selection.memory + num_queues), selection.parameters,
+        fill_rule, fill_function, fill.parameters,
     )  # fmt: skip
+
+
+def _by_number(rule: Rule, known: Sequence[RuleFunction]) -> tuple[int, RuleFunction]:
+    """Return the number of a rule and a compiled function, which is not called where the loop knows the number."""
+    number = number_of(rule.function, known)
+    return number, value_of(rule.function if number == OTHER else known[0])
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:

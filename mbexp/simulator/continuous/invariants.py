@@ -85,7 +85,12 @@ def _check_requests(records: ContinuousOutcome, arrived: int) -> None:
     if records.accepted is not None or rejected:
         kept = np.arange(accepted) if records.accepted is None else records.accepted
         places = np.concatenate([kept, *records.rejected.values()])
-        _require(ONCE, np.array_equal(np.sort(places), np.arange(arrived)) and bool(np.all(np.diff(kept) > 0)), "")
+        _require(
+            ONCE,
+            np.array_equal(np.sort(places), np.arange(arrived))
+            and (records.by_arrival or bool(np.all(np.diff(kept) > 0))),
+            "",
+        )
     _require(ARRIVALS, bool(np.all(np.diff(records.arrival_s) >= 0)), "")
     in_order = (
         (records.arrival_s <= records.start_s)

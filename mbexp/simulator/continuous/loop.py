@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from mbexp.compiled.decorators import called, compiled, inlined
+from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.index_set import add, remove
 from mbexp.hardware.law import ITERATION_TYPE
 from mbexp.policy.slots import ASSIGNMENT, LIMIT, SELECTION
@@ -31,34 +31,40 @@ from mbexp.simulator.continuous.layout import (
     NOBODY,
     NOT_READY,
     NUM_BINS,
-    RUN_TYPE,
     SAMPLES,
     SHARE,
     blank_request,
     gap_count,
     gpu_at,
     idle_gpus,
+    least_loaded,
+    note_load,
     request_at,
     sample_at,
     standing_at,
 )
 from mbexp.simulator.continuous.plan import ENDLESS
 from mbexp.simulator.continuous.queue import push
+from mbexp.simulator.continuous.requests import change_load
 from mbexp.simulator.continuous.search import first_to_admit, wake
 from mbexp.simulator.continuous.segment import boundary_s
 from mbexp.simulator.continuous.start import start
+from mbexp.simulator.continuous.users import come, next_arrival_s
 
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
 _i8 = types.Array(types.int64, 1, "C")
 _i4 = types.Array(types.int32, 1, "C")
 
-SIGNATURE = types.int64(
-    RUN_TYPE, _f8, _i4, _i4, _i4, types.Array(types.uint16, 1, "C"),
-    types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECTION.type, _f8,
-    ITERATION_TYPE, _f8, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d,
-    types.Array(types.int64, 2, "C"), ASSIGNMENT.type, _f8, _f8, _f8_2d, _i8, _i8,
-)  # fmt: skip
+
+def signature(run):
+    """Return the types of the loop's arguments, of which the first is the type of the record of the run."""
+    return types.int64(
+        run, _f8, _i4, _i4, _i4, types.Array(types.uint16, 1, "C"),
+        types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECTION.type, _f8,
+        ITERATION_TYPE, _f8, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d,
+        types.Array(types.int64, 2, "C"), ASSIGNMENT.type, _f8, _f8, _f8_2d, _i8, _i8,
+    )  # fmt: skip
 
 
 @called
@@ -114,32 +120,27 @@ def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
 
 
 @inlined
-def _next_arrival_s(run):
-    """Return the instant of the next arrival, infinity where none is known."""
-    return request_at(run, run.joined).arrival_s if run.joined < run.num_requests else np.inf
-
-
-@inlined
 def _assigned(
-    run, item, request, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
+    run, item, draw, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
 ):  # fmt: skip
     """Give an arriving request to a GPU of its share; return the GPU, NOBODY where the rule names another."""
     share = np.int64(item.bin) if run.serves == SHARE else 0
     first, end = share_first[share], share_first[share] + share_count[share]
-    one, two = 0.0, 0.0
-    if len(draws) > 0:
-        one, two = draws[request, 0], draws[request, 1]
     need = np.int64(item.need_tokens)
-    gpus = Gpus(first, end, share, given[0], given[1])
-    gpu_index = assign(gpus, Arrival(need, one, two), assign_memory, assign_parameters)
-    if gpu_index < first or gpu_index >= end:
-        return NOBODY
-    given[0, gpu_index] += 1
-    given[1, gpu_index] += need
+    if run.least_of != NOBODY:
+        gpu_index = least_loaded(run, first, end)
+    else:
+        one, two = 0.0, 0.0
+        if len(draws) > 0:
+            one, two = draws[draw, 0], draws[draw, 1]
+        gpus = Gpus(first, end, share, given[0], given[1])
+        gpu_index = assign(gpus, Arrival(need, one, two), assign_memory, assign_parameters)
+        if gpu_index < first or gpu_index >= end:
+            return NOBODY
+    change_load(run, gpu_index, 1, need)
     return gpu_index
 
 
-@compiled(SIGNATURE, _nrt=False)
 def run_until_served(
     runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select, select_parameters,
     iteration, iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
@@ -167,6 +168,8 @@ def run_until_served(
     run = runs[0]
     _fill_requests(run, arrival_s, prompt, output, predicted, queue_of)
     for gpu_index in range(run.num_gpus):
+        if run.least_of != NOBODY:
+            note_load(run, gpu_index, 0)
         limit = limit_rule(BEFORE_THE_RUN, bounds, limit_state[gpu_index], limit_parameters)
         if limit < 1:
             return BAD_LIMIT
@@ -185,7 +188,7 @@ def run_until_served(
     changed = False  # a GPU that starts at this instant changes them
     while True:
         event_s = next_event_s(run)
-        next_arrival_s = _next_arrival_s(run)
+        arrives_s = next_arrival_s(run)
         at_boundary = run.standing_count + run.aside_count
         if at_boundary == 0 and not search:
             # Nothing is left to do at this instant.
@@ -194,7 +197,7 @@ def run_until_served(
             if run.joined > 0:
                 run.instants += 1
                 _sample(run, now_s)
-            then_s = min(event_s, next_arrival_s)
+            then_s = min(event_s, arrives_s)
             if then_s == np.inf:
                 return FINISHED
             begun = begun and then_s == now_s
@@ -207,9 +210,9 @@ def run_until_served(
             if end(run, gpu_index, now_s):
                 search = run.central
             if run.closed:
-                next_arrival_s = _next_arrival_s(run)  # an answer may have made one known
+                arrives_s = next_arrival_s(run)  # an answer may have made one known
             # Most often nothing else happens at this instant, and it starts again at once.
-            alone = at_boundary == 0 and next_arrival_s > now_s and not search and next_event_s(run) > now_s
+            alone = at_boundary == 0 and arrives_s > now_s and not search and next_event_s(run) > now_s
             settled = False
             if not alone:
                 stand(run, gpu_at(run, gpu_index), NOT_READY)
@@ -218,8 +221,9 @@ def run_until_served(
                 most = 1
 
         # 2. Arrivals, in trace order.
-        elif next_arrival_s == now_s and not beginning:
+        elif arrives_s == now_s and not beginning:
             joined = run.joined
+            draw = come(run, joined, now_s)
             item = request_at(run, joined)
             queue_set = 0
             if run.central:
@@ -227,7 +231,7 @@ def run_until_served(
                 settled = False
             else:
                 queue_set = _assigned(
-                    run, item, joined, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
+                    run, item, draw, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
                 )
                 if queue_set == NOBODY:
                     return BAD_ASSIGNMENT

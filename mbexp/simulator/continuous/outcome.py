@@ -100,7 +100,7 @@ class ContinuousOutcome(Outcome):
     outgrown: int
     instants: int
 
-    def column(self, name: str, chosen: slice) -> npt.NDArray[Any]:
+    def column(self, name: str, chosen: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return a column of `REQUEST_COLUMNS` for some of the accepted requests."""
         values: npt.NDArray[Any] = getattr(self, name)[chosen]
         return values

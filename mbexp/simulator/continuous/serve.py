@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,14 +13,15 @@ from mbexp.hardware.closed_form import closed_form
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import round_robin
 from mbexp.policy.build import Policy
-from mbexp.policy.slots import Rule
-from mbexp.simulator.continuous import loop
+from mbexp.policy.slots import Rule, value_of
+from mbexp.simulator.continuous.extended import PART
 from mbexp.simulator.continuous.layout import (
     BAD_ASSIGNMENT,
     BAD_LIMIT,
     BAD_SELECTION,
     BAD_TIME,
     FINISHED,
+    NOBODY,
     SHARE,
 )
 from mbexp.simulator.continuous.outcome import ContinuousOutcome, TokenGaps
@@ -31,6 +35,7 @@ from mbexp.simulator.continuous.setup import (
 )
 from mbexp.simulator.outcome import REJECTIONS
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Turns
 
 __all__ = ["ContinuousRules", "continuous"]
 
@@ -54,7 +59,7 @@ def continuous(
     draws: FloatArray | None = None,
     log_segments: int = 0,
     count_from: int = 0,
-    closed: ClosedLoop | None = None,
+    closed: ClosedLoop | Turns | None = None,
 ) -> ContinuousOutcome:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
@@ -114,18 +119,28 @@ def continuous(
         *(column.astype(np.int32, copy=False) for column in (prompt_tokens, output_tokens, predicted_tokens)),
         queue_of.astype(np.uint16, copy=False),
     )
-    assign = policy.assignment or Rule(round_robin, np.zeros(0), 0)  # not called where queues are central
+    assign = policy.assignment
+    if assign is None or state.run["least_of"][0] != NOBODY:
+        assign = Rule(round_robin, np.zeros(0), 0)  # it is not called: queues are central, or the loop knows the rule
     state.run["closed_form"] = price.function is closed_form
-    status = loop.run_until_served(
+    run_until_served = _loop_of(state)
+    status = run_until_served(
         state.run, *(np.ascontiguousarray(column) for column in columns),
-        state.queues, state.heads_s, state.memory, policy.selection.function, policy.selection.parameters,
-        price.function, price.parameters, policy.limit.function, policy.limit.parameters, policy.bounds,
+        state.queues, state.heads_s, state.memory, value_of(policy.selection.function), policy.selection.parameters,
+        price.function, price.parameters, value_of(policy.limit.function), policy.limit.parameters, policy.bounds,
         policy.limit_state(num_gpus),
-        state.given, assign.function, assign.parameters, np.zeros(assign.memory + len(first)),
+        state.given, value_of(assign.function), assign.parameters, np.zeros(assign.memory + len(first)),
         np.empty((0, 2)) if draws is None else draws, first, count,
     )  # fmt: skip
     _raise_if_bad(status)
     totals = state.run[0]
+    by_arrival = isinstance(closed, Turns)
+    if by_arrival:
+        who = state.who
+        accepted = who if accepted is None else accepted[who]
+        prompt_tokens, output_tokens, predicted_tokens, queue_of = (
+            column[who] for column in (prompt_tokens, output_tokens, predicted_tokens, queue_of)
+        )
     return ContinuousOutcome(
         arrival_s=arrival_s,
         prompt_tokens=prompt_tokens,
@@ -161,7 +176,19 @@ def continuous(
             if mask.any()
         },
         users=closed.users if closed else None,
+        by_arrival=by_arrival,
     )
+
+
+def _loop_of(state: SimpleNamespace) -> Callable[..., int]:
+    """Return the loop that is compiled for the table of a run; its import compiles it."""
+    if PART in (state.run.dtype.names or ()):
+        from mbexp.simulator.continuous import extended_loop
+
+        return extended_loop.run_until_served
+    from mbexp.simulator.continuous import plain_loop
+
+    return plain_loop.run_until_served
 
 
 def _raise_if_bad(status: int) -> None:

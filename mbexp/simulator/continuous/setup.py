@@ -9,15 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.compiled.index_set import empty_set
+from mbexp.compiled.least_tree import leaves_of
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
+from mbexp.policy.assignment import join_shortest, least_kv
 from mbexp.policy.build import Policy
+from mbexp.simulator.continuous import layout
+from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     EXTEND,
     FIRST_CHUNK,
+    GIVEN_KV,
+    GIVEN_REQUESTS,
     HELD,
     LAYOUT,
+    NOBODY,
     ONE_BIN,
     PREEMPT,
     REQUEUE,
@@ -26,6 +33,7 @@ from mbexp.simulator.continuous.layout import (
     new_state,
 )
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Turns
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float64]
@@ -157,6 +165,12 @@ def refuse_mistakes(
         )
 
 
+def least_of(policy: Policy) -> int:
+    """Return which load of GPUs the assignment rule looks for the least of, NOBODY for rules that do not."""
+    rules = {join_shortest: GIVEN_REQUESTS, least_kv: GIVEN_KV}
+    return NOBODY if policy.assignment is None else rules.get(policy.assignment.function, NOBODY)
+
+
 def state_of(
     arrival_s: FloatArray,
     prompt: IntArray,
@@ -172,7 +186,7 @@ def state_of(
     log_segments: int,
     count_from: int,
     law: LatencyLaw,
-    closed: ClosedLoop | None = None,
+    closed: ClosedLoop | Turns | None = None,
 ) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
@@ -187,19 +201,28 @@ def state_of(
             "lower scheduler.batch_size_max"
         )
     central = policy.assignment is None
+    in_calendar = central and SERVES[rules.gpu_serves] == ANY_BIN and num_gpus >= layout.CALENDAR_GPUS
     sets = 1 if central else num_gpus
+    users = closed if isinstance(closed, ClosedLoop) else None
+    causes = closed.causes() if isinstance(closed, Turns) else None
+    table, more = (EXTENDED, {"num_turns": n, "num_roots": len(causes.roots)}) if causes else (LAYOUT, {})
     state = new_state(
-        LAYOUT.head(
+        table.head(
+            **more,
             num_requests=n,
-            num_thinks=n if closed else 0,
+            num_thinks=n if users else 0,
             closed=closed is not None,
-            known=min(closed.users, n) if closed else n,
+            known=min(users.users, n) if users else n,
             num_gpus=num_gpus,
             num_bins=num_bins,
             num_sets=sets,
             num_slots=max(width + 2, rules.block_tokens if paged else 1),
             num_phases=rules.block_tokens if paged else 1,
             idle_words=len(empty_set(num_gpus)),
+            num_buckets=leaves_of(num_gpus) if in_calendar else 0,
+            num_nodes=2 * leaves_of(num_gpus),
+            num_leaves=leaves_of(num_gpus),
+            least_of=least_of(policy),
             memory_rows=sets + 1,
             memory_numbers=policy.selection.memory + num_bins,
             log_rows=log_segments,
@@ -228,8 +251,15 @@ def state_of(
             size_high=law.batch_size_range[1],
             length_low=law.length_range_tokens[0] if law.length == "prompt_plus_output" else 0,
             length_high=law.length_range_tokens[1] if law.length == "prompt_plus_output" else 2**31,
-        )
+        ),
+        table,
     )
-    if closed:
-        state.think_s[:] = closed.think_s
+    if users:
+        state.think_s[:] = users.think_s
+    if causes:
+        state.roots[:], state.root_s[:] = causes.roots, causes.root_s
+        state.children[:], state.siblings[:] = causes.child, causes.sibling
+        columns = {"prompt": prompt, "output": output, "predicted": predicted, "bin": queue_of}
+        for name, column in {"think_s": causes.think_s, **columns}.items():
+            state.turns[name] = column
     return state

@@ -89,14 +89,14 @@ def _kept(table: Table, names: Sequence[str]) -> tuple[dict[str, Codes], dict[st
             extra[name] = table.numbers[name]
         elif name in table.texts:
             text = table.texts[name]
-            numbers = _as_numbers(text)
+            numbers = as_numbers(text)
             extra[name] = text.codes if numbers is None else numbers
             if numbers is None:
                 categories[name] = text.texts
     return extra, categories
 
 
-def _as_numbers(text: TextColumn) -> Codes | None:
+def as_numbers(text: TextColumn) -> Codes | None:
     """Return the column as whole numbers, or as float64 with NaN where blank, if that loses nothing of any text."""
     if not text.texts or not all(
         _NUMBER.fullmatch(each) and sum(map(str.isdigit, each)) <= _DIGITS for each in text.texts

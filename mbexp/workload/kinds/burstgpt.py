@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 
 from mbexp.config.workload_keys import WorkloadConfig
-from mbexp.workload.kinds._columns import read_rows
+from mbexp.workload.kinds._columns import as_numbers, read_rows
 from mbexp.workload.rows import Rows
 from mbexp.workload.table_file import Column
 
 DEFAULT_FILE = "BurstGPT_1.csv"
 CLOCK_RESOLUTION_S = 1.0  # times are whole seconds
-VERSION = 1
+VERSION = 2
 
 _COLUMNS = (
     Column("Timestamp", "number"),
@@ -21,6 +21,7 @@ _COLUMNS = (
     Column("Model", "text", optional=True),
     Column("Log Type", "text", optional=True),
     Column("Session ID", "text", optional=True),  # file 3 only, blank on API rows
+    Column("Elapsed time", "text", optional=True),  # file 3 only: seconds that the answer took
 )
 
 
@@ -33,4 +34,8 @@ def read(path: Path, workload: WorkloadConfig) -> Rows:
             extra[name] = table.texts[column].codes
             if name != "session":  # an opaque identifier: only which rows share it matters
                 categories[name] = table.texts[column].texts
+    if "Elapsed time" in table.texts:
+        elapsed_s = as_numbers(table.texts["Elapsed time"])
+        if elapsed_s is not None:
+            extra["elapsed_s"] = elapsed_s
     return dataclasses.replace(rows, extra=extra, categories=categories)

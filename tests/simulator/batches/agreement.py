@@ -16,6 +16,7 @@ from mbexp.policy.build import build_policy
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.serve import run_to_completion
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Turns
 from tests.simulator.batches.reference import Outcome, Request, Rules, simulate
 
 
@@ -47,6 +48,14 @@ class Case:
     noise: list[float] = field(default_factory=list)
     users: int | None = None
     think: list[float] = field(default_factory=list)
+    parents: list[int] | None = None  # of turns of conversations; `think` is then the time before each
+
+    @property
+    def closed(self) -> ClosedLoop | Turns | None:
+        think = np.array(self.think, np.float64)
+        if self.parents is not None:
+            return Turns(np.array(self.parents, np.int32), think, np.array(self.arrivals, np.float64))
+        return ClosedLoop(self.users, think) if self.users else None
 
     @property
     def config(self) -> SchedulerConfig:
@@ -86,7 +95,7 @@ def run_reference(case: Case) -> Outcome:
             zip(case.arrivals, case.requests, strict=True)
         )
     ]
-    return simulate(requests, case.queues, case.gpus, law, rules, case.noise, case.users, case.think)
+    return simulate(requests, case.queues, case.gpus, law, rules, case.noise, case.users, case.think, case.parents)
 
 
 def run_compiled(case: Case) -> BatchesOutcome:
@@ -108,7 +117,7 @@ def run_compiled(case: Case) -> BatchesOutcome:
         law,
         build_policy(case.config, SlaConfig(token_ms=case.token_ms), case.memory),
         np.array(case.noise, np.float64) if case.noise else None,
-        ClosedLoop(case.users, np.array(case.think, np.float64)) if case.users else None,
+        case.closed,
     )
 
 

@@ -26,6 +26,7 @@ class Request:
     output: int
     predicted: int
     bin: int
+    number: int = -1  # in the order in which requests come
 
     @property
     def predicted_need(self) -> int:
@@ -215,6 +216,7 @@ class Simulator:
         noise: Sequence[float],
         users: int | None = None,
         think: Sequence[float] = (),
+        parents: Sequence[int] | None = None,
     ) -> None:
         self.rules = rules
         self.law = law
@@ -227,11 +229,21 @@ class Simulator:
         self.events: list[tuple[float, int, int]] = []
         self.requests = {request.place: request for request in requests if self.accept(request)}
         self.think = think
+        self.came = 0
+        self.caused: dict[int, list[int]] = {}  # by an answer, where conversations have turns
         self.pool: deque[Request] | None = None  # what the users of a closed loop have yet to send
         if users is not None:
             self.pool = deque(self.requests.values())
             self.last_arrival = math.inf  # until it happens
             self.events = [(0.0, ARRIVAL, -1)] * users
+            return
+        if parents is not None:
+            for request in requests:
+                if parents[request.place] < 0:
+                    heapq.heappush(self.events, (request.arrival, ARRIVAL, request.place))
+                else:
+                    self.caused.setdefault(parents[request.place], []).append(request.place)
+            self.last_arrival = math.inf  # until it happens
             return
         for request in self.requests.values():
             heapq.heappush(self.events, (request.arrival, ARRIVAL, request.place))
@@ -254,8 +266,14 @@ class Simulator:
                 _, kind, number = heapq.heappop(self.events)  # by kind, then by GPU or by place
                 if kind == GPU_FREE:
                     self.complete(number, now)
+                elif kind == ARRIVAL and self.pool is None and number not in self.requests:
+                    self.answer(number, now)  # it is rejected
                 elif kind == ARRIVAL and self.pool is None:
-                    self.arrive(self.requests[number])
+                    request = self.requests[number]
+                    request.arrival = now
+                    self.arrive(request)
+                    if self.came == len(self.requests):
+                        self.last_arrival = now
                 elif kind == ARRIVAL and self.pool:
                     request = self.pool.popleft()
                     request.arrival = now
@@ -270,10 +288,18 @@ class Simulator:
         if self.pool is not None:
             for request in batch.members:
                 heapq.heappush(self.events, (now + self.think[request.place], ARRIVAL, -1))
+        for request in batch.members:
+            self.answer(request.place, now)
         self.idle_gpus.add(gpu)
         self.queues[batch.queue].size_policy.learn(batch)
 
+    def answer(self, place: int, now: float) -> None:
+        for turn in self.caused.get(place, []):
+            heapq.heappush(self.events, (now + self.think[turn], ARRIVAL, turn))
+
     def arrive(self, request: Request) -> None:
+        request.number = self.came
+        self.came += 1
         self.queues[request.bin].waiting.append(request)
         if self.rules.fill == "timeout":
             heapq.heappush(self.events, (request.arrival + self.rules.timeout, TIMEOUT, request.place))
@@ -294,9 +320,9 @@ class Simulator:
         if rule == "longest_queue":
             return min(ready, key=lambda queue: (-len(queue.waiting), queue.number))
         if rule == "oldest_head":
-            return min(ready, key=lambda queue: queue.head.place)
+            return min(ready, key=lambda queue: queue.head.number)
         if rule == "first_formed":
-            return min(ready, key=lambda queue: (queue.formed_at(now, self.last_arrival), queue.head.place))
+            return min(ready, key=lambda queue: (queue.formed_at(now, self.last_arrival), queue.head.number))
         assert rule == "shortest_bin"
         return ready[0]
 
@@ -343,6 +369,7 @@ def simulate(
     noise: Sequence[float] = (),
     users: int | None = None,
     think: Sequence[float] = (),
+    parents: Sequence[int] | None = None,
 ) -> Outcome:
     """Serve `requests`, in trace order; return the batches in order of formation and the rejected places by reason."""
-    return Simulator(requests, num_queues, num_gpus, law, rules, noise, users, think).run()
+    return Simulator(requests, num_queues, num_gpus, law, rules, noise, users, think, parents).run()

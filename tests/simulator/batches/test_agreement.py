@@ -21,8 +21,8 @@ from tests.simulator.batches.agreement import Case, difference, rows_of_compiled
 from tests.simulator.batches.case_strategy import GAPS_S, cases
 from tests.simulator.batches.corner_cases import CORNERS
 
-# Thousands of cases in CI; MBEXP_REFERENCE_CASES=100000 for a night.
-EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "1500"))
+# As many as reach every corner (the last test but one), others with -m slow; MBEXP_REFERENCE_CASES=100000 for a night.
+EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "400"))
 POINTS = list(itertools.product(BATCH_SIZES, SELECTIONS, FILLS))
 
 
@@ -51,6 +51,13 @@ def test_small_cases_agree(case):
     agree(case)
 
 
+@pytest.mark.slow
+@settings(max_examples=5 * EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases())
+def test_many_more_small_cases_agree(case):
+    agree(case)
+
+
 def closed(case: Case, users: int, think: list[float]) -> Case:
     """The requests of a case, sent by users; a batch that they could not fill leaves by timeout."""
     fill = "timeout" if case.config.fill == "full" else case.config.fill
@@ -63,6 +70,21 @@ def test_users_of_a_closed_loop_agree(case, data):
     count = len(case.requests)
     think = data.draw(st.lists(GAPS_S, min_size=count, max_size=count))
     agree(closed(case, data.draw(st.integers(1, 9)), think))
+
+
+def turned(case: Case, parents: list[int], think: list[float]) -> Case:
+    """The requests of a case as turns of conversations, each caused by an earlier one or by none."""
+    fill = "timeout" if case.config.fill == "full" else case.config.fill
+    return dataclasses.replace(case, parents=parents, think=think, scheduler={**case.scheduler, "fill": fill})
+
+
+@settings(max_examples=EXAMPLES // 3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(), st.data())
+def test_turns_of_conversations_agree(case, data):
+    count = len(case.requests)
+    parents = [data.draw(st.integers(-1, place - 1)) for place in range(count)]
+    think = data.draw(st.lists(st.integers(0, 16).map(lambda ticks: ticks / 4), min_size=count, max_size=count))
+    agree(turned(case, parents, think))
 
 
 def long_case(seed: int, batch_size: str, selection: str, fill: str, count: int = 400) -> Case:
@@ -114,6 +136,9 @@ def test_long_runs_agree(batch_size, selection, fill):
         agree(case)
         random = np.random.default_rng(seed)
         agree(closed(case, int(random.integers(1, 60)), random.exponential(0.1, len(case.requests)).tolist()))
+        count = len(case.requests)
+        parents = [int(random.integers(max(-1, place - 40), place)) for place in range(count)]
+        agree(turned(case, parents, (random.integers(0, 64, count) / 64).tolist()))
 
 
 REAL_LAWS = {

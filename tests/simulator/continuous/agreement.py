@@ -20,6 +20,7 @@ from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.turns import Turns
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
 
 RELATIVE = 1e-9
@@ -103,6 +104,14 @@ class Case:
     contexts: tuple[int, int] = UNBOUNDED
     users: int | None = None
     think: list[float] = field(default_factory=list)
+    parents: list[int] | None = None  # of turns of conversations; `think` is then the time before each
+
+    @property
+    def closed(self) -> ClosedLoop | Turns | None:
+        think = np.array(self.think, np.float64)
+        if self.parents is not None:
+            return Turns(np.array(self.parents, np.int32), think, np.array(self.arrivals, np.float64))
+        return ClosedLoop(self.users, think) if self.users else None
 
     @property
     def arrivals(self) -> list[float]:
@@ -135,6 +144,7 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
             every=controller.interval_batches,
         )
 
+    turned_away: list[Req] = []
     setup = Setup(
         memory=case.memory,
         gpus=case.gpus,
@@ -165,6 +175,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         contexts=case.contexts,
         users=case.users,
         think=case.think,
+        parents=case.parents,
+        rejected=turned_away,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -184,6 +196,7 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
             reason = "true_need_exceeds_memory"
         if reason:
             rejected.setdefault(reason, []).append(place)
+            turned_away.append(Req(place, arrival, prompt, output, predicted, queue))
         else:
             requests.append(Req(place, arrival, prompt, output, predicted, queue))
     simulation = Simulation(setup, requests)
@@ -213,7 +226,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.token_ms / 1000,
         case.draws,
         log_segments=100_000,
-        closed=ClosedLoop(case.users, np.array(case.think, np.float64)) if case.users else None,
+        closed=case.closed,
     )
 
 

@@ -42,7 +42,9 @@ class Setup:
     contexts: tuple[int, int] = (1, 2**31 - 1)  # mean tokens of context, likewise
     draws: Sequence[Sequence[float]] = ()
     users: int | None = None  # of a closed loop
-    think: Sequence[float] = ()  # of a user after the answer to each request, by place
+    think: Sequence[float] = ()  # of a user after the answer to each request, by place; or before each turn
+    parents: Sequence[int] | None = None  # of turns: the request whose answer causes each, by place; -1: none
+    rejected: Sequence[Req] = ()  # turns that are answered when they come
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Req:
     last: float = 0.0  # instant of its last token
     stall: float = 0.0  # iterations and pauses since then
     away: bool = False  # has lost its place since then
+    number: int = -1  # in the order in which requests came
 
 
 @dataclass
@@ -125,6 +128,8 @@ class Simulation:
         self.outgrown = 0
         self.now = 0.0
         self.due = [0.0] * (setup.users or 0)  # when users send their next request, a heap
+        self.coming: list[tuple[float, int]] = []  # when requests come that an answer caused, or none: a heap
+        self.came: list[Req] = []
         sets = 1 if setup.assignment == "central" else setup.gpus
         self.queues: list[list[deque[Req]]] = [[deque() for _ in range(setup.bins)] for _ in range(sets)]
         self.pointer = [0] * sets  # of the round robin over bins
@@ -234,9 +239,9 @@ class Simulation:
         if rule == "longest_queue":
             return max(ready, key=lambda k: (len(queues[k]), -k)), pointer
         if rule == "oldest_head":
-            return min(ready, key=lambda k: queues[k][0].place), pointer
+            return min(ready, key=lambda k: queues[k][0].number), pointer
         if rule == "first_formed":
-            return min(ready, key=lambda k: (queues[k][0].arrival, queues[k][0].place)), pointer
+            return min(ready, key=lambda k: (queues[k][0].arrival, queues[k][0].number)), pointer
         assert rule == "shortest_bin"
         return ready[0], pointer
 
@@ -262,6 +267,9 @@ class Simulation:
     # What happens.
 
     def run(self) -> None:
+        if self.setup.parents is not None:
+            self.run_turns()
+            return
         arrivals = deque(self.requests)
         while True:
             times = [gpu.ends for gpu in self.gpus if gpu.ends is not None]
@@ -290,6 +298,43 @@ class Simulation:
                     self.begin(ready[0])
         assert all(request.finish is not None for request in self.requests)
 
+    def run_turns(self) -> None:
+        """As `run`, with requests that come when others are answered."""
+        parents = self.setup.parents
+        assert parents is not None
+        every = {request.place: request for request in [*self.requests, *self.setup.rejected]}
+        kept = {request.place for request in self.requests}
+        for place, request in every.items():
+            if parents[place] < 0:
+                heapq.heappush(self.coming, (request.arrival, place))
+        while True:
+            times = [gpu.ends for gpu in self.gpus if gpu.ends is not None] + [when for when, _ in self.coming[:1]]
+            if not times:
+                break
+            self.now = min(times)
+            while True:
+                for gpu in self.gpus:
+                    if gpu.ends == self.now:
+                        self.end(gpu)
+                while self.coming and self.coming[0][0] == self.now:
+                    _, place = heapq.heappop(self.coming)
+                    if place not in kept:
+                        self.answer(place)
+                        continue
+                    every[place].arrival = self.now
+                    self.arrive(every[place])
+                ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
+                if not ready:
+                    break
+                self.start(ready[0])
+        assert all(request.finish is not None for request in self.requests)
+        self.requests = self.came
+
+    def answer(self, place: int) -> None:
+        for turn, parent in enumerate(self.setup.parents or ()):
+            if parent == place:
+                heapq.heappush(self.coming, (self.now + self.setup.think[turn], turn))
+
     def next_arrival(self, arrivals: deque[Req]) -> float:
         if self.setup.users is None:
             return arrivals[0].arrival
@@ -297,6 +342,8 @@ class Simulation:
 
     def arrive(self, request: Req) -> None:
         request.state = "waiting"
+        request.number = len(self.came)
+        self.came.append(request)
         request.need = request.prompt + request.predicted
         if self.setup.assignment == "central":
             self.queues[0][request.bin].append(request)
@@ -358,7 +405,7 @@ class Simulation:
                 request.computed = 0
                 request.state = "decoding"
                 self.leave_or_stay(gpu, request)
-        for request in sorted(gpu.decoded, key=lambda r: r.place):
+        for request in sorted(gpu.decoded, key=lambda r: r.number):
             self.leave_or_stay(gpu, request)
 
     def leave_or_stay(self, gpu: Gpu, request: Req) -> None:
@@ -371,6 +418,7 @@ class Simulation:
             gpu.finished.append(request)
             if self.setup.users is not None:
                 heapq.heappush(self.due, self.now + self.setup.think[request.place])
+            self.answer(request.place)
             return
         rule = self.setup.underprediction
         if self.setup.kv == "reserve" and rule == "extend":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 
 import numpy as np
@@ -24,11 +25,21 @@ from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.config.scheduler_keys import MEMORY_RULES, SELECTIONS
 from mbexp.hardware import build_law
 from mbexp.hardware.iteration import ClosedForm
+from mbexp.simulator.continuous import layout
 from tests.hardware.test_iteration import TABLE
 from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form, with_rules
 from tests.simulator.continuous.corner_cases import CORNERS
 
-EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "600"))
+EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "200"))
+
+
+def some_fast(*seeds: int) -> pytest.MarkDecorator:
+    """Return ranges of seeds between these ends: the first of every run of the tests, the others slow."""
+    ranges = [range(first, stop) for first, stop in itertools.pairwise(seeds)]
+    return pytest.mark.parametrize(
+        "seeds", [ranges[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ranges[1:])], ids=str
+    )
+
 
 # Multiples of a power of two add up exactly, so that ends, arrivals and turns of GPUs coincide to the last bit.
 TICK_S = 2.0**-8
@@ -148,6 +159,13 @@ def test_every_mode_to_the_last_bit_of_its_ties(case):
     assert difference(case) is None
 
 
+@pytest.mark.slow
+@many(5 * EXAMPLES)
+@given(cases())
+def test_many_more_of_every_mode(case):
+    assert difference(case) is None
+
+
 @pytest.mark.parametrize("prefill", PREFILLS)
 @pytest.mark.parametrize("kv", KV_RULES)
 @many(60)
@@ -164,6 +182,16 @@ def test_users_of_a_closed_loop(data):
     case = data.draw(cases())
     think = data.draw(st.lists(ROUND_GAPS_S, min_size=len(case.requests), max_size=len(case.requests)))
     assert difference(dataclasses.replace(case, users=data.draw(st.integers(1, 8)), think=think)) is None
+
+
+@many(EXAMPLES // 3)
+@given(data=st.data())
+def test_turns_of_conversations(data):
+    case = data.draw(cases())
+    count = len(case.requests)
+    think = data.draw(st.lists(ROUND_GAPS_S, min_size=count, max_size=count))
+    parents = [data.draw(st.integers(-1, place - 1)) for place in range(count)]
+    assert difference(dataclasses.replace(case, parents=parents, think=think)) is None
 
 
 def random_case(seed: int, many_gpus: bool = False) -> Case:
@@ -261,8 +289,9 @@ def step_law_case(seed: int) -> Case:
 
 
 @pytest.mark.parametrize("prefill", PREFILLS)
-def test_larger_cases_with_a_step_law(prefill):
-    for seed in range(120):
+@some_fast(0, 50, 120)
+def test_larger_cases_with_a_step_law(prefill, seeds):
+    for seed in seeds:
         case = step_law_case(seed)
         rules = {**case.rules, "prefill": prefill, "prefill_memory": "held"}
         found = difference(dataclasses.replace(case, rules=rules))
@@ -277,9 +306,9 @@ def test_a_step_law_is_priced_in_as_few_segments_as_the_formula_without_its_term
     assert records.num_segments < 9
 
 
-@pytest.mark.parametrize("first", range(0, 400, 100))
-def test_larger_cases_with_any_prices(first):
-    for seed in range(first, first + 100):
+@some_fast(0, 200, 400)
+def test_larger_cases_with_any_prices(seeds):
+    for seed in seeds:
         found = difference(random_case(seed))
         assert found is None, f"seed {seed}: {found}"
 
@@ -304,18 +333,39 @@ def many_gpus_case(seed: int) -> Case:
     return dataclasses.replace(case, requests=requests, price=price, rules=rules)
 
 
-def test_many_gpus_with_central_queues():
-    for seed in range(60):
+@some_fast(0, 24, 60)
+def test_many_gpus_with_central_queues(seeds):
+    for seed in seeds:
         found = difference(many_gpus_case(seed))
         assert found is None, f"seed {seed}: {found}"
 
 
-def test_larger_closed_loops():
-    for seed in range(60):
+def test_many_gpus_in_a_calendar(monkeypatch):
+    monkeypatch.setattr(layout, "CALENDAR_GPUS", 1)
+    for seed in range(100, 130):
+        case = many_gpus_case(seed)
+        found = difference(dataclasses.replace(case, rules={**case.rules, "gpu_serves": "any_bin"}))
+        assert found is None, f"seed {seed}: {found}"
+
+
+@some_fast(0, 24, 60)
+def test_larger_closed_loops(seeds):
+    for seed in seeds:
         case = random_case(seed) if seed % 2 else many_gpus_case(seed)
         rng = np.random.default_rng(seed)
         think = (rng.exponential(0.3, len(case.requests)) * rng.integers(0, 2, len(case.requests))).tolist()
         found = difference(dataclasses.replace(case, users=int(rng.integers(1, 30)), think=think))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_larger_conversations():
+    for seed in range(60):
+        case = random_case(seed) if seed % 2 else many_gpus_case(seed)
+        rng = np.random.default_rng(seed)
+        count = len(case.requests)
+        parents = [int(rng.integers(max(-1, place - 20), place)) for place in range(count)]
+        think = rng.exponential(0.3, count).tolist()
+        found = difference(dataclasses.replace(case, parents=parents, think=think))
         assert found is None, f"seed {seed}: {found}"
 
 
