@@ -17,6 +17,7 @@ ASSIGNMENTS = ("central", *rule_names("assignment"))
 GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
 OVERSIZED = ("refuse", "reject")
 ADMISSIONS = ("budget", "any")
+PREFIX_CACHES = ("none", "lru", "lfu", "belady")
 PREFILL_MEMORIES = ("held", "tested", "first_chunk")
 
 
@@ -67,6 +68,18 @@ class ExecutionConfig:
     )
     max_model_len_tokens: int | None = option(
         None, "a request of more tokens, prompt and output together, is rejected; null: no bound", low=1
+    )
+    prefix_cache: str = option(
+        "none",
+        "which unused block of computed prompts goes first: used longest ago, least often, or last again (belady: an "
+        "order that only a simulation knows); none: prompts are computed in full",
+        choices=PREFIX_CACHES,
+    )
+    prefix_cache_blocks: int | None = option(
+        None, "size of a cache beside the KV memory; null: what the KV memory leaves, as in vLLM", low=1
+    )
+    prefix_cache_of: str = option(
+        "gpu", "prefix_cache_blocks: each GPU has a cache, or there is one of all", choices=("gpu", "all")
     )
     preemption: str = option(
         "recompute", "how a preempted request gets its KV cache back: computed anew, or copied", choices=PREEMPTIONS

@@ -31,6 +31,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
     from mbexp.policy.build import build_policy
     from mbexp.results.metrics import warm_up_requests
     from mbexp.simulator.continuous.serve import continuous
+    from mbexp.workload.shared import shared_prefixes
 
     config, trace, fleet = problem.config, problem.trace, problem.fleet
     if config.gpu.noise.kind != "none":
@@ -66,6 +67,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0,
         warm_up_requests(config, trace.arrival_s),
         trace.closed,
+        None if execution.prefix_cache == "none" else shared_prefixes(trace, execution.block_tokens),
     )
 
 
@@ -99,6 +101,9 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         reserved_blocks=execution.reserved_blocks,
         watermark_pct=execution.watermark_pct,
         max_model_len_tokens=execution.max_model_len_tokens,
+        prefix_cache=execution.prefix_cache,
+        prefix_cache_blocks=execution.prefix_cache_blocks,
+        prefix_cache_of=execution.prefix_cache_of,
     )
 
 
@@ -132,6 +137,7 @@ def metrics(problem: Problem, outcome: ContinuousOutcome, first: int) -> Summary
         f"rejected_{BEYOND_MODEL}": len(outcome.rejected.get(BEYOND_MODEL, ())),
         **token_metrics(outcome, problem.config.sla.token_ms is not None),
         **gpu_metrics(outcome, outcome.measured(first)),
+        **prefix_metrics(outcome),
         **load_metrics(outcome, lambda: work_at_full_occupancy_s(outcome, problem.fleet.law, rules)),
     }
 
@@ -179,6 +185,23 @@ def gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summa
         "prefill_time_pct": 100.0 * float(gpus["prefill_s"].sum()) / busy_s if busy_s else np.nan,
         "copy_time_pct": 100.0 * float(gpus["copy_s"].sum()) / busy_s if busy_s else np.nan,
         "mixed_steps_pct": 100.0 * mixed / steps if steps else np.nan,
+    }
+
+
+def prefix_metrics(outcome: ContinuousOutcome) -> Summary:
+    """Return the metrics of the prefix cache; 0 where there is none."""
+    hits = outcome.prefix
+    count = len(outcome.arrival_s)
+    names = ("prefix_hit_blocks_pct", "prefix_hit_tokens_pct", "prefix_hit_requests_pct")
+    if hits is None or not count:
+        return {**dict.fromkeys(names, 0.0), "prefix_saved_tokens": 0, "prefix_evicted_blocks": 0}
+    tokens = int(outcome.prompt_tokens.sum(dtype=np.int64))
+    return {
+        names[0]: 100.0 * hits.found_blocks / hits.looked_blocks if hits.looked_blocks else 0.0,
+        names[1]: 100.0 * int(hits.skipped_at_first.sum(dtype=np.int64)) / tokens,
+        names[2]: 100.0 * hits.found_requests / count,
+        "prefix_saved_tokens": hits.skipped_tokens,
+        "prefix_evicted_blocks": hits.evicted_blocks,
     }
 
 

@@ -191,7 +191,7 @@ LAYOUT = Table(
     ("num_slots", i8),  # as many as may run on a GPU, and room to add one
     ("num_phases", i8),  # tokens of a block; 1 where memory is reserved
     ("idle_words", i8),  # of the set of empty GPUs
-    ("num_buckets", i8),  # of the calendar, a power of two; 0: GPUs are searched one by one
+    ("calendar_size", i8),  # of the calendar, a power of two; 0: GPUs are searched one by one
     ("num_nodes", i8),  # of the tree of loads, and how many of them are leaves
     ("num_leaves", i8),
     ("memory_rows", i8),  # sets of queues and one
@@ -272,7 +272,7 @@ head_s = LAYOUT.array("heads_s", f8, "num_sets", "num_bins", initial=np.inf)  # 
 LAYOUT.array("memory", f8, "memory_rows", "memory_numbers")  # of the selection rule; the last row is scratch
 given_at = LAYOUT.array("given", i8, 2, "num_gpus")  # given to a GPU and not finished: requests, predicted KV need
 node_at = LAYOUT.array("loads", i8, "num_nodes", initial=NONE)  # a tree over a row of `given`
-bucket_at = LAYOUT.array("buckets", i8, "num_buckets", initial=NOBODY)  # first GPU in each
+bucket_at = LAYOUT.array("calendar", i8, "calendar_size", initial=NOBODY)  # first GPU in each
 gap_count = LAYOUT.array("gap_counts", i8, NUM_BINS)
 segment_at = LAYOUT.array("segments", SEGMENT, "log_rows")
 sample_at = LAYOUT.array("samples", SAMPLE, SAMPLES)

@@ -18,10 +18,15 @@ def least_work_s(outcome: ContinuousOutcome, law: LatencyLaw, rules: ContinuousR
     it has. What an iteration costs for each of these adds up over iterations. What it costs as such is paid at least
     as often as there must be iterations: an iteration decodes for at most `limit_max` requests, and never holds more
     tokens than the memory or, in chunks, computes more than the budget. 0 where the price is not the closed form with
-    no negative part.
+    no negative part, and where prefixes are cached, for then not every prompt token is computed.
     """
     price = law.require_iteration()
-    if price.function is not closed_form or np.any(price.parameters < 0) or not len(outcome.arrival_s):
+    if (
+        outcome.prefix
+        or price.function is not closed_form
+        or np.any(price.parameters < 0)
+        or not len(outcome.arrival_s)
+    ):
         return 0.0
     form = ClosedForm(*price.parameters.tolist())
     prompt = outcome.prompt_tokens.astype(np.float64)

@@ -30,7 +30,8 @@ from mbexp.simulator.continuous.layout import (
     preemptions_of,
     request_at,
 )
-from mbexp.simulator.continuous.memory import held_by, held_in_prefill, outgrew, phase_of
+from mbexp.simulator.continuous.memory import outgrew, phase_of
+from mbexp.simulator.continuous.prefix import free, free_prefill, keep_answer
 from mbexp.simulator.continuous.queue import push
 from mbexp.simulator.continuous.users import answered
 
@@ -65,10 +66,11 @@ def unlink(run, gpu, request):
 
 
 @inlined
-def begin_prefill(gpu, item, request):
-    """Put an admitted request into prefill: none of its context is computed yet."""
+def begin_prefill(gpu, item, request, skipped):
+    """Put an admitted request into prefill: none of its context is computed yet, but what it skips."""
     item.stage = IN_PREFILL
-    item.computed = 0
+    item.computed = skipped
+    gpu.computed += skipped
     gpu.prefilling += 1
     if gpu.first_prefill == NOBODY:
         gpu.first_prefill = request
@@ -120,7 +122,7 @@ def end_decoding(run, gpu, request):
     emitted = item.emitted + (gpu.step - item.joined_step)
     gpu.decoding -= 1
     gpu.context -= item.prompt + emitted
-    gpu.held -= held_by(run, item, emitted)
+    free(run, gpu, request, item, emitted)
     if run.paged:
         phase_at(run, gpu.index, phase_of(run, item)).value -= 1
     elif run.underprediction == EXTEND and outgrew(run, item, emitted):
@@ -149,6 +151,7 @@ def finish(run, gpu, request, now_s):
     """Note that a request, off its GPU already, emitted its last token: its completion, and what the limit learns."""
     item = request_at(run, request)
     finish_s(run, request).value = now_s
+    keep_answer(run, gpu, request)
     if run.closed:
         answered(run, request, now_s)
     if not run.central:
@@ -183,7 +186,7 @@ def preempt_youngest(run, gpu, queue_set):
         drop_leave(run, gpu, request)
         end_decoding(run, gpu, request)
     else:
-        gpu.held -= held_in_prefill(run, item, item.computed)
+        free_prefill(run, gpu, request, item)
         end_prefill(gpu, item)
         # The youngest is the first in prefill only where it is the only one.
         if gpu.first_prefill == request:

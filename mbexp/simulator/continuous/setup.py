@@ -15,6 +15,7 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import join_shortest, least_kv
 from mbexp.policy.build import Policy
 from mbexp.simulator.continuous import layout
+from mbexp.simulator.continuous.cache_setup import cache_sizes, fill_cache, refuse_cache
 from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -33,6 +34,7 @@ from mbexp.simulator.continuous.layout import (
     new_state,
 )
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.prefixes import Prefixes
 from mbexp.workload.turns import Turns
 
 IntArray = npt.NDArray[np.int32]
@@ -72,6 +74,9 @@ class ContinuousRules:
     reserved_blocks: int = 0
     watermark_pct: float = 0.0
     max_model_len_tokens: int | None = None
+    prefix_cache: str = "none"
+    prefix_cache_blocks: int | None = None
+    prefix_cache_of: str = "gpu"
 
     def units(self, capacity_tokens: int) -> int:
         """Return what a GPU can hold: blocks where memory is paged, else tokens."""
@@ -144,6 +149,7 @@ def refuse_mistakes(
             f"execution.gpu_serves={rules.gpu_serves}: {num_bins} bins cannot share {num_gpus} GPUs; "
             "give num_gpus more, or use one_bin"
         )
+    refuse_cache(rules)
     in_blocks = rules.kv == "paged"
     if not in_blocks and (rules.reserved_blocks or not rules.hold_last_token):
         name = "reserved_blocks" if rules.reserved_blocks else "hold_last_token"
@@ -187,6 +193,7 @@ def state_of(
     count_from: int,
     law: LatencyLaw,
     closed: ClosedLoop | Turns | None = None,
+    prefixes: Prefixes | None = None,
 ) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
@@ -206,6 +213,8 @@ def state_of(
     users = closed if isinstance(closed, ClosedLoop) else None
     causes = closed.causes() if isinstance(closed, Turns) else None
     table, more = (EXTENDED, {"num_turns": n, "num_roots": len(causes.roots)}) if causes else (LAYOUT, {})
+    if prefixes:
+        table, more = EXTENDED, more | cache_sizes(prefixes, rules, num_gpus, units)
     state = new_state(
         table.head(
             **more,
@@ -219,7 +228,7 @@ def state_of(
             num_slots=max(width + 2, rules.block_tokens if paged else 1),
             num_phases=rules.block_tokens if paged else 1,
             idle_words=len(empty_set(num_gpus)),
-            num_buckets=leaves_of(num_gpus) if in_calendar else 0,
+            calendar_size=leaves_of(num_gpus) if in_calendar else 0,
             num_nodes=2 * leaves_of(num_gpus),
             num_leaves=leaves_of(num_gpus),
             least_of=least_of(policy),
@@ -262,4 +271,6 @@ def state_of(
         columns = {"prompt": prompt, "output": output, "predicted": predicted, "bin": queue_of}
         for name, column in {"think_s": causes.think_s, **columns}.items():
             state.turns[name] = column
+    if prefixes:
+        fill_cache(state, prefixes, rules)
     return state

@@ -30,6 +30,7 @@ from mbexp.simulator.continuous.layout import (
 )
 from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, held_in_prefill
 from mbexp.simulator.continuous.plan import close_row, plan
+from mbexp.simulator.continuous.prefix import look_up, make_way, share_prompt, share_prompts_that_end, use_found
 from mbexp.simulator.continuous.queue import may_take_own, named_queue, pop_head, restore_memory
 from mbexp.simulator.continuous.requests import (
     begin_decoding,
@@ -67,6 +68,8 @@ def start(
         gpu.tokens_left, gpu.chunks_more = 1, 0
         if run.by_budget:
             gpu.tokens_left, gpu.chunks_more = fill_chunks(run, gpu, run.token_budget - gpu.decoding)
+            if not gpu.preempted:
+                share_prompts_that_end(run, gpu, gpu.tokens_left)
     admitted = False
     if not gpu.preempted:
         admitted = _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters)
@@ -173,13 +176,14 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
         request = queue_at(run, queue_set, HEAD, queue).value
         item = request_at(run, request)
         length = item.prompt + item.emitted
+        found, in_use, skipped = look_up(run, gpu, item, request)
         need = held_by(run, item, item.emitted + 1)
         if run.prefill_memory == FIRST_CHUNK and item.stage != TO_COPY:
-            need = held_in_prefill(run, item, min(left, length))
+            need = held_in_prefill(run, item, skipped + min(left, length - skipped))
         spare = run.watermark if gpu.running > 0 else 0
-        fits = gpu.held + more + need + spare <= run.capacity
+        fits = gpu.held + more + need - in_use + spare <= run.capacity
         if run.prefill_max_tokens > 0 and prompts > 0 and item.stage != TO_COPY:
-            fits = fits and tokens + length <= run.prefill_max_tokens
+            fits = fits and tokens + length - skipped <= run.prefill_max_tokens
         if not fits:
             # Nobody overtakes the head that the rule named, and the rule's choice was for nothing.
             if not bound and run.num_bins > 1:
@@ -196,18 +200,25 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
             if run.by_budget:
                 left -= 1
         else:
-            chunk = min(left, length)
+            chunk = min(left, length - skipped)
+            use_found(run, gpu, item, request, found, skipped)
             if run.prefill_memory == HELD:
                 # The token that its prefill will emit is held from now on.
-                gpu.held += need
+                gpu.held += need - found
             else:
-                gpu.chunks_more += held_in_prefill(run, item, chunk)
-                more += held_in_prefill(run, item, chunk)
+                before = held_in_prefill(run, item, skipped)
+                gpu.held += before - found
+                grows = held_in_prefill(run, item, skipped + chunk) - before
+                gpu.chunks_more += grows
+                more += grows
             if run.by_budget:
                 left -= chunk
-            begin_prefill(gpu, item, request)
-            tokens += length
-            squares += float(length) * length
+            if not run.by_budget or skipped + chunk == length:
+                share_prompt(run, gpu, request)
+            make_way(run, gpu)
+            begin_prefill(gpu, item, request, skipped)
+            tokens += length - skipped
+            squares += float(length) * length - float(skipped) * skipped
             prompts += 1
     if number > 0:
         gpu.admitted = True
@@ -252,5 +263,5 @@ def _note_next_boundary(run, gpu):
         gpu.boundary_s = LONG_PAST_S
         if run.central:
             add(idle_gpus(run, 0), gpu.index)
-    elif run.num_buckets > 0 and gpu.room >= 0:
+    elif run.calendar_size > 0 and gpu.room >= 0:
         put_into_bucket(run, gpu)

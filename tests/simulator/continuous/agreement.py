@@ -20,8 +20,10 @@ from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.prefixes import Prefixes
 from mbexp.workload.turns import Turns
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
+from tests.simulator.continuous.reference_cache import CacheSetup
 
 RELATIVE = 1e-9
 
@@ -106,6 +108,8 @@ class Case:
     think: list[float] = field(default_factory=list)
     parents: list[int] | None = None  # of turns of conversations; `think` is then the time before each
 
+    prefixes: Prefixes | None = None
+
     @property
     def closed(self) -> ClosedLoop | Turns | None:
         think = np.array(self.think, np.float64)
@@ -177,6 +181,7 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         think=case.think,
         parents=case.parents,
         rejected=turned_away,
+        cache=cache_of(case),
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -204,6 +209,26 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
     return simulation, rejected
 
 
+def cache_of(case: Case) -> CacheSetup | None:
+    """The paths of a case, block by block."""
+    tree = case.prefixes
+    if tree is None:
+        return None
+    ends = np.cumsum(tree.blocks, dtype=np.int64)
+    spans = [
+        (number, list(range(end - count, end)))
+        for number, (end, count) in enumerate(zip(ends, tree.blocks, strict=True))
+    ]
+    rules = ContinuousRules(**case.rules)
+
+    paths = [[[spans[span] for span in tree.path(end)] for end in ends_of] for ends_of in
+             (tree.prompt_span, tree.context_span)]  # fmt: skip
+    return CacheSetup(
+        rules.prefix_cache, tree.block_tokens, *paths, rules.prefix_cache_blocks, rules.prefix_cache_of == "all",
+        tree.answers_known,
+    )  # fmt: skip
+
+
 def run_closed_form(case: Case) -> ContinuousOutcome:
     config = SchedulerConfig(**case.scheduler, controller=ControllerConfig(**case.controller))
     policy = build_policy(
@@ -227,6 +252,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.draws,
         log_segments=100_000,
         closed=case.closed,
+        prefixes=case.prefixes,
     )
 
 
@@ -319,6 +345,15 @@ def _difference_of_totals(case: Case, simulation: Simulation, records: Continuou
         ),
         "gaps in the histogram": (len(gaps), int(records.gaps.counts.sum())),
     }
+    if records.prefix:
+        hits = records.prefix
+        totals |= {
+            "blocks looked for": (simulation.looked, hits.looked_blocks),
+            "blocks found": (simulation.hits, hits.found_blocks),
+            "requests with any": (simulation.hit_requests, hits.found_requests),
+            "skipped tokens": (simulation.skipped, hits.skipped_tokens),
+            "evicted blocks": (sum(cache.evicted for cache in simulation.caches), hits.evicted_blocks),
+        }
     for name, (one, other) in totals.items():
         if one != other:
             return f"{name}: reference {one}, loop {other}"

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.simulator.continuous.reference_cache import Cache, CacheSetup
+
 
 @dataclass
 class Setup:
@@ -45,6 +47,7 @@ class Setup:
     think: Sequence[float] = ()  # of a user after the answer to each request, by place; or before each turn
     parents: Sequence[int] | None = None  # of turns: the request whose answer causes each, by place; -1: none
     rejected: Sequence[Req] = ()  # turns that are answered when they come
+    cache: CacheSetup | None = None
 
 
 @dataclass
@@ -69,6 +72,9 @@ class Req:
     stall: float = 0.0  # iterations and pauses since then
     away: bool = False  # has lost its place since then
     number: int = -1  # in the order in which requests came
+    found: int = 0  # blocks of others that it uses in place since its admission
+    used: list[int] = field(default_factory=list)  # these, and those of its prompt that others can find
+    skipped: int | None = None  # tokens found computed at first admission
 
 
 @dataclass
@@ -138,6 +144,9 @@ class Simulation:
             gpu.limit = gpu.rule.first()
             gpu.next_update = setup.interval
         self.share_of_bin = self._shares()
+        many = 1 if setup.cache and setup.cache.shared else setup.gpus
+        self.caches = [Cache(setup.cache) for _ in range(many)] if setup.cache else []
+        self.looked = self.hits = self.hit_requests = self.skipped = 0
 
     # Setup.
 
@@ -179,12 +188,82 @@ class Simulation:
         """What a request in prefill holds, `computed` tokens of its context being computed or under way."""
         if self.setup.prefill_memory == "held" or computed == request.prompt + request.emitted:
             return self.hold(request, request.emitted + 1)
-        return math.ceil(computed / self.setup.block)
+        return max(math.ceil(computed / self.setup.block), request.found)
 
     def held(self, gpu: Gpu) -> int:
-        return sum(
-            self.hold_prefill(r, r.computed) if r.state == "prefill" else self.hold(r, r.emitted) for r in gpu.running
+        """What requests hold; blocks that several use in place are held once."""
+        own = sum(
+            (self.hold_prefill(r, r.computed) if r.state == "prefill" else self.hold(r, r.emitted)) - len(r.used)
+            for r in gpu.running
         )
+        return own + self.in_use(gpu)
+
+    def in_use(self, gpu: Gpu) -> int:
+        """Blocks that requests of a GPU use in place: of each span as many as are kept."""
+        if not self.in_memory:
+            return 0
+        cache = self.caches[gpu.index]
+        return sum(users > 0 for users in cache.users.values())
+
+    @property
+    def in_memory(self) -> bool:
+        return self.setup.cache is not None and self.setup.cache.size is None
+
+    # The prefix cache.
+
+    def cache_of(self, gpu: Gpu) -> Cache:
+        return self.caches[0 if len(self.caches) == 1 else gpu.index]
+
+    def path(self, request: Req) -> list[Any]:
+        assert self.setup.cache is not None
+        return (self.setup.cache.contexts if request.emitted else self.setup.cache.prompts)[request.place]
+
+    def look_up(self, gpu: Gpu, request: Req) -> tuple[int, int, int]:
+        """Blocks found, those of them in use, and tokens to skip."""
+        if self.setup.cache is None:
+            return 0, 0, 0
+        tokens, length = self.setup.cache.tokens, request.prompt + request.emitted
+        cache, path = self.cache_of(gpu), self.path(request)
+        found = min(cache.find(path), math.ceil(length / tokens))
+        skipped = min(found, (length - 1) // tokens) * tokens
+        if not self.in_memory:
+            return 0, 0, skipped
+        blocks = [block for _, blocks in path for block in blocks][:found]
+        return found, sum(cache.users[block] > 0 for block in blocks), skipped
+
+    def use_found(self, gpu: Gpu, request: Req, found: int, skipped: int) -> None:
+        cache, path = self.cache_of(gpu), self.path(request)
+        self.skipped += skipped
+        if request.skipped is None:
+            request.skipped = skipped
+            hits = found if self.in_memory else cache.find(path)
+            self.looked += sum(len(blocks) for _, blocks in path)
+            self.hits += hits
+            self.hit_requests += hits > 0
+        if self.in_memory:
+            request.found = found
+            request.used = cache.use(path, found)
+
+    def share(self, gpu: Gpu, request: Req) -> None:
+        assert self.setup.cache is not None
+        path = self.setup.cache.prompts[request.place]
+        if self.in_memory and len(request.used) < sum(len(blocks) for _, blocks in path):
+            request.used = self.cache_of(gpu).share(path, request.used)
+
+    def free(self, gpu: Gpu, request: Req, tokens: int) -> None:
+        """A request has left `gpu.running`; so many tokens of its context are computed."""
+        if not self.in_memory:
+            return
+        assert self.setup.cache is not None
+        full = tokens // self.setup.cache.tokens
+        if tokens >= request.prompt:
+            full = max(full, sum(len(blocks) for _, blocks in self.setup.cache.prompts[request.place]))
+        self.cache_of(gpu).leave(self.setup.cache.contexts[request.place], request.used, full, request.place)
+        request.used, request.found = [], 0
+
+    def make_way(self, gpu: Gpu, more: int = 0) -> None:
+        if self.in_memory:
+            self.cache_of(gpu).evict(self.capacity - self.held(gpu) - more)
 
     def chunks(self, gpu: Gpu) -> tuple[dict[int, int], int]:
         """The chunk of each request in prefill in the next iteration, by place, and the budget that is left."""
@@ -254,14 +333,16 @@ class Simulation:
             return None
         request = self.queues_of(gpu)[choice[0]][0]
         need = self.hold(request, request.emitted + 1)
+        found, in_use, skipped = self.look_up(gpu, request)
         if self.setup.prefill == "chunked" and self.setup.admission == "budget":
             _, left = self.chunks(gpu)
             if left <= 0:
                 return None
             if self.setup.prefill_memory == "first_chunk" and not request.swapped:
-                need = self.hold_prefill(request, min(left, request.prompt + request.emitted))
+                request.found = found
+                need = self.hold_prefill(request, min(skipped + left, request.prompt + request.emitted))
         spare = self.watermark if gpu.running else 0
-        fits = self.held(gpu) + self.step_needs(gpu) + need + spare <= self.capacity
+        fits = self.held(gpu) + self.step_needs(gpu) + need - in_use + spare <= self.capacity
         return (request, choice[1]) if fits else None
 
     # What happens.
@@ -389,6 +470,7 @@ class Simulation:
     def end(self, gpu: Gpu) -> None:
         grows = bool(gpu.decoded) or self.setup.prefill_memory != "held"
         self.held_max = max(self.held_max, self.held(gpu) + (self.step_needs(gpu) if grows else 0))
+        self.make_way(gpu, self.step_needs(gpu) if grows else 0)
         gpu.ends = None
         gpu.at_boundary = True
         for request in gpu.running:
@@ -401,6 +483,11 @@ class Simulation:
             request.computed += tokens
             self.prefilled += tokens
             if request.computed == request.prompt + request.emitted:
+                if self.setup.cache is not None:
+                    self.share(gpu, request)
+                    if not self.in_memory:
+                        self.cache_of(gpu).keep(self.setup.cache.prompts[request.place], request.place)
+                request.found = 0
                 self.emit(gpu, request)
                 request.computed = 0
                 request.state = "decoding"
@@ -411,6 +498,9 @@ class Simulation:
     def leave_or_stay(self, gpu: Gpu, request: Req) -> None:
         if request.emitted == request.output:
             gpu.running.remove(request)
+            self.free(gpu, request, request.prompt + request.emitted - 1)
+            if self.setup.cache is not None and not self.in_memory and self.setup.cache.answers_known:
+                self.cache_of(gpu).keep(self.setup.cache.contexts[request.place], request.place)
             request.state = "done"
             request.finish = self.now
             gpu.given -= 1
@@ -468,8 +558,15 @@ class Simulation:
         gpu.preempted = False
         gpu.prefill_tokens = 0
         while self.held(gpu) + self.step_needs(gpu) > self.capacity:
-            self.put_back(gpu, gpu.running.pop(), front=True)
+            last = gpu.running.pop()
+            self.free(gpu, last, last.computed if last.state == "prefill" else last.prompt + last.emitted - 1)
+            self.put_back(gpu, last, front=True)
             gpu.preempted = True
+
+        if not gpu.preempted and self.in_memory and setup.prefill == "chunked" and self.chunks(gpu)[1] > 0:
+            for r in gpu.running:
+                if r.state == "prefill":
+                    self.share(gpu, r)
 
     def admit(self, gpu: Gpu) -> bool:
         """Admit one request, if the GPU can."""
@@ -479,10 +576,11 @@ class Simulation:
             return False
         request, pointer = found
         length = request.prompt + request.emitted
+        found_blocks, _, skipped = self.look_up(gpu, request)
         if setup.prefill == "first" and not request.swapped and setup.prefill_max is not None:
-            if gpu.prefill_tokens and gpu.prefill_tokens + length > setup.prefill_max:
+            if gpu.prefill_tokens and gpu.prefill_tokens + length - skipped > setup.prefill_max:
                 return False
-            gpu.prefill_tokens += length
+            gpu.prefill_tokens += length - skipped
         self.pointer[0 if setup.assignment == "central" else gpu.index] = pointer
         self.queues_of(gpu)[request.bin].popleft()
         if not gpu.running:
@@ -500,7 +598,14 @@ class Simulation:
             request.swapped = False
             self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
         else:
+            left = self.chunks(gpu)[1]
             request.state = "prefill"
+            if setup.cache is not None:
+                request.computed = skipped
+                self.use_found(gpu, request, found_blocks, skipped)
+                if setup.prefill == "first" or setup.admission == "any" or left >= length - skipped:
+                    self.share(gpu, request)
+                self.make_way(gpu)
         return True
 
     def begin(self, gpu: Gpu) -> None:
@@ -516,7 +621,7 @@ class Simulation:
         gpu.chunks = []
         if setup.prefill == "first":
             gpu.decoded = [] if in_prefill else decoding
-            gpu.chunks = [(r, r.prompt + r.emitted) for r in in_prefill]
+            gpu.chunks = [(r, r.prompt + r.emitted - r.computed) for r in in_prefill]
         else:
             gpu.decoded = decoding
             left = setup.budget - len(decoding)
