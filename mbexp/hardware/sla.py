@@ -45,7 +45,7 @@ def check_sla(law: LatencyLaw, sla: SlaConfig, scheduler: SchedulerConfig) -> li
     A target that no batch the scheduler may form can miss, one that even the smallest batch misses, and in between the
     largest batch that the token target allows, at the shortest and longest context that the law supports.
     """
-    limit = scheduler.fixed_batch_size if scheduler.batch_size == "fixed" else scheduler.batch_size_max
+    limit = (scheduler.fixed_batch_size or 1) if scheduler.batch_size == "fixed" else scheduler.batch_size_max
     smallest = 1 if scheduler.batch_size == "fixed" else scheduler.batch_size_min
     token_s = sla.token_ms / 1e3
     longest = max(1, min(law.length_range_tokens[1], 1_000_000) - 2)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbexp.config.gpu_keys import STEP_KEYS
 from mbexp.config.keys import Config
+from mbexp.config.model_files import model_path
 from mbexp.config.schema import dotted_paths
 from mbexp.errors import UserError
 from mbexp.results.stored import manifest
@@ -119,6 +120,8 @@ def named_files(config: Config) -> list[str]:
     from mbexp.config.plugins import source_digest
 
     hashes = [source_digest(key, name) for key, name in dotted_paths(config).items()]
+    if (model := _model_file(config)) is not None:
+        hashes.append(hashlib.sha256(model.read_bytes()).hexdigest())
     if config.gpu.law.path is not None:
         from mbexp.hardware.grid import find_grid
 
@@ -128,7 +131,12 @@ def named_files(config: Config) -> list[str]:
 
 def names_files(config: Config) -> bool:
     """Whether there is any of them."""
-    return config.gpu.law.path is not None or bool(dotted_paths(config))
+    return config.gpu.law.path is not None or bool(dotted_paths(config)) or _model_file(config) is not None
+
+
+def _model_file(config: Config) -> Path | None:
+    path = model_path(config.gpu.law.model)
+    return path if path is not None and path.is_file() else None
 
 
 def new_folder(parent: Path, config: Config, key: str) -> Path:

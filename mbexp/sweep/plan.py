@@ -93,7 +93,7 @@ def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[
         request = trace_request(point.config)
         if request not in hashes:
             hashes[request] = trace_hash(point.config)
-        names = json.dumps([dotted_paths(point.config), point.config.gpu.law.path])
+        names = json.dumps([dotted_paths(point.config), point.config.gpu.law.path, point.config.gpu.law.model])
         if names not in named:
             named[names] = named_files(point.config)
         key = run_key(point.config, hashes[request], named[names])

@@ -39,7 +39,7 @@ def work_at_full_occupancy_s(outcome: ContinuousOutcome, law: LatencyLaw, rules:
         return law.iteration_s(decoding, int(decoding * context), int(tokens), squares, prompts)
 
     step_s = price(size, 0, 0.0, 0)
-    if rules.prefill == "first":
+    if rules.prefill != "chunked":
         lengths, number = np.unique(outcome.prompt_tokens, return_counts=True)
         prefill_s = [price(0, length, float(length) ** 2, 1) for length in lengths.tolist()]
         return steps * step_s + float(np.dot(prefill_s, number))

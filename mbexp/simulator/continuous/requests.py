@@ -14,6 +14,7 @@ from mbexp.compiled.heap import heap
 from mbexp.simulator.continuous.layout import (
     DECODING,
     EXTEND,
+    FULL_OUTPUT,
     GIVEN_KV,
     GIVEN_REQUESTS,
     IN_PREFILL,
@@ -45,6 +46,8 @@ def link(run, gpu, request):
     if gpu.youngest != NOBODY:
         request_at(run, gpu.youngest).next = request
     gpu.youngest = request
+    if run.output_reserve == FULL_OUTPUT:
+        gpu.promised += held_by(run, item, item.predicted)
     gpu.running += 1
     run.running += 1
 
@@ -59,6 +62,8 @@ def unlink(run, gpu, request):
         gpu.youngest = item.previous
     else:
         request_at(run, item.next).previous = item.previous
+    if run.output_reserve == FULL_OUTPUT:
+        gpu.promised -= held_by(run, item, item.predicted)
     gpu.running -= 1
     run.running -= 1
 
@@ -164,9 +169,8 @@ def put_back(run, gpu, queue_set, request):
 
 
 @called
-def preempt_youngest(run, gpu, queue_set):
-    """Put the request admitted last back at the head of its queue."""
-    request = gpu.youngest
+def preempt(run, gpu, queue_set, request, in_front):
+    """Put a request, the one admitted last or one that decodes, back at the head of its queue, or at its tail."""
     item = request_at(run, request)
     has_cache = item.stage != IN_PREFILL
     if has_cache:
@@ -180,7 +184,7 @@ def preempt_youngest(run, gpu, queue_set):
             gpu.first_prefill = NOBODY
         unlink(run, gpu, request)
     _lose_cache(run, gpu, request, has_cache)
-    push(run, queue_set, request, True)
+    push(run, queue_set, request, in_front)
 
 
 @called

@@ -11,11 +11,13 @@ from mbexp.simulator.continuous.layout import (
     CHUNK,
     EMPTY,
     FIRST_CHUNK,
+    FULL_OUTPUT,
     HEAD,
     HELD,
     LONG_PAST_S,
     NOBODY,
     ONE_BIN,
+    OUTPUT_RATIO,
     SHARE,
     TO_COPY,
     WAITING,
@@ -26,14 +28,21 @@ from mbexp.simulator.continuous.layout import (
     request_at,
     start_s,
 )
-from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, held_in_prefill
+from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, held_in_prefill, prompt_budget
+from mbexp.simulator.continuous.output_ratio import (
+    charge,
+    needed_by_ratio,
+    open_up,
+    retract,
+    room_by_ratio,
+)
 from mbexp.simulator.continuous.plan import close_row, plan
 from mbexp.simulator.continuous.queue import may_take_own, named_queue, pop_head, restore_memory
 from mbexp.simulator.continuous.requests import (
     begin_decoding,
     begin_prefill,
     link,
-    preempt_youngest,
+    preempt,
 )
 from mbexp.simulator.continuous.segment import boundary_s
 
@@ -58,12 +67,19 @@ def start(
 
     if run.interval_steps > 0 and gpu.step >= gpu.next_update:
         _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, limit_state[gpu_index])
-    preempted, more = _make_room(run, gpu, queue_set)
+    by_ratio = run.output_reserve == OUTPUT_RATIO
+    preempted, more = False, 0
+    if by_ratio:
+        open_up(run, gpu)
+    else:
+        preempted, more = _make_room(run, gpu, queue_set)
     admitted, tokens, squares, prompts = False, 0, 0.0, 0
-    if not preempted:
+    if not preempted and not gpu.closed:
         admitted, more, tokens, squares, prompts = _admit(
             run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters
         )
+    if by_ratio:
+        preempted = retract(run, gpu, queue_set)
     _note_held(run, gpu, held_before, more)
     if gpu.changed or admitted or preempted or gpu.done == gpu.iterations:
         close_row(run, gpu, now_s)
@@ -118,12 +134,12 @@ def _make_room(run, gpu, queue_set):
     preempted = False
     more = growth(run, gpu, 1)
     if run.prefill_memory != HELD:
-        more += fill_chunks(run, gpu, run.token_budget - gpu.decoding)[1]
+        more += fill_chunks(run, gpu, prompt_budget(run, gpu))[1]
     while gpu.held + more > run.capacity:
-        preempt_youngest(run, gpu, queue_set)
+        preempt(run, gpu, queue_set, gpu.youngest, True)
         more = growth(run, gpu, 1)
         if run.prefill_memory != HELD:
-            more += fill_chunks(run, gpu, run.token_budget - gpu.decoding)[1]
+            more += fill_chunks(run, gpu, prompt_budget(run, gpu))[1]
         preempted = True
     return preempted, more
 
@@ -139,10 +155,14 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
         the sum of their squares, and the number.
     """
     admitted, tokens, squares, prompts = False, 0, 0.0, 0
-    left, chunks_more = 1, 0
+    left, chunks_more, ghosts, room = 1, 0, 0, 0.0
     if run.by_budget:
-        left, chunks_more = fill_chunks(run, gpu, run.token_budget - gpu.decoding)
-    while gpu.running < gpu.limit and left > 0:
+        left, chunks_more = fill_chunks(run, gpu, prompt_budget(run, gpu))
+    by_ratio = run.output_reserve == OUTPUT_RATIO
+    if by_ratio:
+        ghosts = gpu.gone
+        room = room_by_ratio(run, gpu)
+    while gpu.running + ghosts < gpu.limit and left > 0:
         bound = _is_bound(run, gpu)
         if bound:
             if not may_take_own(run, gpu, queue_set):
@@ -165,12 +185,19 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
             need = held_in_prefill(run, item, min(left, length))
         spare = run.watermark if gpu.running > 0 else 0
         fits = gpu.held + more + need + spare <= run.capacity
+        if run.output_reserve == FULL_OUTPUT:
+            fits = fits and gpu.promised + held_by(run, item, item.predicted) <= run.capacity
+        elif by_ratio:
+            fits = gpu.running == 0 or needed_by_ratio(run, item) < room
+        if run.whole and item.stage != TO_COPY:
+            fits = fits and (length <= left or gpu.running == 0)
         if run.prefill_max_tokens > 0 and prompts > 0 and item.stage != TO_COPY:
             fits = fits and tokens + length <= run.prefill_max_tokens
         if not fits:
             # Nobody overtakes the head that the rule named, and the rule's choice was for nothing.
             if not bound and run.num_bins > 1:
                 restore_memory(memory, queue_set)
+            gpu.closed = by_ratio
             break
         pop_head(run, queue_set, queue)
         admitted = True
@@ -193,9 +220,16 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
             if run.by_budget:
                 left -= chunk
             begin_prefill(gpu, item, request)
+            if by_ratio:
+                room -= charge(run, item, chunk)
             tokens += length
             squares += float(length) * length
             prompts += 1
+            if by_ratio and room <= 0.0:
+                gpu.closed = True
+                break
+    if by_ratio and left > 0 and gpu.running + ghosts >= gpu.limit and queue_set_at(run, queue_set).waiting > 0:
+        gpu.closed = True
     return admitted, more, tokens, squares, prompts
 
 
@@ -222,6 +256,10 @@ def _note_held(run, gpu, held_before, more):
     gpu.running_max = max(gpu.running_max, gpu.running)
     spare = run.watermark if gpu.running > 0 else 0
     gpu.room = run.capacity - gpu.held - more - spare if gpu.running < gpu.limit else NOBODY
+    if run.output_reserve == FULL_OUTPUT and gpu.room != NOBODY:
+        gpu.room = run.capacity - gpu.promised
+    elif run.output_reserve == OUTPUT_RATIO:
+        gpu.room = NOBODY if gpu.closed else run.capacity  # even at its limit an attempt closes it
     if run.serves == ONE_BIN:
         gpu.taken_bin = gpu.bin if gpu.running > 0 else NOBODY
 
