@@ -77,6 +77,8 @@ YOUNGER: dict[str, tuple[Any, ...]] = {
     "execution.reserved_blocks": (0,),
     "execution.watermark_pct": (0.0,),
     "execution.max_model_len_tokens": (None,),
+    "execution.output_reserve": ("none",),
+    "execution.conservativeness": (1.0,),
     "gpu.price_per_hour": (None,),
     "gpu.law.tensor_parallel": (1,),
     "gpu.law.system": (None,),
@@ -95,8 +97,9 @@ def _as_first_stored(values: dict[str, Any]) -> None:
         if place[name] in without:
             del place[name]
     execution = values["execution"]
+    del execution["engine"]  # the limits that it gave stand there as numbers
     # Stored runs in chunks admitted without a look at the budget; the rule means nothing to the others.
-    if execution["admission"] == "any" or execution["prefill"] != "chunked":
+    if execution["admission"] == "any" or execution["prefill"] == "first":
         del execution["admission"]
     # The unit was 1 by default, and had a meaning for CSV files only.
     unit = values["workload"]["time_unit_s"]
