@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 from mbexp.errors import UserError
 
-if TYPE_CHECKING:
-    from mbexp.config.keys import Config
+C = TypeVar("C", bound=Any)  # a `mbexp.config.keys.Config`, which fills itself by these functions
 
 GIB = 2**30 / 1e9  # in 1e9 bytes
 
@@ -58,7 +57,7 @@ RULES: dict[str, Callable[[float, str], Limits]] = {"vllm": _vllm, "sglang": _sg
 ENGINES = tuple(RULES)
 
 
-def limits_of(config: Config) -> Limits | None:
+def limits_of(config: Any) -> Limits | None:
     """Return what the engine that ``execution.engine`` names takes on one card of a configuration, None for no engine.
 
     The card is known by its memory, `gpu.memory_gb` over the cards of an engine, and by the names that the keys hold.
@@ -70,7 +69,7 @@ def limits_of(config: Config) -> Limits | None:
     return RULES[engine](gpu.memory_gb / gpu.law.tensor_parallel / GIB, " ".join(n or "" for n in names).lower())
 
 
-def fill_limits(config: Config) -> Config:
+def fill_limits(config: C) -> C:
     """Return the configuration with the limits that are null taken from the engine and the card.
 
     Raises
@@ -92,14 +91,15 @@ def fill_limits(config: Config) -> Config:
     size = limits.batch_size if scheduler.fixed_batch_size is None else scheduler.fixed_batch_size
     if execution.prefill == "chunked" and scheduler.batch_size == "fixed":
         size = min(size, budget) if scheduler.fixed_batch_size is None else size
-    return dataclasses.replace(
+    filled: C = dataclasses.replace(
         config,
         execution=dataclasses.replace(execution, token_budget=budget),
         scheduler=dataclasses.replace(scheduler, fixed_batch_size=size),
     )
+    return filled
 
 
-def note_of(config: Config) -> str | None:
+def note_of(config: Any) -> str | None:
     """Return a sentence on the limits in force, where they are those of an engine on the card."""
     limits = limits_of(config)
     execution, scheduler = config.execution, config.scheduler
