@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbexp.config.cards import FACTS
+from mbexp.config.engine_limits import fill_limits
 from mbexp.config.execution_keys import ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.config.kernel_tables import fill_of_law
@@ -127,7 +128,7 @@ def load_config(values: Mapping[str, Any]) -> Config:
     if isinstance(gpu, Mapping) and any(gpu.get(key, "") is None for key in FACTS):
         law = build(LawConfig, gpu.get("law", {}), "gpu.law")
         values["gpu"] = fill_of_law(gpu, law)
-    config = build(Config, values)
+    config = fill_limits(build(Config, values))
     for path in config.metrics:
         if "." not in path:
             raise UserError(

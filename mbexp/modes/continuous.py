@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.config.engine_limits import note_of
 from mbexp.config.execution_keys import ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
@@ -39,10 +40,11 @@ def simulate(problem: Problem) -> ContinuousOutcome:
             f"gpu.noise.kind={config.gpu.noise.kind}: noise is that of whole batches; execution=continuous has none"
         )
     execution = config.execution
-    if execution.prefill == "chunked" and not fleet.law.require_iteration().prices_chunks:
+    if execution.prefill != "first" and not fleet.law.require_iteration().prices_chunks:
         raise UserError(
-            f"execution.prefill=chunked: the law {fleet.law.name} knows whole prompts only, and a piece of one would "
-            "be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as gpu=h100_llama31_8b"
+            f"execution.prefill={execution.prefill}: the law {fleet.law.name} knows whole prompts "
+            "only, and a piece of one would be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as "
+            "gpu=h100_llama31_8b"
         )
     policy = build_policy(
         config.scheduler, config.sla, fleet.kv_capacity_tokens, in_batches=False, assignment=execution.assignment
@@ -82,6 +84,7 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
     """Return the rules of the loop that the configuration names."""
     from mbexp.simulator.continuous.setup import ContinuousRules
 
+    assert execution.token_budget is not None  # `mbexp.config.engine_limits` fills it
     return ContinuousRules(
         prefill=execution.prefill,
         token_budget=execution.token_budget,
@@ -104,6 +107,8 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         prefix_cache=execution.prefix_cache,
         prefix_cache_blocks=execution.prefix_cache_blocks,
         prefix_cache_of=execution.prefix_cache_of,
+        output_reserve=execution.output_reserve,
+        conservativeness=execution.conservativeness,
     )
 
 
@@ -212,7 +217,7 @@ def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> lis
     from mbexp.simulator.continuous.least_work import least_work_s
 
     config, law = problem.config, problem.fleet.law
-    found: list[str] = []
+    found: list[str] = [note] if (note := note_of(config)) else []
     if summary["overloaded"]:
         rules = execution_rules(config.execution, config.gpu)
         found += least_gpus(outcome, least_work_s(outcome, law, rules, limit_max(config.scheduler)))

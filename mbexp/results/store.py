@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexp.config.keys import Config
+from mbexp.config.model_files import model_path
 from mbexp.config.schema import dotted_paths, is_group
 from mbexp.errors import UserError
 from mbexp.results.stored import manifest
@@ -75,8 +76,10 @@ def _keyed(group: str, values: dict[str, Any]) -> dict[str, Any]:
         values.pop("targets")  # what is asked of a run changes nothing in it
     if group == "workload":
         values.pop("path")  # the trace's hash stands for it, wherever the file lies
-    if group == "execution" and values["prefill"] != "chunked":
-        values.pop("admission")  # it has a meaning where prompts are computed in chunks
+    if group == "execution":
+        values.pop("engine")  # the limits that it gave stand there as numbers
+        if values["prefill"] == "first":
+            values.pop("admission")  # it has a meaning where prompts are computed in chunks
     return values
 
 
@@ -96,6 +99,8 @@ def named_files(config: Config) -> list[str]:
     from mbexp.config.plugins import source_digest
 
     hashes = [source_digest(key, name) for key, name in dotted_paths(config).items()]
+    if (model := _model_file(config)) is not None:
+        hashes.append(hashlib.sha256(model.read_bytes()).hexdigest())
     if config.gpu.law.path is not None:
         from mbexp.hardware.grid import find_grid
 
@@ -105,7 +110,12 @@ def named_files(config: Config) -> list[str]:
 
 def names_files(config: Config) -> bool:
     """Whether there is any of them."""
-    return config.gpu.law.path is not None or bool(dotted_paths(config))
+    return config.gpu.law.path is not None or bool(dotted_paths(config)) or _model_file(config) is not None
+
+
+def _model_file(config: Config) -> Path | None:
+    path = model_path(config.gpu.law.model)
+    return path if path is not None and path.is_file() else None
 
 
 def new_folder(parent: Path, config: Config, key: str) -> Path:

@@ -104,7 +104,7 @@ def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[
             hashes[request] = trace_hash(config)
         groups = (*(id(value) for value in vars(config).values() if is_group(value)), *config.metrics)
         if groups not in paths:
-            paths[groups] = json.dumps([dotted_paths(config), config.gpu.law.path])
+            paths[groups] = json.dumps([dotted_paths(config), config.gpu.law.path, config.gpu.law.model])
         names = paths[groups]
         if names not in named:
             named[names] = named_files(config)

@@ -20,14 +20,24 @@ NEVER = -1  # in place of the place of a next use
 class CacheRules(Protocol):
     """Those of `mbexp.simulator.continuous.setup.ContinuousRules` that say how prefixes are cached."""
 
-    kv: str
-    block_tokens: int
-    preemption: str
-    prefill: str
-    admission: str
-    prefix_cache: str
-    prefix_cache_blocks: int | None
-    prefix_cache_of: str
+    @property
+    def kv(self) -> str: ...
+    @property
+    def block_tokens(self) -> int: ...
+    @property
+    def preemption(self) -> str: ...
+    @property
+    def prefill(self) -> str: ...
+    @property
+    def admission(self) -> str: ...
+    @property
+    def prefix_cache(self) -> str: ...
+    @property
+    def prefix_cache_blocks(self) -> int | None: ...
+    @property
+    def prefix_cache_of(self) -> str: ...
+    @property
+    def output_reserve(self) -> str: ...
 
 
 def refuse_cache(rules: CacheRules) -> None:
@@ -40,6 +50,9 @@ def refuse_cache(rules: CacheRules) -> None:
                 "execution.prefix_cache=none; use lru, lfu or belady"
             )
         return
+    if rules.prefill == "alone" or rules.output_reserve != "none":
+        key = "prefill" if rules.prefill == "alone" else "output_reserve"
+        raise UserError(f"{where}: does not go with execution.{key}={getattr(rules, key)}; leave out one of them")
     if rules.prefix_cache_blocks is None:
         if rules.prefix_cache_of != "gpu":
             raise UserError(
