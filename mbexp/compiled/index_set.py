@@ -39,13 +39,19 @@ def add(words, number):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def take_lowest(words):  # type: ignore[no-untyped-def]
-    """Remove and return the lowest number of a set that is not empty."""
+def lowest(words):  # type: ignore[no-untyped-def]
+    """Return the lowest number of a set that is not empty."""
     node = 0
     while node < len(words):
         word = words[np.uint64(node)]
         node = (node << _SHIFT) + 1 + _PLACE[np.uint64((((word & -word) * _DE_BRUIJN) & 0xFFFFFFFF) >> 27)]
-    number = node - len(words)
+    return node - len(words)
+
+
+@inlined
+def remove(words, number):  # type: ignore[no-untyped-def]
+    """Remove a number of the set."""
+    node = len(words) + number
     while node > 0:
         parent = (node - 1) >> _SHIFT
         left = words[np.uint64(parent)] & ~(1 << ((node - 1) & (_CHILDREN - 1)))
@@ -53,4 +59,11 @@ def take_lowest(words):  # type: ignore[no-untyped-def]
         if left != 0:
             break
         node = parent
+
+
+@inlined
+def take_lowest(words):  # type: ignore[no-untyped-def]
+    """Remove and return the lowest number of a set that is not empty."""
+    number = lowest(words)
+    remove(words, number)
     return number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mbexp.compiled.decorators import inlined
+from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.heap import heap
 from mbexp.simulator.continuous.layout import NOBODY, event_at, gpu_at, standing_at
 
@@ -68,23 +68,78 @@ def pop_event(run):
 
 
 @inlined
-def stand(run, gpu):
-    """Add a GPU to those that stand at a boundary, by index."""
+def _standing_at(run, one_heap, place):
+    """Return an entry of the only heap of GPUs at a boundary."""
+    return standing_at(run, place)
+
+
+_standing_up, _standing_down = heap(_standing_at, "running", "gpu")
+
+
+@called
+def stand(run, gpu, running):
+    """Add a GPU to those that stand at a boundary, with so many requests on it or `NOT_READY`."""
     gpu.at_boundary = True
     place = run.standing_count
-    while place > 0 and standing_at(run, place - 1).value > gpu.index:
-        standing_at(run, place).value = standing_at(run, place - 1).value
-        place -= 1
-    standing_at(run, place).value = gpu.index
+    if run.aside_count > 0:
+        # Those put aside stand behind the heap.
+        first, free = standing_at(run, place), standing_at(run, place + run.aside_count)
+        free.running, free.gpu = first.running, first.gpu
     run.standing_count += 1
+    _standing_up(run, 0, place, running, gpu.index)
 
 
 @inlined
-def first_standing(run):
-    """Return the GPU of lowest index that stands at a boundary; it stands there no longer."""
-    first = standing_at(run, 0).value
+def comes_first(run, gpu):
+    """Return whether a GPU is emptier than all that stand at a boundary and may admit, or is of lower index."""
+    if run.standing_count == 0:
+        return True
+    first = standing_at(run, 0)
+    return gpu.running < first.running or (gpu.running == first.running and gpu.index < first.gpu)
+
+
+@called
+def place_first(run, running):
+    """Note how many requests run now on the GPU that stood first at a boundary; another may come first."""
+    _standing_down(run, 0, 0, run.standing_count, running, standing_at(run, 0).gpu)
+
+
+@called
+def put_first_aside(run):
+    """Put the GPU that stands first at a boundary aside, until what waits has changed."""
+    first, last = standing_at(run, 0), standing_at(run, run.standing_count - 1)
+    running, gpu_index = first.running, first.gpu
     run.standing_count -= 1
-    for place in range(run.standing_count):
-        standing_at(run, place).value = standing_at(run, place + 1).value
-    gpu_at(run, first).at_boundary = False
-    return first
+    if run.standing_count > 0:
+        _standing_down(run, 0, 0, run.standing_count, last.running, last.gpu)
+    free = standing_at(run, run.standing_count)
+    free.running, free.gpu = running, gpu_index
+    run.aside_count += 1
+
+
+@called
+def take_back_aside(run):
+    """Let the GPUs that were put aside stand among the others again: something else waits now."""
+    while run.aside_count > 0:
+        entry = standing_at(run, run.standing_count)
+        _standing_up(run, 0, run.standing_count, entry.running, entry.gpu)
+        run.standing_count += 1
+        run.aside_count -= 1
+
+
+@called
+def first_standing(run):
+    """Take the GPU that stands first at a boundary, one put aside where there is no other, and return it."""
+    if run.standing_count == 0:
+        run.aside_count -= 1
+        gpu_index = standing_at(run, run.aside_count).gpu
+    else:
+        gpu_index = standing_at(run, 0).gpu
+        put_first_aside(run)
+        # It stands nowhere: the last of those put aside takes its place.
+        place, last = run.standing_count, run.standing_count + run.aside_count - 1
+        kept, moved = standing_at(run, place), standing_at(run, last)
+        kept.running, kept.gpu = moved.running, moved.gpu
+        run.aside_count -= 1
+    gpu_at(run, gpu_index).at_boundary = False
+    return gpu_index

@@ -38,14 +38,8 @@ QUEUE_ROWS = 5
 # Rows of `given`.
 GIVEN_REQUESTS, GIVEN_KV = 0, 1
 
-# Rows of `fronts`, which the search for a GPU that can admit goes through where there are many: `room` and `boundary_s`
-# of its record, the iteration after that boundary and its inverse, how far an estimate may be off, and the estimate
-# (`mbexp.simulator.continuous.fronts`).
-ROOM, BOUNDARY_S, STEP_S, RATE, SLACK, EARLIEST_S = 0, 1, 2, 3, 4, 5
-FRONT_ROWS = 6
-FRONT_LANES = 8  # GPUs that a processor may take at a time; fewer are looked at one by one
 LONG_PAST_S = -1e18  # a boundary of a GPU that stands at one at any time, for it is empty
-NEVER_SURE = 1e200  # nothing is known of the next boundary
+NOT_READY = -1  # in place of its running requests: a GPU at a boundary that is not ready to admit yet
 
 # The histogram of gaps between tokens.
 PER_OCTAVE = 512  # equal bins in each octave of the histogram
@@ -118,6 +112,15 @@ GPU = Record(
     ("changed", b1),  # something joined or left since the segment was planned
     ("candidate", b1),  # expected to admit at its next event
     ("at_boundary", b1),  # and has not started the next iteration
+    # Of the start that is under way.
+    ("preempted", b1),  # it took requests off
+    ("admitted", b1),
+    ("more", i8),  # what the requests will hold more with their next token or chunk
+    ("chunks_more", i8),  # of that, the chunks of the requests in prefill
+    ("tokens_left", i8),  # of the budget, for those admitted; 1 where there is none
+    ("new_prompts", i8),  # requests admitted to prefill: how many, their tokens, the sum of their squares
+    ("new_tokens", i8),
+    ("new_squares", f8),
     # Since the last update of the limit.
     ("interval_finished", i8),
     ("interval_tokens", i8),
@@ -148,6 +151,7 @@ LEAVE = Record(("step", i8), ("request", i8))
 # Decoding requests that emitted their last token at one time, this long before the segment began.
 AGE_GROUP = Record(("age_s", f8), ("members", i8))
 EVENT = Record(("time_s", f8), ("gpu", i8))
+STANDING = Record(("running", i8), ("gpu", i8))  # requests on a GPU at a boundary, or `NOT_READY`
 QUEUE_SET = Record(("ready_count", i8), ("waiting", i8))  # queues that are not empty; requests in all of them
 SAMPLE = Record(("time_s", f8), ("held", i8), ("running", i8), ("waiting", i8))
 
@@ -178,7 +182,7 @@ LAYOUT = Table(
     ("num_sets", i8),  # sets of queues: 1, or one a GPU; each has a queue for every bin
     ("num_slots", i8),  # as many as may run on a GPU, and room to add one
     ("num_phases", i8),  # tokens of a block; 1 where memory is reserved
-    ("num_fronts", i8),  # GPUs, and as many more as fill the last lanes
+    ("idle_words", i8),  # of the set of empty GPUs
     ("memory_rows", i8),  # sets of queues and one
     ("memory_numbers", i8),
     ("log_rows", i8),
@@ -206,7 +210,6 @@ LAYOUT = Table(
     ("serves", i8),
     ("closed", b1),  # an answer makes a request come
     ("central", b1),
-    ("many_gpus", b1),  # and central queues: a search goes through `fronts` first
     ("chunked", b1),
     ("by_budget", b1),  # chunked: nobody is admitted once the tokens of the iteration are used up
     ("paged", b1),
@@ -231,7 +234,8 @@ LAYOUT = Table(
     ("until_sample", i8),
     ("num_segments", i8),
     ("event_count", i8),  # GPUs that have an event
-    ("standing_count", i8),
+    ("standing_count", i8),  # GPUs at a boundary that may still admit
+    ("aside_count", i8),  # and those that could not admit what waits now
     ("status", i8, FINISHED),
 )
 
@@ -239,12 +243,12 @@ LAYOUT = Table(
 request_at = LAYOUT.array("requests", REQUEST, "num_requests", initial=None)  # the loop fills them
 gpu_at = LAYOUT.array("gpus", GPU, "num_gpus")
 event_at = LAYOUT.array("events", EVENT, "num_gpus")  # a heap by time, then GPU
-standing_at = LAYOUT.array("standing", i8, "num_gpus")  # GPUs that stand at a boundary, ascending
+standing_at = LAYOUT.array("standing", STANDING, "num_gpus")  # at a boundary: a heap by requests, then those put aside
+LAYOUT.array("idle", i8, 1, "idle_words", initial=0)
+idle_gpus = LAYOUT.vector("idle")  # a set (`mbexp.compiled.index_set`): empty GPUs, where queues are central
 leave_at = LAYOUT.array("leaves", LEAVE, "num_gpus", "num_slots")  # of each GPU a heap by step, then request
 age_group_at = LAYOUT.array("age_groups", AGE_GROUP, "num_gpus", "num_slots")
 phase_at = LAYOUT.array("phases", i8, "num_gpus", "num_phases")  # requests that take a block at these steps
-front_at = LAYOUT.array("fronts", f8, FRONT_ROWS, "num_fronts")
-front_row = LAYOUT.vector("fronts")
 queue_set_at = LAYOUT.array("sets", QUEUE_SET, "num_sets")
 queue_at = LAYOUT.array("queues", i8, "num_sets", QUEUE_ROWS, "num_bins")
 head_s = LAYOUT.array("heads_s", f8, "num_sets", "num_bins", initial=np.inf)  # arrival of the head of a queue
@@ -275,8 +279,4 @@ def new_state(run: npt.NDArray[Any], table: Table = LAYOUT) -> SimpleNamespace:
     state.gpus["next_update"] = run["interval_steps"][0]
     state.queues[:, [HEAD, TAIL]] = NOBODY
     state.queues[:, LIMIT] = run["limit_max"][0]
-    state.fronts[ROOM] = NOBODY
-    state.fronts[ROOM, : len(state.gpus)] = capacity
-    state.fronts[BOUNDARY_S] = LONG_PAST_S
-    state.fronts[SLACK] = NEVER_SURE
     return state

@@ -6,17 +6,22 @@ import numpy as np
 from numba import types
 
 from mbexp.compiled.decorators import called, inlined
+from mbexp.compiled.index_set import add, remove
 from mbexp.hardware.law import ITERATION_TYPE
 from mbexp.policy.slots import ASSIGNMENT, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Arrival, Gpus
 from mbexp.simulator.continuous.end import end
 from mbexp.simulator.continuous.events import (
+    comes_first,
     first_standing,
     next_event_s,
+    place_first,
     pop_event,
+    put_first_aside,
     set_event,
     stand,
     stop_at_boundary,
+    take_back_aside,
 )
 from mbexp.simulator.continuous.layout import (
     BAD_ASSIGNMENT,
@@ -24,16 +29,19 @@ from mbexp.simulator.continuous.layout import (
     EMPTY,
     FINISHED,
     NOBODY,
+    NOT_READY,
     NUM_BINS,
     SAMPLES,
     SHARE,
     blank_request,
     gap_count,
     gpu_at,
+    idle_gpus,
     request_at,
     sample_at,
     standing_at,
 )
+from mbexp.simulator.continuous.plan import ENDLESS
 from mbexp.simulator.continuous.queue import push
 from mbexp.simulator.continuous.search import first_to_admit, wake
 from mbexp.simulator.continuous.segment import boundary_s
@@ -160,14 +168,22 @@ def run_until_served(
             return BAD_LIMIT
         gpu_at(run, gpu_index).limit = limit
 
+        if run.central:
+            add(idle_gpus(run, 0), gpu_index)
+
     now_s = -np.inf
-    last = NOBODY  # the highest GPU that started at this instant: boundaries now of those below are past
+    begun = False  # at this instant GPUs began iterations: boundaries now of those in the middle of a segment are past
+    beginning = False  # those at a boundary begin, and none of them admits any more
     # Whether central queues, or what GPUs may take from them, changed since it was known which GPU will admit next.
     search = False
+    settled = False  # of a search: nobody comes at this instant, and `later` comes first after it
+    later = NOBODY
+    changed = False  # a GPU that starts at this instant changes them
     while True:
         event_s = next_event_s(run)
         arrives_s = next_arrival_s(run)
-        if run.standing_count == 0 and not search:
+        at_boundary = run.standing_count + run.aside_count
+        if at_boundary == 0 and not search:
             # Nothing is left to do at this instant.
             if run.status != FINISHED:
                 return run.status
@@ -177,32 +193,35 @@ def run_until_served(
             then_s = min(event_s, arrives_s)
             if then_s == np.inf:
                 return FINISHED
-            if then_s > now_s:
-                last = NOBODY
+            begun = begun and then_s == now_s
             now_s = then_s
 
+        gpu_index, alone, first, most = NOBODY, False, True, ENDLESS
         # 1. Ends, by GPU index.
-        alone = False
-        if event_s == now_s:
+        if event_s == now_s and not beginning:
             gpu_index = pop_event(run)
             if end(run, gpu_index, now_s):
                 search = run.central
             if run.closed:
                 arrives_s = next_arrival_s(run)  # an answer may have made one known
             # Most often nothing else happens at this instant, and it starts again at once.
-            alone = run.standing_count == 0 and arrives_s > now_s and not search and next_event_s(run) > now_s
+            alone = at_boundary == 0 and arrives_s > now_s and not search and next_event_s(run) > now_s
+            settled = False
             if not alone:
-                stand(run, gpu_at(run, gpu_index))
+                stand(run, gpu_at(run, gpu_index), NOT_READY)
                 continue
+            if run.central:
+                most = 1
 
         # 2. Arrivals, in trace order.
-        elif arrives_s == now_s:
+        elif arrives_s == now_s and not beginning:
             joined = run.joined
             draw = come(run, joined, now_s)
             item = request_at(run, joined)
             queue_set = 0
             if run.central:
                 search = search or run.num_bins > 1 or run.waiting == 0
+                settled = False
             else:
                 queue_set = _assigned(
                     run, item, draw, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
@@ -221,42 +240,73 @@ def run_until_served(
                 if gpu.at_boundary:
                     pass
                 elif gpu.kind == EMPTY:
-                    stand(run, gpu)
+                    stand(run, gpu, NOT_READY)
                 elif gpu.room >= 0:
                     wake(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters)
             continue
 
-        # 3. One start.
-        found = NOBODY
-        if search:
-            if run.waiting > 0:
-                found = first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_parameters)
-            if found == NOBODY:
+        # 3. Starts: of one GPU, or of all that stand at a boundary together where queues are central.
+        elif not run.central:
+            gpu_index, alone = first_standing(run), True
+        elif run.standing_count > 0 and standing_at(run, 0).running == NOT_READY:
+            gpu_index, most = standing_at(run, 0).gpu, 0
+        elif beginning or run.waiting == 0 or run.status != FINISHED:
+            if at_boundary == 0:
                 search = False
-            elif gpu_at(run, found).kind != EMPTY:
-                # A GPU in the middle of a segment goes on to its boundary, where it will try.
-                gpu = gpu_at(run, found)
-                gpu.candidate = True
-                stop_at_boundary(run, gpu)
-                search = False
-                if gpu.boundary_s == now_s:
-                    continue
-                found = NOBODY
-        if alone:
-            pass
-        elif run.standing_count > 0 and (found == NOBODY or standing_at(run, 0).value < found):
-            gpu_index = first_standing(run)
-        elif found != NOBODY:
-            gpu_index = found
-            search = False
+                continue
+            beginning = at_boundary > 1
+            gpu_index, alone, first, most = first_standing(run), True, False, 0
         else:
-            continue
-        if start(
-            run, gpu_index, now_s, queues, heads_s, memory, select, select_parameters, iteration,
-            iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
-        ):  # fmt: skip
-            search = run.central and run.waiting > 0
+            if search and not settled:
+                later = first_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_parameters)
+                gpu = gpu_at(run, max(later, 0))
+                settled = later == NOBODY or (gpu.kind != EMPTY and gpu.boundary_s > now_s)
+                search = later != NOBODY
+                if not settled and comes_first(run, gpu):
+                    if gpu.kind == EMPTY:
+                        remove(idle_gpus(run, 0), gpu.index)
+                        gpu.room = NOBODY
+                        stand(run, gpu, NOT_READY)
+                    else:
+                        stop_at_boundary(run, gpu)
+                    continue
+            if run.standing_count == 0:
+                beginning = at_boundary > 0
+                if not beginning and search:
+                    # A GPU in the middle of a segment goes on to its boundary, where it will try.
+                    gpu = gpu_at(run, later)
+                    gpu.candidate = True
+                    stop_at_boundary(run, gpu)
+                    search = False
+                continue
+            gpu_index, first, most = standing_at(run, 0).gpu, False, 1
+
+        admitted, concerns_others = start(
+            run, gpu_index, now_s, first, most, not alone, queues, heads_s, memory, select, select_parameters,
+            iteration, iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
+        )  # fmt: skip
         gpu = gpu_at(run, gpu_index)
+        if run.central:
+            if not alone:
+                if first or admitted:
+                    place_first(run, gpu.running)
+                else:
+                    put_first_aside(run)
+                if admitted:
+                    take_back_aside(run)
+                if (first and gpu.preempted) or admitted or gpu.candidate:
+                    # Another head waits, or it may have rivals that come at this instant too.
+                    search, settled = True, False
+                    changed = changed or gpu.candidate
+                    gpu.candidate = False
+                continue
+            if first and run.waiting > 0 and (admitted or gpu.candidate):
+                stand(run, gpu, gpu.running)
+                search, settled = True, False
+                continue
+            begun = True
+            changed = changed or concerns_others
+            if not beginning:
+                search, settled, changed = run.waiting > 0 and (search or changed), False, False
         if gpu.kind != EMPTY:
             set_event(run, gpu, boundary_s(gpu, gpu.planned))
-        last = max(last, gpu_index)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
+from mbexp.compiled.index_set import lowest
 from mbexp.simulator.continuous.events import stop_at_boundary
-from mbexp.simulator.continuous.fronts import estimate, first_of, none_until, set_front
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     BAD_SELECTION,
-    EARLIEST_S,
     EMPTY,
     HEAD,
     NOBODY,
     SHARE,
-    front_at,
     gpu_at,
+    idle_gpus,
     queue_at,
     request_at,
 )
@@ -26,48 +25,34 @@ from mbexp.simulator.continuous.segment import look_ahead
 
 
 @called
-def first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_parameters):
+def first_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_parameters):
     """Return the first GPU that will come to admit a request of the central queues, NOBODY where none can yet.
 
-    Its next boundary is left in its record: at or after now, after now for a GPU up to `last`.
+    Of those that come at one instant it is the emptiest: the one with fewest requests, then the one of lowest index.
+    Its next boundary is left in its record: at or after now, after now where all that stood at one have `begun`.
+    GPUs that stand at a boundary are left out, but for empty ones.
     """
     need = 0
     if run.serves != SHARE:
         need = _need_of_named(run, queues, heads_s, memory, 0, now_s, select, select_parameters)
         if need == NOBODY:
             return NOBODY
+    if run.serves == ANY_BIN and idle_gpus(run, 0)[0] != 0:
+        return lowest(idle_gpus(run, 0))  # it can take any request
 
-    # Few are looked at one by one; of many the one that could admit first, then any that could before it does.
-    if run.many_gpus:
-        # A GPU that is bound to a bin looks at another head.
-        estimate(run, need if run.serves == ANY_BIN else 0, now_s)
-    best, best_s = NOBODY, np.inf
-    gpu_index, earliest_s = -1, now_s
-    while True:
-        if run.many_gpus:
-            gpu_index, earliest_s = first_of(run)
-            if earliest_s == np.inf or earliest_s > best_s or (earliest_s == best_s and gpu_index > best):
-                return best
-            front_at(run, EARLIEST_S, gpu_index).value = np.inf
-        else:
-            gpu_index += 1
-            if gpu_index == run.num_gpus:
-                return best
+    best, best_s, fewest = NOBODY, np.inf, 0
+    for gpu_index in range(run.num_gpus):
         gpu = gpu_at(run, gpu_index)
         if gpu.room < 0 or not _takes_head(run, gpu, 0, need):
             continue
         at_s = now_s  # an empty GPU stands at a boundary
         if gpu.kind != EMPTY:
-            if gpu.boundary_s < now_s or (gpu.boundary_s == now_s and gpu_index <= last):
-                look_ahead(gpu, now_s, gpu_index <= last)
-                if run.many_gpus:
-                    set_front(run, gpu)
+            if gpu.boundary_s < now_s or (gpu.boundary_s == now_s and begun):
+                look_ahead(gpu, now_s, begun)
             at_s = gpu.boundary_s
-        if at_s < best_s or (at_s == best_s and gpu_index < best):
-            best, best_s = gpu_index, at_s
-            # It came as early as it could, or no other can as early: one of the two most often holds for the first.
-            if at_s == earliest_s or (run.many_gpus and none_until(run, at_s)):
-                return best
+        if at_s < best_s or (at_s == best_s and gpu.running < fewest):
+            best, best_s, fewest = gpu_index, at_s, gpu.running
+    return best
 
 
 @inlined

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.compiled.index_set import empty_set
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.build import Policy
@@ -17,7 +18,6 @@ from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     EXTEND,
     FIRST_CHUNK,
-    FRONT_LANES,
     HELD,
     LAYOUT,
     ONE_BIN,
@@ -214,7 +214,7 @@ def state_of(
             num_sets=sets,
             num_slots=max(width + 2, rules.block_tokens if paged else 1),
             num_phases=rules.block_tokens if paged else 1,
-            num_fronts=-(-num_gpus // FRONT_LANES) * FRONT_LANES,
+            idle_words=len(empty_set(num_gpus)),
             memory_rows=sets + 1,
             memory_numbers=policy.selection.memory + num_bins,
             log_rows=log_segments,
@@ -234,7 +234,6 @@ def state_of(
             prefill_memory=PREFILL_MEMORY[rules.prefill_memory],
             serves=SERVES[rules.gpu_serves],
             central=central,
-            many_gpus=central and num_gpus >= FRONT_LANES,
             chunked=rules.prefill == "chunked",
             by_budget=rules.prefill == "chunked" and rules.admission == "budget",
             paged=paged,

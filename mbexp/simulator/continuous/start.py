@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mbexp.compiled.decorators import inlined
+from mbexp.compiled.index_set import add
 from mbexp.policy.views import Interval
-from mbexp.simulator.continuous.fronts import set_front
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     BAD_SELECTION,
@@ -21,6 +21,7 @@ from mbexp.simulator.continuous.layout import (
     WAITING,
     gpu_at,
     gpu_of,
+    idle_gpus,
     queue_at,
     queue_set_at,
     request_at,
@@ -41,43 +42,57 @@ from mbexp.simulator.continuous.segment import boundary_s
 
 @inlined
 def start(
-    run, gpu_index, now_s, queues, heads_s, memory, select, select_parameters, iteration, iteration_parameters,
-    limit_rule, limit_parameters, bounds, limit_state,
+    run, gpu_index, now_s, first, most, waits, queues, heads_s, memory, select, select_parameters, iteration,
+    iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
 ):  # fmt: skip
     """Start a GPU that stands at a boundary: its limit, room for the next step, admission, the next iteration.
 
+    Where GPUs start together, each is started in several calls: only the first works out limit and room, each admits
+    at most as many as it is told, and none begins the iteration while it `waits` for others to admit.
+
     Returns
     -------
-    bool
-        Whether the queues or the chances of other GPUs changed.
+    (bool, bool)
+        Whether it admitted now; and whether it began and the queues or the chances of other GPUs changed.
     """
     gpu = gpu_at(run, gpu_index)
     queue_set = 0 if run.central else gpu_index
-    concerns_others = gpu.candidate
-    gpu.candidate = False
     held_before = gpu.held
-
-    if run.interval_steps > 0 and gpu.step >= gpu.next_update:
-        _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, limit_state[gpu_index])
-    preempted, more = _make_room(run, gpu, queue_set)
-    admitted, tokens, squares, prompts = False, 0, 0.0, 0
-    if not preempted:
-        admitted, more, tokens, squares, prompts = _admit(
-            run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters
-        )
-    _note_held(run, gpu, held_before, more)
-    if gpu.changed or admitted or preempted or gpu.done == gpu.iterations:
+    if first:
+        if run.interval_steps > 0 and gpu.step >= gpu.next_update:
+            _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, limit_state[gpu_index])
+        gpu.preempted, gpu.more = _make_room(run, gpu, queue_set)
+        gpu.admitted = False
+        gpu.new_tokens, gpu.new_squares, gpu.new_prompts = 0, 0.0, 0
+        gpu.tokens_left, gpu.chunks_more = 1, 0
+        if run.by_budget:
+            gpu.tokens_left, gpu.chunks_more = fill_chunks(run, gpu, run.token_budget - gpu.decoding)
+            if not gpu.preempted:
+                share_prompts_that_end(run, gpu, gpu.tokens_left)
+    admitted = False
+    if not gpu.preempted:
+        admitted = _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters)
+    run.held += gpu.held - held_before
+    if waits or (run.central and first and run.waiting > 0 and (admitted or gpu.candidate)):
+        return admitted, False  # others that come at this instant may be emptier now
+    _note_room(run, gpu)
+    if gpu.changed or gpu.admitted or gpu.preempted or gpu.done == gpu.iterations:
         close_row(run, gpu, now_s)
         if gpu.running == 0:
             gpu.kind = EMPTY
             gpu.copy_tokens = 0
         else:
-            plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iteration_parameters)
+            plan(
+                run, gpu, now_s, gpu.new_tokens, gpu.new_squares, gpu.new_prompts, gpu.preempted, iteration,
+                iteration_parameters,
+            )  # fmt: skip
         gpu.changed = False
     if run.by_budget and gpu.kind == CHUNK:
         gpu.room = NOBODY  # the chunks use up the budget
     _note_next_boundary(run, gpu)
-    return concerns_others or admitted or preempted
+    concerns_others = gpu.candidate or gpu.admitted or gpu.preempted
+    gpu.candidate = False
+    return admitted, concerns_others
 
 
 @inlined
@@ -130,21 +145,19 @@ def _make_room(run, gpu, queue_set):
 
 
 @inlined
-def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters):
-    """Admit the heads of queues while fewer run than the limit and the head fits beside what is held and `more`.
+def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters):
+    """Admit up to `most` heads of queues while fewer run than the limit and the head fits beside what is held and `k`.
+
+    Of those admitted to a prefill the record of the GPU counts the number, the tokens, and the sum of their squares.
 
     Returns
     -------
-    (bool, int, int, float, int)
-        Whether any was admitted; `more` with those who decode at once; and of those admitted to a prefill the tokens,
-        the sum of their squares, and the number.
+    bool
+        Whether any was admitted.
     """
-    admitted, tokens, squares, prompts = False, 0, 0.0, 0
-    left, chunks_more = 1, 0
-    if run.by_budget:
-        left, chunks_more = fill_chunks(run, gpu, run.token_budget - gpu.decoding)
-        share_prompts_that_end(run, gpu, left)
-    while gpu.running < gpu.limit and left > 0:
+    number, more, left = 0, gpu.more, gpu.tokens_left
+    tokens, squares, prompts = gpu.new_tokens, gpu.new_squares, gpu.new_prompts
+    while number < most and gpu.running < gpu.limit and left > 0:
         bound = _is_bound(run, gpu)
         if bound:
             if not may_take_own(run, gpu, queue_set):
@@ -176,13 +189,13 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
                 restore_memory(memory, queue_set)
             break
         pop_head(run, queue_set, queue)
-        admitted = True
+        number += 1
         _join_those_running(run, gpu, queue, request, now_s)
         if item.stage == TO_COPY:
             gpu.copy_tokens += length
             gpu.held += held_by(run, item, item.emitted)
             begin_decoding(run, gpu, request, now_s - item.last_token_s)
-            more = growth(run, gpu, 1) + chunks_more
+            more = growth(run, gpu, 1) + gpu.chunks_more
             if run.by_budget:
                 left -= 1
         else:
@@ -195,7 +208,7 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
                 before = held_in_prefill(run, item, skipped)
                 gpu.held += before - found
                 grows = held_in_prefill(run, item, skipped + chunk) - before
-                chunks_more += grows
+                gpu.chunks_more += grows
                 more += grows
             if run.by_budget:
                 left -= chunk
@@ -206,7 +219,11 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
             tokens += length - skipped
             squares += float(length) * length - float(skipped) * skipped
             prompts += 1
-    return admitted, more, tokens, squares, prompts
+    if number > 0:
+        gpu.admitted = True
+        gpu.new_tokens, gpu.new_squares, gpu.new_prompts = tokens, squares, prompts
+        gpu.more, gpu.tokens_left = more, left
+    return number > 0
 
 
 @inlined
@@ -225,13 +242,12 @@ def _join_those_running(run, gpu, queue, request, now_s):
 
 
 @inlined
-def _note_held(run, gpu, held_before, more):
-    """Note what is held after admission, the most that was, and what others may learn: the room left, the bin taken."""
-    run.held += gpu.held - held_before
+def _note_room(run, gpu):
+    """Note the most that was held and ran, and what others may learn: the room left, the bin taken."""
     gpu.held_max = max(gpu.held_max, gpu.held)
     gpu.running_max = max(gpu.running_max, gpu.running)
     spare = run.watermark if gpu.running > 0 else 0
-    gpu.room = run.capacity - gpu.held - more - spare if gpu.running < gpu.limit else NOBODY
+    gpu.room = run.capacity - gpu.held - gpu.more - spare if gpu.running < gpu.limit else NOBODY
     if run.serves == ONE_BIN:
         gpu.taken_bin = gpu.bin if gpu.running > 0 else NOBODY
 
@@ -241,6 +257,8 @@ def _note_next_boundary(run, gpu):
     """Note the boundary that ends the iteration which begins, for whoever looks for a GPU that can admit."""
     gpu.planned = gpu.iterations
     gpu.boundary = gpu.done + 1.0
-    gpu.boundary_s = LONG_PAST_S if gpu.kind == EMPTY else boundary_s(gpu, gpu.boundary)
-    if run.many_gpus:
-        set_front(run, gpu)
+    gpu.boundary_s = boundary_s(gpu, gpu.boundary)
+    if gpu.kind == EMPTY:
+        gpu.boundary_s = LONG_PAST_S
+        if run.central:
+            add(idle_gpus(run, 0), gpu.index)

@@ -66,9 +66,24 @@ TWO_REQUESTS = ((0.0, 3, 3), (0.0, 3, 3))
 CORNERS: dict[str, Corner] = {
     # The search for a GPU.
     "of GPUs that come to a boundary at once the lowest admits": Corner(
-        # GPU 0 takes 0 and 1 and has room from 2 s on; GPU 1 takes 2. Both are at a boundary at 3 s.
+        # GPU 0 takes 0 and 2 and has room from 2 s on; GPU 1 takes 1. Both are at a boundary at 3 s.
         case((0.0, 1, 2), (0.0, 1, 9), (0.0, 1, 9), (2.5, 1, 1), cap=2, gpus=2),
-        {0: (0, 1, 2, 0), 1: (0, 1, 10, 0), 2: (0, 1, 9, 1), 3: (3, 4, 4, 0)},
+        {0: (0, 1, 2, 0), 1: (0, 1, 9, 1), 2: (0, 1, 10, 0), 3: (3, 4, 4, 0)},
+    ),
+    "of GPUs that come to a boundary at once the emptiest admits": Corner(
+        # GPU 0 runs 0 and 2, GPU 1 runs 1. Both have room, and are at a boundary at 3 s.
+        case((0.0, 1, 9), (0.0, 1, 9), (0.0, 1, 9), (2.5, 1, 1), cap=3, gpus=2),
+        {0: (0, 1, 9, 0), 1: (0, 1, 10, 1), 2: (0, 1, 9, 0), 3: (3, 4, 4, 1)},
+    ),
+    "requests that wait go to the emptiest GPU, one by one": Corner(
+        # GPU 0 still runs 0 when the others come, at 2 s, where both are at a boundary.
+        case((0.0, 1, 9), *[(2.0, 1, 1)] * 6, cap=4, gpus=2),
+        {place: (2, 3, 3, gpu) for place, gpu in enumerate((1, 0, 1, 0, 1, 0), 1)},
+    ),
+    "a GPU whose memory cannot take the head is passed over": Corner(
+        # Of ten tokens GPU 0 holds eight for 0, GPU 1 three for 1 and three for 2. Request 3 needs four.
+        case((0.0, 1, 7), (0.0, 1, 2), (0.0, 1, 2), (1.0, 1, 3), cap=4, gpus=2, memory=10),
+        {0: (0, 1, 7, 0), 1: (0, 1, 3, 1), 2: (0, 1, 3, 1), 3: (1, 2, 4, 1)},
     ),
     "of many GPUs the one whose iteration ends first admits": Corner(
         # A step of b requests takes 1 + 3 b. Each GPU takes one request at 0, for one prompt fills a prefill; GPU 0

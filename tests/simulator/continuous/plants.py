@@ -7,7 +7,6 @@ from functools import partial
 from tests.simulator.plants import Plant
 
 EVENTS = "simulator/continuous/events.py"
-FRONTS = "simulator/continuous/fronts.py"
 END = "simulator/continuous/end.py"
 START = "simulator/continuous/start.py"
 HEAP = "compiled/heap.py"
@@ -43,23 +42,37 @@ PLANTS = (
     plant(
         "a GPU bound to a bin must have room for the head that the rule names",
         SEARCH,
-        "need if run.serves == ANY_BIN else 0",
-        "need",
+        "if gpu.taken_bin == NOBODY:\n        return need",
+        "if gpu.taken_bin == NOBODY or need > gpu.room:\n        return need",
         "a GPU that serves one bin looks at the head of that bin",
     ),
     plant(
-        "the estimate of the next boundary is an iteration late",
-        FRONTS,
-        "1.0 - slack[gpu_index] - part",
-        "2.0 - slack[gpu_index] - part",
+        "the search takes the emptiest GPU, whenever its iteration ends",
+        SEARCH,
+        "if at_s < best_s or (at_s == best_s and gpu.running < fewest)",
+        "if best == NOBODY or gpu.running < fewest",
         "of many GPUs the one whose iteration ends first admits",
     ),
     plant(
         "GPUs at a boundary start from the highest",
         EVENTS,
-        "value > gpu.index:",
-        "value < gpu.index:",
+        "running, standing_at(run, 0).gpu)",
+        "running + 1 - standing_at(run, 0).gpu, standing_at(run, 0).gpu)",
         "the lowest of the GPUs that stand at a boundary starts",
+    ),
+    plant(
+        "a GPU takes all that waits before the next one does",
+        LOOP,
+        "gpu_index, first, most = standing_at(run, 0).gpu, False, 1",
+        "gpu_index, first, most = standing_at(run, 0).gpu, False, ENDLESS",
+        "requests that wait go to the emptiest GPU, one by one",
+    ),
+    plant(
+        "of GPUs whose boundaries coincide the fullest admits",
+        SEARCH,
+        "gpu.running < fewest",
+        "gpu.running > fewest",
+        "of GPUs that come to a boundary at once the emptiest admits",
     ),
     plant(
         "iterations that end at once end in the order of their beginning",

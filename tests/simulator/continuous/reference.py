@@ -98,6 +98,8 @@ class Gpu:
     finished: list[Req] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
     at_boundary: bool = False
+    preempted: bool = False  # in the start that is under way
+    prefill_tokens: int = 0  # admitted to prefill in it
 
 
 @dataclass
@@ -368,7 +370,13 @@ class Simulation:
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
-                self.start(ready[0])
+                if self.setup.assignment == "central":
+                    self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
+                else:
+                    self.open(ready[0])
+                    while self.admit(ready[0]):
+                        pass
+                    self.begin(ready[0])
         assert all(request.finish is not None for request in self.requests)
 
     def run_turns(self) -> None:
@@ -399,7 +407,13 @@ class Simulation:
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
-                self.start(ready[0])
+                if self.setup.assignment == "central":
+                    self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
+                else:
+                    self.open(ready[0])
+                    while self.admit(ready[0]):
+                        pass
+                    self.begin(ready[0])
         assert all(request.finish is not None for request in self.requests)
         self.requests = self.came
 
@@ -527,7 +541,16 @@ class Simulation:
         else:
             queue.append(request)
 
-    def start(self, gpu: Gpu) -> None:
+    def start_together(self, gpus: list[Gpu]) -> None:
+        for gpu in gpus:
+            self.open(gpu)
+        emptiest_first = sorted(gpus, key=lambda g: (len(g.running), g.index))
+        while any(self.admit(gpu) for gpu in emptiest_first):
+            emptiest_first.sort(key=lambda g: (len(g.running), g.index))
+        for gpu in gpus:
+            self.begin(gpu)
+
+    def open(self, gpu: Gpu) -> None:
         setup = self.setup
         gpu.at_boundary = False
         if gpu.steps >= gpu.next_update:
@@ -538,55 +561,60 @@ class Simulation:
             gpu.finished, gpu.gaps = [], []
             gpu.next_update = gpu.steps + setup.interval
 
-        preempted = False
+        gpu.preempted = False
+        gpu.prefill_tokens = 0
         while self.held(gpu) + self.step_needs(gpu) > self.capacity:
             last = gpu.running.pop()
             self.free(gpu, last, last.computed if last.state == "prefill" else last.prompt + last.emitted - 1)
             self.put_back(gpu, last, front=True)
-            preempted = True
-
-        prefill_tokens = 0
-        if not preempted and self.in_memory and setup.prefill == "chunked" and self.chunks(gpu)[1] > 0:
+            gpu.preempted = True
+        if not gpu.preempted and self.in_memory and setup.prefill == "chunked" and self.chunks(gpu)[1] > 0:
             for r in gpu.running:
                 if r.state == "prefill":
                     self.share(gpu, r)
-        while not preempted:
-            found = self.admissible(gpu)
-            if found is None:
-                break
-            request, pointer = found
-            length = request.prompt + request.emitted
-            found_blocks, _, skipped = self.look_up(gpu, request)
-            if setup.prefill == "first" and not request.swapped and setup.prefill_max is not None:
-                if prefill_tokens and prefill_tokens + length - skipped > setup.prefill_max:
-                    break
-                prefill_tokens += length - skipped
-            self.pointer[0 if setup.assignment == "central" else gpu.index] = pointer
-            self.queues_of(gpu)[request.bin].popleft()
-            if not gpu.running:
-                gpu.bin, gpu.turn = request.bin, 0
-            gpu.turn += 1
-            gpu.running.append(request)
-            request.gpu = gpu.index
-            if request.start is None:
-                request.start = self.now
-            if request.swapped:
-                request.state = "decoding"
-                request.stall = self.now - request.last
-                gpu.copy += length
-                self.copied += length
-                request.swapped = False
-                self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
-            else:
-                left = self.chunks(gpu)[1]
-                request.state = "prefill"
-                if setup.cache is not None:
-                    request.computed = skipped
-                    self.use_found(gpu, request, found_blocks, skipped)
-                    if setup.prefill == "first" or setup.admission == "any" or left >= length - skipped:
-                        self.share(gpu, request)
-                    self.make_way(gpu)
 
+    def admit(self, gpu: Gpu) -> bool:
+        """Admit one request, if the GPU can."""
+        setup = self.setup
+        found = None if gpu.preempted else self.admissible(gpu)
+        if found is None:
+            return False
+        request, pointer = found
+        length = request.prompt + request.emitted
+        found_blocks, _, skipped = self.look_up(gpu, request)
+        if setup.prefill == "first" and not request.swapped and setup.prefill_max is not None:
+            if gpu.prefill_tokens and gpu.prefill_tokens + length - skipped > setup.prefill_max:
+                return False
+            gpu.prefill_tokens += length - skipped
+        self.pointer[0 if setup.assignment == "central" else gpu.index] = pointer
+        self.queues_of(gpu)[request.bin].popleft()
+        if not gpu.running:
+            gpu.bin, gpu.turn = request.bin, 0
+        gpu.turn += 1
+        gpu.running.append(request)
+        request.gpu = gpu.index
+        if request.start is None:
+            request.start = self.now
+        if request.swapped:
+            request.state = "decoding"
+            request.stall = self.now - request.last
+            gpu.copy += length
+            self.copied += length
+            request.swapped = False
+            self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
+        else:
+            left = self.chunks(gpu)[1]
+            request.state = "prefill"
+            if setup.cache is not None:
+                request.computed = skipped
+                self.use_found(gpu, request, found_blocks, skipped)
+                if setup.prefill == "first" or setup.admission == "any" or left >= length - skipped:
+                    self.share(gpu, request)
+                self.make_way(gpu)
+        return True
+
+    def begin(self, gpu: Gpu) -> None:
+        setup = self.setup
         if not gpu.running:
             self.copied -= gpu.copy  # unseen
             gpu.copy = 0
