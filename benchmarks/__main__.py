@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import report
 
-PARTS = ("forms", "growth", "memory", "around", "command", "continuous")
+PARTS = ("forms", "growth", "memory", "around", "command", "continuous", "assignment", "floor")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +78,14 @@ def _table(part: str, arguments: argparse.Namespace) -> report.Table:
         from benchmarks import continuous
 
         return continuous.table(min(arguments.requests, 10**6), min(arguments.rounds, 5))
+    if part == "assignment":
+        from benchmarks import assignment
+
+        return assignment.table(100, min(arguments.rounds, 3))
+    if part == "floor":
+        from benchmarks import continuous_floor
+
+        return continuous_floor.table(min(arguments.requests, 300_000), min(arguments.rounds, 9))
     from benchmarks import command
 
     return command.table(min(arguments.rounds, 7))

@@ -34,13 +34,13 @@ def compiler() -> str | None:
     return shutil.which("cc")
 
 
-def build(*flags: str) -> ctypes.CDLL:
-    """Compile the loop, once for each source and choice of flags, and load it."""
-    key = hashlib.sha256(SOURCE.read_bytes() + " ".join(flags).encode()).hexdigest()[:16]
+def build(*flags: str, source: Path = SOURCE) -> ctypes.CDLL:
+    """Compile a loop, once for each source and choice of flags, and load it."""
+    key = hashlib.sha256(source.read_bytes() + " ".join(flags).encode()).hexdigest()[:16]
     library = Path(tempfile.gettempdir()) / f"mbexp-loop-{key}.so"
     if not library.exists():
         aside = Path(tempfile.mkdtemp()) / "loop.so"
-        subprocess.run([compiler() or "cc", *FLAGS, *flags, "-o", str(aside), str(SOURCE), "-lm"], check=True)
+        subprocess.run([compiler() or "cc", *FLAGS, *flags, "-o", str(aside), str(source), "-lm"], check=True)
         shutil.move(aside, library)
     return ctypes.CDLL(str(library))
 

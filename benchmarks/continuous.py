@@ -109,7 +109,7 @@ def _plain_python(found: Table) -> None:
     """Time the step-by-step simulator of the tests, plain Python, on the second case."""
     from tests.simulator.continuous.reference import Cap, Req, Setup, Simulation
 
-    config, trace, law = _case(REFERENCE_REQUESTS, 1, 25, CAP, 1)
+    config, trace, law = case(REFERENCE_REQUESTS, 1, 25, CAP, 1)
     from tests.simulator.continuous.agreement import plain_price
 
     setup = Setup(
@@ -137,7 +137,7 @@ def forms(
     requests: int, gpus: int, rate: float, keys: dict[str, Any], every_step: bool = False, longer: int = 1
 ) -> Run:
     """Return a function that simulates a case once."""
-    config, trace, law = _case(requests, gpus, rate, keys, longer)
+    config, trace, law = case(requests, gpus, rate, keys, longer)
     if every_step:
         law = dataclasses.replace(law, iteration=Price(one_step, law.require_iteration().parameters))
     capacity = kv_capacity_tokens(config.gpu)
@@ -163,7 +163,8 @@ def _lengths(requests: int) -> Trace:
     return load_trace("burstgpt_like", num_requests=requests)
 
 
-def _case(requests: int, gpus: int, rate: float, keys: dict[str, Any], longer: int) -> tuple[Config, Trace, LatencyLaw]:
+def case(requests: int, gpus: int, rate: float, keys: dict[str, Any], longer: int) -> tuple[Config, Trace, LatencyLaw]:
+    """Return the configuration, the trace and the law of a case, its outputs `longer` times as long."""
     config = configure(**{**H100, **keys, "num_gpus": gpus, "gpu.kv_capacity_tokens": 589_066 * longer})
     lengths = _lengths(requests)
     gaps = np.random.default_rng(1).exponential(1 / (rate * gpus), requests)

@@ -7,10 +7,20 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import c_form, compiled_form, forms, heapq_form, simpy_form
+from benchmarks import (
+    assignment,
+    c_form,
+    compiled_form,
+    continuous_c_form,
+    continuous_floor,
+    forms,
+    heapq_form,
+    simpy_form,
+)
 from benchmarks.__main__ import main
 from benchmarks.cases import SCHEDULERS, make_case, same_batches, steady_trace
 from benchmarks.timing import ratio
+from mbexp.config.execution_keys import ASSIGNMENTS
 
 LOADS = {"idle": (20, 0.05), "busy": (3, 0.2), "overloaded": (2, 40.0)}  # GPUs, and requests a second of each
 
@@ -63,6 +73,25 @@ def test_a_form_that_differs_is_named():
     prepared["wrong"] = type(prepared["mbexp"])(prepared["mbexp"].run, wrong)
     with pytest.raises(forms.UnequalError, match=r"mbexp and wrong: size of batch 7"):
         forms.check(prepared, case)
+
+
+@pytest.mark.skipif(not c_form.compiler(), reason="no C compiler")
+@pytest.mark.parametrize("gpus", [1, 5, 40])
+def test_continuous_batching_in_c_finds_the_same(gpus):
+    for rate_per_s in (5.0, 25.0, 200.0):
+        ours, in_c = continuous_floor.prepare(1500, gpus, rate_per_s)
+        for _ in range(2):
+            assert continuous_c_form.difference(ours(), in_c()) is None, rate_per_s
+    assert "times C" in str(continuous_floor.table(300, 1, [gpus]))
+    found = in_c()
+    found["finish_s"][7] += 1.0
+    assert "finish_s of request 7" in (continuous_c_form.difference(ours(), found) or "")
+
+
+def test_the_cost_of_choosing_among_gpus_is_reported(monkeypatch):
+    monkeypatch.setattr(assignment, "LEAST_REQUESTS", 100)
+    table = assignment.table(2, 1, [3, 5])
+    assert [row[0] for row in table.rows] == list(ASSIGNMENTS)
 
 
 def test_without_a_compiler_c_is_left_out_and_said_so(monkeypatch):

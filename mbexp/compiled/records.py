@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 from numba import config, from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -97,6 +98,13 @@ class Table:
     def vector(self, name: str) -> Function:
         """Return the function (head, row) -> array that reaches a row of an array of numbers of two dimensions."""
         return _vector_reader(f"{name}_at", self._rows[name])
+
+    def prefetcher(self, name: str) -> Function:
+        """Return the function (head, index) that lets the processor fetch an entry that will be needed soon.
+
+        It fetches the lines of one entry; of an array of two dimensions, the first line of a row.
+        """
+        return _prefetcher(f"{name}_at", self._rows[name])
 
     def head(self, **values: Any) -> npt.NDArray[Any]:
         """Return the head, shape (1,), with these values in its fields."""
@@ -215,6 +223,33 @@ def _vector_reader(address: str, row: Row) -> Function:
         return numbers(head, types.int64), generate
 
     done: Function = vector_at
+    return done
+
+
+def _prefetcher(address: str, row: Row) -> Function:
+    """Return the function (head, index) that prefetches an entry, or the beginning of a row."""
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return lambda head, index: None
+    size = row.dtype.itemsize if len(row.shape) == 1 else CACHE_LINE
+
+    @intrinsic
+    def prefetch(typing_context: Any, head: Any, index: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            indices = [arguments[1], *(context.get_constant(types.int64, 0) for _ in row.shape[1:])]
+            place = _place_of_entry(context, builder, head, arguments[0], indices, address, row)
+            number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+            fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+            for offset in range(0, size, CACHE_LINE):
+                line = builder.add(place, context.get_constant(types.int64, offset))
+                # For writing, into the nearest cache, as data.
+                flags = (ir.Constant(number, flag) for flag in (1, 3, 1))
+                builder.call(fetch, [builder.inttoptr(line, pointer), *flags])
+            return context.get_dummy_value()
+
+        return types.none(head, types.int64), generate
+
+    done: Function = prefetch
     return done
 
 

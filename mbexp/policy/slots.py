@@ -6,6 +6,7 @@ uses the slot, and no event loop is compiled again for it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,45 @@ ASSIGNMENT = Slot(
 SLOTS = (LIMIT, SELECTION, FILL, ASSIGNMENT)
 
 
+class BuiltIn:
+    """A rule of mbexp. It is compiled when it is first called or taken as a value: loops inline most, and call few.
+
+    Attributes
+    ----------
+    py_func : function
+        As it is written.
+    signature : Numba signature
+        Of its slot.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+        self.py_func, self.signature = function, signature
+        self.__name__, self.__doc__, self.__module__ = function.__name__, function.__doc__, function.__module__
+
+    @functools.cached_property
+    def value(self) -> RuleFunction:
+        """The compiled function."""
+        done: RuleFunction = compiled(self.signature)(self.py_func)
+        return done
+
+    @property
+    def nopython_signatures(self) -> tuple[Any, ...]:
+        """As a compiled function has them."""
+        return (self.signature,)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.value._numba_type_  # type: ignore[attr-defined]
+
+    def __call__(self, *views: Any) -> Any:
+        return self.value(*views)
+
+
+def value_of(function: RuleFunction) -> RuleFunction:
+    """Return a rule as the compiled function that loops take as a value."""
+    return function.value if isinstance(function, BuiltIn) else function
+
+
 @dataclass(frozen=True)
 class Rule:
     """A rule with its numbers, ready for a loop.
@@ -113,6 +153,8 @@ class Rule:
 def _decorator(slot: Slot) -> Callable[..., Any]:
     def decorate(function: Callable[..., Any] | None = None, /, **parameters: float) -> Any:
         def build(function: Callable[..., Any]) -> RuleFunction:
+            if function.__module__.startswith("mbexp.policy."):
+                return BuiltIn(function, slot.signature)
             named, needed = with_named_parameters(function, list(parameters), len(slot.signature.args))
             rule: RuleFunction = compiled(slot.signature)(named)
             rule.parameters, rule.needed = parameters, needed  # type: ignore[attr-defined]

@@ -115,6 +115,16 @@ def _refresh(
     return ready_count - 1, timer_s
 
 
+# For where it is seldom needed: one copy of it in the loop less.
+_refresh_seldom = called(getattr(_refresh, "py_func", _refresh))
+
+
+@called
+def _first_limit(rule, function, bounds, state, parameters):
+    """Return the limit of a queue before the run."""
+    return _limit(rule, function, BEFORE_THE_RUN, bounds, state, parameters)
+
+
 @inlined
 def _fitting(requests, first, size, capacity):
     """Return how many of the requests from `first` on fit into memory, at most `size`."""
@@ -145,6 +155,9 @@ def _measure(requests, first, size):
         need, np.int64(longest_prompt), np.int64(longest_output), np.int64(longest_total),
         sum_prompt, sum_output, squares,
     )  # fmt: skip
+
+
+_measure_again = called(getattr(_measure, "py_func", _measure))
 
 
 @called
@@ -211,7 +224,7 @@ def serve_all(
     heads_matter = fill_rule != GREEDY or select_rule not in (ROUND_ROBIN, LONGEST_QUEUE, SHORTEST_BIN)
 
     for queue in range(num_queues):
-        limit[queue] = _limit(limit_rule, limit_function, BEFORE_THE_RUN, bounds, state[queue], limit_parameters)
+        limit[queue] = _first_limit(limit_rule, limit_function, bounds, state[queue], limit_parameters)
         if limit[queue] < 1:
             return 0, BAD_LIMIT
     busy_until_s, busy_gpu = gpus.busy_until_s, gpus.busy_gpu
@@ -279,7 +292,7 @@ def serve_all(
                 if limit[queue] < 1:
                     return num_batches, BAD_LIMIT
                 if limit[queue] != before and waiting[queue] > 0:
-                    ready_count, timer_s = _refresh(
+                    ready_count, timer_s = _refresh_seldom(
                         queue, now_s, flush_s, requests, queues, ready_count, timer_s,
                         heads_matter, fill_rule, fill, fill_parameters,
                     )  # fmt: skip
@@ -307,7 +320,7 @@ def serve_all(
             timer_s = np.inf
             for queue in range(num_queues):
                 if waiting[queue] > 0 and (flush_now or not is_ready[queue]):
-                    ready_count, timer_s = _refresh(
+                    ready_count, timer_s = _refresh_seldom(
                         queue, now_s, flush_s, requests, queues, ready_count, timer_s,
                         heads_matter, fill_rule, fill, fill_parameters,
                     )  # fmt: skip
@@ -324,7 +337,7 @@ def serve_all(
             )
             if need > capacity:
                 size = _fitting(requests, first, size, capacity)
-                need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
+                need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure_again(
                     requests, first, size
                 )
             service_s, first_token_s, step_s = law(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.compiled.switch import number_of
+from mbexp.compiled.switch import OTHER, number_of
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.build import Policy
+from mbexp.policy.slots import Rule, RuleFunction, value_of
 from mbexp.simulator.admission import all_but, own_copies, rejected_requests, sorted_by_queue
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
@@ -117,13 +119,20 @@ def loop_rules(policy: Policy, num_queues: int) -> tuple[Any, ...]:
 
     limit, selection, fill = policy.limit, policy.selection, policy.fill
     assert fill is not None
+    limit_rule, limit_function = _by_number(limit, loop.LIMITS)
+    select_rule, select = _by_number(selection, loop.SELECTIONS)
+    fill_rule, fill_function = _by_number(fill, loop.FILLS)
     return (
-        number_of(limit.function, loop.LIMITS), limit.function, limit.parameters, policy.bounds,
-        policy.limit_state(num_queues),
-        number_of(selection.function, loop.SELECTIONS), selection.function,
-        np.zeros(selection.memory + num_queues), selection.parameters,
-        number_of(fill.function, loop.FILLS), fill.function, fill.parameters,
+        limit_rule, limit_function, limit.parameters, policy.bounds, policy.limit_state(num_queues),
+        select_rule, select, np.zeros(selection.memory + num_queues), selection.parameters,
+        fill_rule, fill_function, fill.parameters,
     )  # fmt: skip
+
+
+def _by_number(rule: Rule, known: Sequence[RuleFunction]) -> tuple[int, RuleFunction]:
+    """Return the number of a rule and a compiled function, which is not called where the loop knows the number."""
+    number = number_of(rule.function, known)
+    return number, value_of(rule.function if number == OTHER else known[0])
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled.decorators import inlined
+from mbexp.simulator.continuous.calendar import take_out_of_bucket
 from mbexp.simulator.continuous.layout import (
     DECODE,
     EXTEND,
@@ -63,6 +64,8 @@ def end(run, gpu_index, now_s):
     run.held += gpu.held - held_before
     # Until it starts again, it admits by itself.
     gpu.room = NOBODY
+    if gpu.in_bucket:
+        take_out_of_bucket(run, gpu)
     return run.put_back > put_back_before
 
 

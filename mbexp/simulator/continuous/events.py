@@ -6,7 +6,15 @@ import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.heap import heap
-from mbexp.simulator.continuous.layout import NOBODY, event_at, gpu_at, standing_at
+from mbexp.simulator.continuous.layout import (
+    FETCHED_GPUS,
+    NOBODY,
+    event_at,
+    fetch_gpu,
+    fetch_leaves,
+    gpu_at,
+    standing_at,
+)
 
 
 @inlined
@@ -64,6 +72,10 @@ def pop_event(run):
     if run.event_count > 0:
         last = event_at(run, run.event_count)
         _sift_down(run, 0, 0, run.event_count, last.time_s, last.gpu)
+        if run.num_gpus >= FETCHED_GPUS:
+            follower = event_at(run, 0).gpu
+            fetch_gpu(run, follower)
+            fetch_leaves(run, follower)
     return first
 
 

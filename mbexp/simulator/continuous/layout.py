@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import from_dtype, types
 
+from mbexp.compiled.least_tree import NONE, least_tree
 from mbexp.compiled.records import Record, Table, blank
 
 # Where a request is on its way: it waits, for its context to be computed or copied in, or runs.
@@ -39,6 +40,8 @@ QUEUE_ROWS = 5
 GIVEN_REQUESTS, GIVEN_KV = 0, 1
 
 LONG_PAST_S = -1e18  # a boundary of a GPU that stands at one at any time, for it is empty
+FETCHED_GPUS = 256  # from so many on, the records of those that come next are fetched ahead
+CALENDAR_GPUS = 32  # from so many on, those with central queues stand in a calendar; fewer are searched one by one
 NOT_READY = -1  # in place of its running requests: a GPU at a boundary that is not ready to admit yet
 
 # The histogram of gaps between tokens.
@@ -112,6 +115,11 @@ GPU = Record(
     ("changed", b1),  # something joined or left since the segment was planned
     ("candidate", b1),  # expected to admit at its next event
     ("at_boundary", b1),  # and has not started the next iteration
+    # Its place among the buckets of time (`mbexp.simulator.continuous.calendar`).
+    ("bucket", i8),
+    ("bucket_next", i8),
+    ("bucket_previous", i8),
+    ("in_bucket", b1),
     # Of the start that is under way.
     ("preempted", b1),  # it took requests off
     ("admitted", b1),
@@ -183,6 +191,9 @@ LAYOUT = Table(
     ("num_slots", i8),  # as many as may run on a GPU, and room to add one
     ("num_phases", i8),  # tokens of a block; 1 where memory is reserved
     ("idle_words", i8),  # of the set of empty GPUs
+    ("num_buckets", i8),  # of the calendar, a power of two; 0: GPUs are searched one by one
+    ("num_nodes", i8),  # of the tree of loads, and how many of them are leaves
+    ("num_leaves", i8),
     ("memory_rows", i8),  # sets of queues and one
     ("memory_numbers", i8),
     ("log_rows", i8),
@@ -208,6 +219,7 @@ LAYOUT = Table(
     ("underprediction", i8),
     ("prefill_memory", i8),
     ("serves", i8),
+    ("least_of", i8, NOBODY),  # the row of `given` of which a rule of mbexp looks for the least; NOBODY: none
     ("closed", b1),  # an answer makes a request come
     ("central", b1),
     ("chunked", b1),
@@ -233,6 +245,11 @@ LAYOUT = Table(
     ("stride", i8, 1),  # every so many instants one is kept
     ("until_sample", i8),
     ("num_segments", i8),
+    ("bucket_s", f8, 1e-3),  # how wide buckets are
+    ("bucket", i8, -(2**62)),  # GPUs stand in this bucket and later ones
+    ("room_max", i8),  # no GPU in the calendar has more room
+    ("moves", i8),  # of GPUs that came to their boundaries, since the width was chosen
+    ("idle_steps", i8),  # and steps through buckets that moved none
     ("event_count", i8),  # GPUs that have an event
     ("standing_count", i8),  # GPUs at a boundary that may still admit
     ("aside_count", i8),  # and those that could not admit what waits now
@@ -254,10 +271,13 @@ queue_at = LAYOUT.array("queues", i8, "num_sets", QUEUE_ROWS, "num_bins")
 head_s = LAYOUT.array("heads_s", f8, "num_sets", "num_bins", initial=np.inf)  # arrival of the head of a queue
 LAYOUT.array("memory", f8, "memory_rows", "memory_numbers")  # of the selection rule; the last row is scratch
 given_at = LAYOUT.array("given", i8, 2, "num_gpus")  # given to a GPU and not finished: requests, predicted KV need
+node_at = LAYOUT.array("loads", i8, "num_nodes", initial=NONE)  # a tree over a row of `given`
+bucket_at = LAYOUT.array("buckets", i8, "num_buckets", initial=NOBODY)  # first GPU in each
 gap_count = LAYOUT.array("gap_counts", i8, NUM_BINS)
 segment_at = LAYOUT.array("segments", SEGMENT, "log_rows")
 sample_at = LAYOUT.array("samples", SAMPLE, SAMPLES)
 think_s = LAYOUT.array("think_s", f8, "num_thinks", initial=None)  # of a user after the answer to each request
+fetch_gpu, fetch_leaves = LAYOUT.prefetcher("gpus"), LAYOUT.prefetcher("leaves")
 # What is kept of each request.
 start_s = LAYOUT.array("start_s", f8, "num_requests", initial=None)  # first admission
 first_token_s = LAYOUT.array("first_token_s", f8, "num_requests", initial=None)
@@ -266,6 +286,7 @@ gpu_of = LAYOUT.array("gpu_of", i4, "num_requests", initial=None)
 preemptions_of = LAYOUT.array("preemptions_of", i4, "num_requests")
 
 blank_request = blank(REQUEST)
+note_load, least_loaded = least_tree(node_at, "num_leaves")
 
 RUN_TYPE = types.Array(from_dtype(LAYOUT.head().dtype), 1, "C")
 

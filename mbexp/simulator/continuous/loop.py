@@ -37,12 +37,15 @@ from mbexp.simulator.continuous.layout import (
     gap_count,
     gpu_at,
     idle_gpus,
+    least_loaded,
+    note_load,
     request_at,
     sample_at,
     standing_at,
 )
 from mbexp.simulator.continuous.plan import ENDLESS
 from mbexp.simulator.continuous.queue import push
+from mbexp.simulator.continuous.requests import change_load
 from mbexp.simulator.continuous.search import first_to_admit, wake
 from mbexp.simulator.continuous.segment import boundary_s
 from mbexp.simulator.continuous.start import start
@@ -123,16 +126,18 @@ def _assigned(
     """Give an arriving request to a GPU of its share; return the GPU, NOBODY where the rule names another."""
     share = np.int64(item.bin) if run.serves == SHARE else 0
     first, end = share_first[share], share_first[share] + share_count[share]
-    one, two = 0.0, 0.0
-    if len(draws) > 0:
-        one, two = draws[draw, 0], draws[draw, 1]
     need = np.int64(item.need_tokens)
-    gpus = Gpus(first, end, share, given[0], given[1])
-    gpu_index = assign(gpus, Arrival(need, one, two), assign_memory, assign_parameters)
-    if gpu_index < first or gpu_index >= end:
-        return NOBODY
-    given[0, gpu_index] += 1
-    given[1, gpu_index] += need
+    if run.least_of != NOBODY:
+        gpu_index = least_loaded(run, first, end)
+    else:
+        one, two = 0.0, 0.0
+        if len(draws) > 0:
+            one, two = draws[draw, 0], draws[draw, 1]
+        gpus = Gpus(first, end, share, given[0], given[1])
+        gpu_index = assign(gpus, Arrival(need, one, two), assign_memory, assign_parameters)
+        if gpu_index < first or gpu_index >= end:
+            return NOBODY
+    change_load(run, gpu_index, 1, need)
     return gpu_index
 
 
@@ -163,6 +168,8 @@ def run_until_served(
     run = runs[0]
     _fill_requests(run, arrival_s, prompt, output, predicted, queue_of)
     for gpu_index in range(run.num_gpus):
+        if run.least_of != NOBODY:
+            note_load(run, gpu_index, 0)
         limit = limit_rule(BEFORE_THE_RUN, bounds, limit_state[gpu_index], limit_parameters)
         if limit < 1:
             return BAD_LIMIT

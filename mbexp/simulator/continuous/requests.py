@@ -25,6 +25,7 @@ from mbexp.simulator.continuous.layout import (
     finish_s,
     given_at,
     leave_at,
+    note_load,
     phase_at,
     preemptions_of,
     request_at,
@@ -137,6 +138,15 @@ def end_decoding(run, gpu, request):
 
 
 @inlined
+def change_load(run, gpu_index, requests, kv_tokens):
+    """Add to the requests that were given to a GPU and have not finished, and to their predicted KV need."""
+    given_at(run, GIVEN_REQUESTS, gpu_index).value += requests
+    given_at(run, GIVEN_KV, gpu_index).value += kv_tokens
+    if run.least_of != NOBODY:
+        note_load(run, gpu_index, given_at(run, run.least_of, gpu_index).value)
+
+
+@inlined
 def finish(run, gpu, request, now_s):
     """Note that a request, off its GPU already, emitted its last token: its completion, and what the limit learns."""
     item = request_at(run, request)
@@ -144,8 +154,8 @@ def finish(run, gpu, request, now_s):
     keep_answer(run, gpu, request)
     if run.closed:
         answered(run, request, now_s)
-    given_at(run, GIVEN_REQUESTS, gpu.index).value -= 1
-    given_at(run, GIVEN_KV, gpu.index).value -= item.need_tokens
+    if not run.central:
+        change_load(run, gpu.index, -1, -np.int64(item.need_tokens))
     total = float(item.prompt) + item.output
     gpu.interval_finished += 1
     gpu.interval_sum_tokens += total

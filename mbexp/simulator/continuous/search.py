@@ -6,6 +6,7 @@ import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.index_set import lowest
+from mbexp.simulator.continuous.calendar import next_in_calendar
 from mbexp.simulator.continuous.events import stop_at_boundary
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -41,8 +42,14 @@ def first_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_pa
         return lowest(idle_gpus(run, 0))  # it can take any request
 
     best, best_s, fewest = NOBODY, np.inf, 0
+    if run.num_buckets > 0:
+        best = NOBODY if need > run.room_max else next_in_calendar(run, need, now_s, begun)
+        if best != NOBODY or need > run.room_max:
+            return best
+        run.room_max = NOBODY
     for gpu_index in range(run.num_gpus):
         gpu = gpu_at(run, gpu_index)
+        run.room_max = max(run.room_max, gpu.room)
         if gpu.room < 0 or not _takes_head(run, gpu, 0, need):
             continue
         at_s = now_s  # an empty GPU stands at a boundary

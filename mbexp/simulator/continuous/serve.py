@@ -13,7 +13,7 @@ from mbexp.hardware.closed_form import closed_form
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import round_robin
 from mbexp.policy.build import Policy
-from mbexp.policy.slots import Rule
+from mbexp.policy.slots import Rule, value_of
 from mbexp.simulator.continuous.extended import PART
 from mbexp.simulator.continuous.layout import (
     BAD_ASSIGNMENT,
@@ -21,6 +21,7 @@ from mbexp.simulator.continuous.layout import (
     BAD_SELECTION,
     BAD_TIME,
     FINISHED,
+    NOBODY,
     SHARE,
 )
 from mbexp.simulator.continuous.outcome import ContinuousOutcome, PrefixHits, TokenGaps
@@ -121,15 +122,17 @@ def continuous(
         *(column.astype(np.int32, copy=False) for column in (prompt_tokens, output_tokens, predicted_tokens)),
         queue_of.astype(np.uint16, copy=False),
     )
-    assign = policy.assignment or Rule(round_robin, np.zeros(0), 0)  # not called where queues are central
+    assign = policy.assignment
+    if assign is None or state.run["least_of"][0] != NOBODY:
+        assign = Rule(round_robin, np.zeros(0), 0)  # it is not called: queues are central, or the loop knows the rule
     state.run["closed_form"] = price.function is closed_form
     run_until_served = _loop_of(state)
     status = run_until_served(
         state.run, *(np.ascontiguousarray(column) for column in columns),
-        state.queues, state.heads_s, state.memory, policy.selection.function, policy.selection.parameters,
-        price.function, price.parameters, policy.limit.function, policy.limit.parameters, policy.bounds,
+        state.queues, state.heads_s, state.memory, value_of(policy.selection.function), policy.selection.parameters,
+        price.function, price.parameters, value_of(policy.limit.function), policy.limit.parameters, policy.bounds,
         policy.limit_state(num_gpus),
-        state.given, assign.function, assign.parameters, np.zeros(assign.memory + len(first)),
+        state.given, value_of(assign.function), assign.parameters, np.zeros(assign.memory + len(first)),
         np.empty((0, 2)) if draws is None else draws, first, count,
     )  # fmt: skip
     _raise_if_bad(status)

@@ -9,17 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.compiled.index_set import empty_set
+from mbexp.compiled.least_tree import leaves_of
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
+from mbexp.policy.assignment import join_shortest, least_kv
 from mbexp.policy.build import Policy
+from mbexp.simulator.continuous import layout
 from mbexp.simulator.continuous.cache_setup import cache_sizes, fill_cache, refuse_cache
 from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     EXTEND,
     FIRST_CHUNK,
+    GIVEN_KV,
+    GIVEN_REQUESTS,
     HELD,
     LAYOUT,
+    NOBODY,
     ONE_BIN,
     PREEMPT,
     REQUEUE,
@@ -165,6 +171,12 @@ def refuse_mistakes(
         )
 
 
+def least_of(policy: Policy) -> int:
+    """Return which load of GPUs the assignment rule looks for the least of, NOBODY for rules that do not."""
+    rules = {join_shortest: GIVEN_REQUESTS, least_kv: GIVEN_KV}
+    return NOBODY if policy.assignment is None else rules.get(policy.assignment.function, NOBODY)
+
+
 def state_of(
     arrival_s: FloatArray,
     prompt: IntArray,
@@ -196,6 +208,9 @@ def state_of(
             "lower scheduler.batch_size_max"
         )
     central = policy.assignment is None
+    in_calendar = (
+        central and prefixes is None and SERVES[rules.gpu_serves] == ANY_BIN and num_gpus >= layout.CALENDAR_GPUS
+    )
     sets = 1 if central else num_gpus
     users = closed if isinstance(closed, ClosedLoop) else None
     causes = closed.causes() if isinstance(closed, Turns) else None
@@ -215,6 +230,10 @@ def state_of(
             num_slots=max(width + 2, rules.block_tokens if paged else 1),
             num_phases=rules.block_tokens if paged else 1,
             idle_words=len(empty_set(num_gpus)),
+            num_buckets=leaves_of(num_gpus) if in_calendar else 0,
+            num_nodes=2 * leaves_of(num_gpus),
+            num_leaves=leaves_of(num_gpus),
+            least_of=least_of(policy),
             memory_rows=sets + 1,
             memory_numbers=policy.selection.memory + num_bins,
             log_rows=log_segments,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mbexp.compiled.decorators import inlined
 from mbexp.compiled.index_set import add
 from mbexp.policy.views import Interval
+from mbexp.simulator.continuous.calendar import put_into_bucket
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     BAD_SELECTION,
@@ -262,3 +263,5 @@ def _note_next_boundary(run, gpu):
         gpu.boundary_s = LONG_PAST_S
         if run.central:
             add(idle_gpus(run, 0), gpu.index)
+    elif run.num_buckets > 0 and gpu.room >= 0:
+        put_into_bucket(run, gpu)

@@ -24,6 +24,7 @@ from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.config.scheduler_keys import MEMORY_RULES, SELECTIONS
 from mbexp.hardware import build_law
 from mbexp.hardware.iteration import ClosedForm
+from mbexp.simulator.continuous import layout
 from tests.hardware.test_iteration import TABLE
 from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form, with_rules
 from tests.simulator.continuous.corner_cases import CORNERS
@@ -317,6 +318,14 @@ def many_gpus_case(seed: int) -> Case:
 def test_many_gpus_with_central_queues():
     for seed in range(60):
         found = difference(many_gpus_case(seed))
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_many_gpus_in_a_calendar(monkeypatch):
+    monkeypatch.setattr(layout, "CALENDAR_GPUS", 1)
+    for seed in range(100, 130):
+        case = many_gpus_case(seed)
+        found = difference(dataclasses.replace(case, rules={**case.rules, "gpu_serves": "any_bin"}))
         assert found is None, f"seed {seed}: {found}"
 
 
