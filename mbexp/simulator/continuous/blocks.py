@@ -49,7 +49,7 @@ def place_of(run, request):
 @inlined
 def _bucket(run, pool, span):
     """Return the bucket in which the entry of a span is found."""
-    return bucket_at(run, pool, ((span * 0x9E3779B1) >> 8) & (run.num_buckets - 1))
+    return bucket_at(run, pool, ((span * 0x9E3779B1) >> 8) & (run.cache_buckets - 1))
 
 
 @called

@@ -101,7 +101,7 @@ def cache_sizes(prefixes: Prefixes, rules: CacheRules, num_gpus: int, units: int
         "num_pools": pools,
         "num_entries": entries,
         "num_all_entries": pools * entries,
-        "num_buckets": buckets,
+        "cache_buckets": buckets,
         "pool_blocks": 0 if in_memory else kept,
         "prefix_tokens": prefixes.block_tokens,
     }

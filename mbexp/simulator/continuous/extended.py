@@ -74,7 +74,7 @@ EXTENDED = LAYOUT.extended(
     ("num_pools", i8),
     ("num_entries", i8),  # of each
     ("num_all_entries", i8),
-    ("num_buckets", i8),  # of each, a power of two
+    ("cache_buckets", i8),  # of each, a power of two
     ("pool_blocks", i8),
     ("prefix_tokens", i8),  # of a block
     ("stamp", i8),
@@ -90,7 +90,7 @@ next_use_at = EXTENDED.array("next_uses", i4, "num_uses", initial=None)  # from 
 cached_at = EXTENDED.array("cached", CACHED, "num_paths")
 pool_at = EXTENDED.array("pools", POOL, "num_pools")
 entry_at = EXTENDED.array("entries", ENTRY, "num_all_entries")
-bucket_at = EXTENDED.array("buckets", i4, "num_pools", "num_buckets", initial=NOBODY)
+bucket_at = EXTENDED.array("cache_heads", i4, "num_pools", "cache_buckets", initial=NOBODY)
 evictable_at = EXTENDED.array("evictables", EVICTABLE, "num_pools", "num_entries")  # a heap by key, then stamp
 turn_at = EXTENDED.array("turns", TURN, "num_turns")
 due_at = EXTENDED.array("due", DUE, "num_turns")  # a heap by time, then place

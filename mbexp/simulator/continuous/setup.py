@@ -248,7 +248,9 @@ def state_of(
             "lower scheduler.batch_size_max"
         )
     central = policy.assignment is None
-    in_calendar = central and SERVES[rules.gpu_serves] == ANY_BIN and num_gpus >= layout.CALENDAR_GPUS
+    in_calendar = (
+        central and prefixes is None and SERVES[rules.gpu_serves] == ANY_BIN and num_gpus >= layout.CALENDAR_GPUS
+    )
     sets = 1 if central else num_gpus
     users = closed if isinstance(closed, ClosedLoop) else None
     causes = closed.causes() if isinstance(closed, Turns) else None
