@@ -19,6 +19,7 @@ from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.errors import UserError
 
 REPLICATES = ("seeds", "windows")
+SHORTCUTS = ("num_gpus", "k_bins")  # for gpu.count and bins.k
 BINS = ("equal_mass", "explicit", "exponential", "none")
 
 
@@ -100,7 +101,7 @@ def load_config(values: Mapping[str, Any]) -> Config:
         One line naming the key, the value and the nearest valid name.
     """
     # A wrong shortcut is named as the user typed it, not as the key that it fills.
-    shortcuts = {name: values[name] for name in ("num_gpus", "k_bins") if name in values}
+    shortcuts = {name: values[name] for name in SHORTCUTS if name in values}
     values = {**shortcuts, **values}
     gpu = values.get("gpu")
     if isinstance(gpu, Mapping) and any(gpu.get(key, "") is None for key in FACTS):
