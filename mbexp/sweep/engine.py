@@ -15,7 +15,7 @@ from mbexp.compiled.cache import cache_folder, is_compiled
 from mbexp.modes import find_mode
 from mbexp.results.index import stored_runs
 from mbexp.results.store import ASIDE
-from mbexp.results.stored import DAMAGED, flat
+from mbexp.results.stored import DAMAGED, flat, run_folders
 from mbexp.sweep.claims import abandoned, claim, locks_hold
 from mbexp.sweep.making import DIED, Crew, Made, make
 from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, stored, token_of, written_plan
@@ -104,7 +104,9 @@ def missing_runs(plan: Plan) -> tuple[list[int], str]:
     places, damaged = [], []
     values = {run.key: run.values for run in plan.runs}
     there = dict.fromkeys(key for key in values if (plan.folder / key).is_dir())
-    runs = stored_runs(plan.folder, [*there], lambda key: flat(values[key]), sure=True)
+    # All runs of the folder, not those of the plan alone: the index is kept of what is asked for.
+    names = dict.fromkeys([*(path.name for path in run_folders(plan.folder)), *there])
+    runs = stored_runs(plan.folder, [*names], lambda key: flat(values.get(key, {})), sure=True)
     for place, run in enumerate(plan.runs):
         if run.key not in there:
             places.append(place)

@@ -235,7 +235,8 @@ class Variant:
         lines: dict[str, list[str]] = {}
         for override in overrides:
             lines.setdefault(_group_of(override.key_or_group), []).append(str(override.input_line))
-        anywhere = any("${" in line for each in lines.values() for line in each)
+        # A value that names another key may follow from any; Hydra repeats it with a backslash in between.
+        anywhere = any("$" in line for each in lines.values() for line in each)
         made_of = {
             group: (group, *(line for each in lines if anywhere or each in follows for line in lines[each]))
             for group, follows in self.follows.items()
