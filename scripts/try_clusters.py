@@ -276,8 +276,11 @@ class Ray:
 
     def _start(self, place: int, *words: str) -> None:
         program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1"]
+        # A busy machine is slow to tell Ray the ports of its agents, which gives up where none are given.
+        agents = ("dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export", "runtime-env-agent")
+        ports = [f"--{agent}-port={9310 + 10 * place + number}" for number, agent in enumerate(agents)]
         room = ["--object-store-memory=100000000", f"--node-ip-address={self.addresses[place]}"]
-        self.nodes[place].start([*program, *room, *words], self.work / f"ray{place + 1}.out", self.env)
+        self.nodes[place].start([*program, *room, *ports, *words], self.work / f"ray{place + 1}.out", self.env)
 
     def _alive(self) -> int:
         code = "import ray; ray.init(log_to_driver=False); print(sum(node['Alive'] for node in ray.nodes()))"

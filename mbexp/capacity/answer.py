@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mbexp.capacity.judge import PASS, Judged
+from mbexp.config.engine_limits import note_of
 from mbexp.config.keys import Config
 from mbexp.results.notes import SHORT_RUN
 from mbexp.results.store import replace_file
@@ -110,7 +111,7 @@ class Answer:
         self.warnings = self._warnings(question)
 
     def _warnings(self, question: Any) -> list[str]:
-        found = []
+        found = [note] if (note := note_of(question.config)) else []
         if (drawn := drawn_parts(question.config)) is not None:
             found.append(f"generated workload: {drawn}; judge a trace of your own traffic before you buy")
         fewest = min(int(one["measured_requests"]) for one in self.probe.summaries)

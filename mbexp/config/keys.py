@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbexp.config.cards import FACTS
+from mbexp.config.engine_limits import fill_limits
 from mbexp.config.execution_keys import ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.config.kernel_tables import fill_of_law
@@ -20,6 +21,7 @@ from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.errors import UserError
 
 REPLICATES = ("seeds", "windows")
+SHORTCUTS = ("num_gpus", "k_bins")  # for gpu.count and bins.k
 BINS = ("equal_mass", "explicit", "exponential", "none")
 
 
@@ -120,13 +122,13 @@ def load_config(values: Mapping[str, Any]) -> Config:
         One line naming the key, the value and the nearest valid name.
     """
     # A wrong shortcut is named as the user typed it, not as the key that it fills.
-    shortcuts = {name: values[name] for name in ("num_gpus", "k_bins") if name in values}
+    shortcuts = {name: values[name] for name in SHORTCUTS if name in values}
     values = {**shortcuts, **values}
     gpu = values.get("gpu")
     if isinstance(gpu, Mapping) and any(gpu.get(key, "") is None for key in FACTS):
         law = build(LawConfig, gpu.get("law", {}), "gpu.law")
         values["gpu"] = fill_of_law(gpu, law)
-    config = build(Config, values)
+    config = fill_limits(build(Config, values))
     for path in config.metrics:
         if "." not in path:
             raise UserError(

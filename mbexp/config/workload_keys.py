@@ -120,6 +120,8 @@ class ColumnsConfig:
     prompt: str = option("prompt_tokens", "column of prompt lengths")
     output: str = option("output_tokens", "column of output lengths")
     extra: list[str] = option([], "further columns to keep beside each request")
+    hash_ids: str | None = option(None, "column of a list: names of the blocks of the prompt, equal where they are")
+    hash_block_tokens: int = option(16, "tokens of such a block", low=1, high=65536)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def check_sla(law: LatencyLaw, sla: SlaConfig, scheduler: SchedulerConfig) -> li
 def _of_tokens(law: LatencyLaw, token_ms: float | None, scheduler: SchedulerConfig) -> list[str]:
     if token_ms is None:
         return []
-    limit = scheduler.fixed_batch_size if scheduler.batch_size == "fixed" else scheduler.batch_size_max
+    limit = (scheduler.fixed_batch_size or 1) if scheduler.batch_size == "fixed" else scheduler.batch_size_max
     smallest = 1 if scheduler.batch_size == "fixed" else scheduler.batch_size_min
     token_s = token_ms / 1e3
     longest = max(1, min(law.length_range_tokens[1], 1_000_000) - 2)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.config.engine_limits import note_of
 from mbexp.config.execution_keys import ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
@@ -31,6 +32,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
     from mbexp.policy.build import build_policy
     from mbexp.results.metrics import warm_up_requests
     from mbexp.simulator.continuous.serve import continuous
+    from mbexp.workload.shared import shared_prefixes
 
     config, trace, fleet = problem.config, problem.trace, problem.fleet
     if config.gpu.noise.kind != "none":
@@ -38,10 +40,11 @@ def simulate(problem: Problem) -> ContinuousOutcome:
             f"gpu.noise.kind={config.gpu.noise.kind}: noise is that of whole batches; execution=continuous has none"
         )
     execution = config.execution
-    if execution.prefill == "chunked" and not fleet.law.require_iteration().prices_chunks:
+    if execution.prefill != "first" and not fleet.law.require_iteration().prices_chunks:
         raise UserError(
-            f"execution.prefill=chunked: the law {fleet.law.name} knows whole prompts only, and a piece of one would "
-            "be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as gpu=h100_llama31_8b"
+            f"execution.prefill={execution.prefill}: the law {fleet.law.name} knows whole prompts "
+            "only, and a piece of one would be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as "
+            "gpu=h100_llama31_8b"
         )
     policy = build_policy(
         config.scheduler, config.sla, fleet.kv_capacity_tokens, in_batches=False, assignment=execution.assignment
@@ -66,6 +69,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0,
         warm_up_requests(config, trace.arrival_s),
         trace.closed,
+        None if execution.prefix_cache == "none" else shared_prefixes(trace, execution.block_tokens),
     )
 
 
@@ -80,6 +84,7 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
     """Return the rules of the loop that the configuration names."""
     from mbexp.simulator.continuous.setup import ContinuousRules
 
+    assert execution.token_budget is not None  # `mbexp.config.engine_limits` fills it
     return ContinuousRules(
         prefill=execution.prefill,
         token_budget=execution.token_budget,
@@ -99,6 +104,11 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         reserved_blocks=execution.reserved_blocks,
         watermark_pct=execution.watermark_pct,
         max_model_len_tokens=execution.max_model_len_tokens,
+        prefix_cache=execution.prefix_cache,
+        prefix_cache_blocks=execution.prefix_cache_blocks,
+        prefix_cache_of=execution.prefix_cache_of,
+        output_reserve=execution.output_reserve,
+        conservativeness=execution.conservativeness,
     )
 
 
@@ -132,6 +142,7 @@ def metrics(problem: Problem, outcome: ContinuousOutcome, first: int) -> Summary
         f"rejected_{BEYOND_MODEL}": len(outcome.rejected.get(BEYOND_MODEL, ())),
         **token_metrics(outcome, problem.config.sla.token_ms is not None),
         **gpu_metrics(outcome, outcome.measured(first)),
+        **prefix_metrics(outcome),
         **load_metrics(outcome, lambda: work_at_full_occupancy_s(outcome, problem.fleet.law, rules)),
     }
 
@@ -182,6 +193,23 @@ def gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summa
     }
 
 
+def prefix_metrics(outcome: ContinuousOutcome) -> Summary:
+    """Return the metrics of the prefix cache; 0 where there is none."""
+    hits = outcome.prefix
+    count = len(outcome.arrival_s)
+    names = ("prefix_hit_blocks_pct", "prefix_hit_tokens_pct", "prefix_hit_requests_pct")
+    if hits is None or not count:
+        return {**dict.fromkeys(names, 0.0), "prefix_saved_tokens": 0, "prefix_evicted_blocks": 0}
+    tokens = int(outcome.prompt_tokens.sum(dtype=np.int64))
+    return {
+        names[0]: 100.0 * hits.found_blocks / hits.looked_blocks if hits.looked_blocks else 0.0,
+        names[1]: 100.0 * int(hits.skipped_at_first.sum(dtype=np.int64)) / tokens,
+        names[2]: 100.0 * hits.found_requests / count,
+        "prefix_saved_tokens": hits.skipped_tokens,
+        "prefix_evicted_blocks": hits.evicted_blocks,
+    }
+
+
 def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> list[str]:
     """Return what a reader of a continuous run must know."""
     from mbexp.policy.build import limit_max
@@ -189,7 +217,7 @@ def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> lis
     from mbexp.simulator.continuous.least_work import least_work_s
 
     config, law = problem.config, problem.fleet.law
-    found: list[str] = []
+    found: list[str] = [note] if (note := note_of(config)) else []
     if summary["overloaded"]:
         rules = execution_rules(config.execution, config.gpu)
         found += least_gpus(outcome, least_work_s(outcome, law, rules, limit_max(config.scheduler)))

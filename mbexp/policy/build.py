@@ -114,7 +114,10 @@ def build_policy(
 
 def limit_max(scheduler: SchedulerConfig) -> int:
     """Return the most requests that a limit may name."""
-    return scheduler.fixed_batch_size if scheduler.batch_size == "fixed" else scheduler.batch_size_max
+    if scheduler.batch_size != "fixed":
+        return scheduler.batch_size_max
+    assert scheduler.fixed_batch_size is not None  # `mbexp.config.engine_limits` fills it
+    return scheduler.fixed_batch_size
 
 
 def _rule(slot: Slot, name: str, parameters: FloatArray, scheduler: SchedulerConfig) -> Rule:
@@ -134,7 +137,7 @@ def _rule(slot: Slot, name: str, parameters: FloatArray, scheduler: SchedulerCon
 
 def _limit_parameters(scheduler: SchedulerConfig, in_batches: bool) -> FloatArray:
     if scheduler.batch_size == "fixed":
-        return np.array([float(scheduler.fixed_batch_size)])
+        return np.array([float(limit_max(scheduler))])
     controller = scheduler.controller
     return np.array(
         [

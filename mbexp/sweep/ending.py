@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mbexp.errors import UserError
-from mbexp.results.index import refresh
+from mbexp.results.index import stored_runs
 from mbexp.results.store import git_state, replace_file
 from mbexp.results.stored import flat, run_folders
 from mbexp.sweep.best import (
@@ -70,7 +70,10 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     """
     study = asked.points[0].config.study
     origins: dict[str, Row] = {}
-    rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of, origins)
+    values = {run.key: run.values for run in plan.runs}
+    names = [path.name for path in run_folders(plan.folder)]
+    runs = stored_runs(plan.folder, names, lambda key: flat(values.get(key, {})))
+    rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of, origins, runs)
     mixed = versions(origins.values())
     _set_aside(plan.folder, plan.key_of)
     given = [point.swept for point in asked.points]
@@ -87,8 +90,6 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     if told:
         write_csv(to_table(told).drop_columns(["warnings"]), plan.folder / "verdicts.csv")
     _write_study(asked, plan, ending, wall_time_s, mixed, compared)
-    values = {run.key: run.values for run in plan.runs}
-    refresh(plan.folder, [path.name for path in run_folders(plan.folder)], lambda key: flat(values.get(key, {})))
     shown = [
         *_results(rows, asked.swept),
         *verdict_lines(told, by_seed, asked.swept, study, given),

@@ -26,7 +26,7 @@ FORMAT = 2  # of the copies; raise it when their layout or the rules of `usable_
 LIMIT_BYTES = 4 << 30  # the copies used longest ago go first
 SETTLED_NS = 2_000_000_000  # a file changed less than this before it was hashed may change again unseen
 _ARRAYS = ("arrival_s", "prompt_tokens", "output_tokens")
-_GROUPS = ("dropped_at", "changed_at", "extra")
+_GROUPS = ("dropped_at", "changed_at", "extra", "hashes")
 
 Array = npt.NDArray[Any]
 

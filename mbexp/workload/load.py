@@ -13,6 +13,7 @@ from mbexp.workload import cache
 from mbexp.workload.clock import refuse_unit
 from mbexp.workload.closed import ClosedLoop, closed_loop
 from mbexp.workload.find import find_file
+from mbexp.workload.hashes import chosen_hashes, fitting_blocks
 from mbexp.workload.kinds import _columns, find_kind
 from mbexp.workload.published import published_by_sha256
 from mbexp.workload.rows import Positions, UsableRows, usable_rows
@@ -116,6 +117,7 @@ def load_trace(
             closed = said.turns(arrival_s)
             if has_own and workload.arrivals.kind == "closed":
                 closed = begun_by_users(closed, extra["session"], workload.arrivals, seed)
+    blocks = fitting_blocks(chosen_hashes(rows.hashes, chosen), prompt, changed, notes)
     if closed and closed.users:
         source += f"; {closed.users:,} users in a closed loop"
     return Trace(
@@ -138,6 +140,7 @@ def load_trace(
         time_scaling=workload.rate_scaling if workload.timestamps == "scaled" and not closed else 1.0,
         closed=closed,
         contents=said.contents if said else None,
+        blocks=blocks,
     )
 
 

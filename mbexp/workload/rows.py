@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
+from mbexp.workload.hashes import Hashes, chosen_hashes
 from mbexp.workload.trace import FloatArray, IntArray
 
 LONGEST_SPAN_S = 1e12  # 30,000 years: beyond it a unit of time is wrong, and differences lose their seconds
@@ -33,6 +34,8 @@ class Rows:
         Name under which rows without output are counted.
     extra, categories, notes
         As in `Trace`.
+    hashes
+        Names of the blocks of prompts (`mbexp.workload.hashes`); nothing where the file has none.
     asked_for : bool array, shape (n,), or None
         Rows that ``workload.where`` keeps; None keeps all.
     """
@@ -46,6 +49,7 @@ class Rows:
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     asked_for: npt.NDArray[np.bool_] | None = None
+    hashes: Hashes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class UsableRows:
     extra: dict[str, Codes] = field(default_factory=dict)
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    hashes: Hashes = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -79,7 +84,7 @@ def usable_rows(rows: Rows) -> UsableRows:
         If the arrivals span more than `LONGEST_SPAN_S`.
     """
     arrival, prompt, output, extra = rows.arrival_s, rows.prompt_tokens, rows.output_tokens, rows.extra
-    asked_for = rows.asked_for
+    asked_for, hashes = rows.asked_for, rows.hashes
     changed_at: dict[str, Positions] = {}
     late = None
     if len(arrival) and not bool(np.all(arrival[1:] >= arrival[:-1])):
@@ -88,6 +93,7 @@ def usable_rows(rows: Rows) -> UsableRows:
         arrival, prompt, output, late = arrival[order], prompt[order], output[order], late[order]
         asked_for = None if asked_for is None else asked_for[order]
         extra = {name: column[order] for name, column in extra.items()}
+        hashes = chosen_hashes(hashes, order)
     if len(arrival) and not arrival[-1] - arrival[0] <= LONGEST_SPAN_S:
         raise UserError(
             f"arrivals span {arrival[-1] - arrival[0]:.3g} s, more than 30,000 years: is the unit of time right?"
@@ -110,6 +116,7 @@ def usable_rows(rows: Rows) -> UsableRows:
             told |= rows_here
         arrival, prompt, output = arrival[good], prompt[good], output[good]
         extra = {name: column[good] for name, column in extra.items()}
+        hashes = chosen_hashes(hashes, good)
         late = late[good] if late is not None else None
     if late is not None and late.any():
         changed_at["sorted_by_time"] = np.flatnonzero(late)
@@ -124,6 +131,7 @@ def usable_rows(rows: Rows) -> UsableRows:
         extra=extra,
         categories=rows.categories,
         notes=rows.notes,
+        hashes=hashes,
     )
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mbexp.config.workload_keys import MAX_TOKENS
 from mbexp.errors import UserError
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.prefixes import HashBlocks
 from mbexp.workload.turns import Contents, Turns
 
 IntArray = npt.NDArray[np.int32]
@@ -55,6 +56,8 @@ class Trace:
         answers took no time, or came when they were recorded.
     contents : Contents or None
         What prompts share, as conversations tell.
+    blocks : HashBlocks or None
+        The blocks of prompts, as the trace names them.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class Trace:
     time_scaling: float = 1.0
     closed: ClosedLoop | Turns | None = None
     contents: Contents | None = None
+    blocks: HashBlocks | None = None
 
     def __post_init__(self) -> None:
         arrival_s = _array("arrival_s", self.arrival_s, np.float64)

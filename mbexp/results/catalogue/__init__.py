@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mbexp.results.catalogue import batches, latency, memory, rates, requests, whole_run
+from mbexp.results.catalogue import batches, latency, memory, prefixes, rates, requests, whole_run
 from mbexp.results.catalogue.metric import UNITS, Metric, as_columns, find_column, register, register_own, rows
 
 __all__ = ["UNITS", "Metric", "as_columns", "catalogue", "find_column", "register", "register_own"]
 
-for _section in (requests, rates, latency, batches, memory, whole_run):  # in the order of the page
+for _section in (requests, rates, latency, batches, memory, prefixes, whole_run):  # in the order of the page
     register(*_section.ROWS)
 
 

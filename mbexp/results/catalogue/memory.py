@@ -66,7 +66,8 @@ ROWS = (
         "recomputed_tokens",
         "tokens",
         "Tokens recomputed",
-        "The number of tokens that prefills computed beyond every prompt once.",
+        "The number of tokens that prefills computed beyond every prompt once. Those that a prefix cache had kept of a "
+        "preempted request count too.",
         better="lower",
         modes=continuous,
     ),

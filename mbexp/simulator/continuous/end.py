@@ -18,7 +18,8 @@ from mbexp.simulator.continuous.layout import (
     leave_at,
     request_at,
 )
-from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, outgrew
+from mbexp.simulator.continuous.memory import fill_chunks, growth, outgrew
+from mbexp.simulator.continuous.prefix import free, make_way, prompt_computed
 from mbexp.simulator.continuous.requests import (
     begin_decoding,
     drop_leave,
@@ -55,6 +56,7 @@ def end(run, gpu_index, now_s):
         gpu.held_max = max(gpu.held_max, gpu.held)
     elif gpu.kind != PREFILL and gpu.decoding > 0:
         gpu.held_max = max(gpu.held_max, gpu.held)
+    make_way(run, gpu)
     account(run, gpu, now_s)
     if gpu.kind != DECODE:
         _advance_prefills(run, gpu, queue_set, gpu.chunk_tokens * number, now_s)
@@ -86,6 +88,7 @@ def _advance_prefills(run, gpu, queue_set, tokens, now_s):
                 break
             gpu.changed = True
             end_prefill(gpu, item)
+            prompt_computed(run, gpu, request)
             _emit_after_prefill(run, gpu, queue_set, request, now_s)
         request = np.int64(follower)
     # All before `request` are through; the next prefill is its own or behind it.
@@ -109,9 +112,10 @@ def _emit_after_prefill(run, gpu, queue_set, request, now_s):
     item.last_token_s = now_s
     done = item.emitted == item.output
     if done or (outgrew(run, item, item.emitted) and run.underprediction != EXTEND):
-        gpu.held -= held_by(run, item, item.emitted)
+        free(run, gpu, request, item, item.emitted)
         unlink(run, gpu, request)
         if done:
+            gpu.closed = False
             finish(run, gpu, request, now_s)
         else:
             put_back(run, gpu, queue_set, request)
@@ -136,6 +140,7 @@ def _let_leave(run, gpu, queue_set, now_s):
         else:
             end_decoding(run, gpu, request)
             if emitted == item.output:
+                gpu.gone += 1
                 finish(run, gpu, request, now_s)
             else:
                 put_back(run, gpu, queue_set, request)

@@ -1,6 +1,7 @@
-"""What the continuous event loop works on where conversations have turns: the table of every run, and more.
+"""What the continuous event loop works on where conversations have turns, or prefixes are cached.
 
-A run without them has the plain table, and nothing is compiled for it that reaches further.
+It is the table of every run, and more. A run without them has the plain table, and nothing is compiled for it that
+reaches further.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from numba import from_dtype, types
 
 from mbexp.compiled.records import Record
-from mbexp.simulator.continuous.layout import LAYOUT, f8, i4, i8, u2
+from mbexp.simulator.continuous.layout import LAYOUT, NOBODY, b1, f8, i4, i8, u2
 
 PART = "num_turns"  # the field by which functions tell that a run has this table
 NO_TURN, FROM_ROOTS = 0, 1
@@ -23,13 +24,74 @@ TURN = Record(
 )
 DUE = Record(("time_s", f8), ("request", i8))  # a request by its place in the trace
 
+# Which block of those that no request uses goes first: that used longest ago, least often, or last again.
+NO_CACHE, LRU, LFU, BELADY = 0, 1, 2, 3
+
+# Blocks that the same requests pass through (`mbexp.workload.prefixes`).
+SPAN = Record(("parent", i4), ("blocks", i4), ("before", i4))
+# The path of a request, by its place in the trace.
+PATH = Record(
+    ("prompt_span", i4),
+    ("context_span", i4),
+    ("prompt_blocks", i4),
+    ("first_use", i4),  # where its next uses begin
+)
+# What a request has of a cache, by its number.
+CACHED = Record(("used", i4), ("skipped", i4, NOBODY))  # blocks used in place; tokens skipped at first admission
+# A cache: of a GPU's memory, or beside it.
+POOL = Record(
+    ("blocks", i8),  # kept: unused ones where they lie in a GPU's memory, else all
+    ("evictable", i8),  # entries of its heap
+    ("free", i4),  # the first entry that is not in use
+    ("entries", i4),  # that were ever in use
+    whole_lines=True,
+)
+# A span of which a cache has blocks.
+ENTRY = Record(
+    ("span", i4),
+    ("next", i4),  # in its bucket, or among those free
+    ("kept", i4),  # blocks: the first of the span, or in the order of prompts its last
+    ("users", i4),  # requests that use them in place
+    ("uses", i4),  # since it was made
+    ("place", i4),  # in the heap
+)
+EVICTABLE = Record(("key", f8), ("stamp", i8))  # the stamp: an order number, then the entry
+STAMP_BITS = 32
+
 EXTENDED = LAYOUT.extended(
     ("num_turns", i8),  # as many as requests, 0 where no answer makes a certain request come
     ("num_roots", i8),  # of them, those that no answer causes
     ("next_root", i8),
     ("due_count", i8),  # requests that answers made come and that have not come
     ("from_roots", i8),  # whether the next to come is a root
+    ("prefix_cache", i8),
+    ("in_memory", b1),  # blocks lie in the memory of a GPU, and requests use them in place
+    ("from_the_front", b1),  # blocks of a span are evicted in the order of prompts
+    ("answers_known", b1),  # a later prompt can hold an answer
+    ("num_paths", i8),  # as many as requests, or 0
+    ("num_spans", i8),
+    ("num_uses", i8),
+    ("num_pools", i8),
+    ("num_entries", i8),  # of each
+    ("num_all_entries", i8),
+    ("cache_buckets", i8),  # of each, a power of two
+    ("pool_blocks", i8),
+    ("prefix_tokens", i8),  # of a block
+    ("stamp", i8),
+    ("looked_blocks", i8),
+    ("found_blocks", i8),
+    ("found_requests", i8),
+    ("skipped_tokens", i8),
+    ("evicted_blocks", i8),
 )
+span_at = EXTENDED.array("spans", SPAN, "num_spans", initial=None)
+path_at = EXTENDED.array("paths", PATH, "num_paths", initial=None)
+next_use_at = EXTENDED.array("next_uses", i4, "num_uses", initial=None)  # from a path's end to the root
+cached_at = EXTENDED.array("cached", CACHED, "num_paths")
+pool_at = EXTENDED.array("pools", POOL, "num_pools")
+entry_at = EXTENDED.array("entries", ENTRY, "num_all_entries")
+bucket_at = EXTENDED.array("cache_heads", i4, "num_pools", "cache_buckets", initial=NOBODY)
+evictable_at = EXTENDED.array("evictables", EVICTABLE, "num_pools", "num_entries")  # a heap by key, then stamp
 turn_at = EXTENDED.array("turns", TURN, "num_turns")
 due_at = EXTENDED.array("due", DUE, "num_turns")  # a heap by time, then place
 root_at = EXTENDED.array("roots", i4, "num_roots")  # by arrival, then place

@@ -17,6 +17,9 @@ def work_at_full_occupancy_s(outcome: ContinuousOutcome, law: LatencyLaw, rules:
     that budget, decoding takes no more than its share of the tokens, since no request decodes before its prefill.
     """
     prompt = outcome.prompt_tokens.astype(np.float64)
+    skipped = outcome.prefix.skipped_at_first.astype(np.int64) if outcome.prefix else np.zeros(len(prompt), np.int64)
+    computed = prompt - skipped
+    squares = prompt * prompt - skipped * skipped.astype(np.float64)
     output = outcome.output_tokens.astype(np.float64)
     predicted = outcome.predicted_tokens.astype(np.float64)
     stay = output.sum()
@@ -31,7 +34,7 @@ def work_at_full_occupancy_s(outcome: ContinuousOutcome, law: LatencyLaw, rules:
     size = max(1, int(min(limit, outcome.kv_capacity_tokens / held) + 0.5))
     if rules.prefill == "chunked":
         decodes = float((output - 1).sum())
-        share = rules.token_budget * decodes / (decodes + float(prompt.sum()))
+        share = rules.token_budget * decodes / (decodes + float(computed.sum()))
         size = max(1, min(size, int(share + 0.5), rules.token_budget - 1))
     steps = float((output - 1).sum()) / size
 
@@ -39,12 +42,12 @@ def work_at_full_occupancy_s(outcome: ContinuousOutcome, law: LatencyLaw, rules:
         return law.iteration_s(decoding, int(decoding * context), int(tokens), squares, prompts)
 
     step_s = price(size, 0, 0.0, 0)
-    if rules.prefill == "first":
-        lengths, number = np.unique(outcome.prompt_tokens, return_counts=True)
-        prefill_s = [price(0, length, float(length) ** 2, 1) for length in lengths.tolist()]
+    if rules.prefill != "chunked":
+        pairs, number = np.unique(np.stack([outcome.prompt_tokens, skipped]), axis=1, return_counts=True)
+        prefill_s = [price(0, p - h, float(p) ** 2 - float(h) ** 2, 1) for p, h in pairs.T.tolist()]
         return steps * step_s + float(np.dot(prefill_s, number))
     chunk = max(rules.token_budget - size, 1)
-    mixed = float(prompt.sum()) / chunk
-    mean_squares = float((prompt * prompt).sum() / prompt.sum()) * chunk
-    mixed_s = price(size, chunk, mean_squares, max(1, round(chunk / float(prompt.mean()))))
+    mixed = float(computed.sum()) / chunk
+    mean_squares = float(squares.sum() / computed.sum()) * chunk
+    mixed_s = price(size, chunk, mean_squares, max(1, round(chunk / float(computed.mean()))))
     return mixed * mixed_s + max(steps - mixed, 0.0) * step_s

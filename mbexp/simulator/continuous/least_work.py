@@ -18,10 +18,15 @@ def least_work_s(outcome: ContinuousOutcome, law: LatencyLaw, rules: ContinuousR
     it has. What an iteration costs for each of these adds up over iterations. What it costs as such is paid at least
     as often as there must be iterations: an iteration decodes for at most `limit_max` requests, and never holds more
     tokens than the memory or, in chunks, computes more than the budget. 0 where the price is not the closed form with
-    no negative part.
+    no negative part, and where prefixes are cached, for then not every prompt token is computed.
     """
     price = law.require_iteration()
-    if price.function is not closed_form or np.any(price.parameters < 0) or not len(outcome.arrival_s):
+    if (
+        outcome.prefix
+        or price.function is not closed_form
+        or np.any(price.parameters < 0)
+        or not len(outcome.arrival_s)
+    ):
         return 0.0
     form = ClosedForm(*price.parameters.tolist())
     prompt = outcome.prompt_tokens.astype(np.float64)
@@ -32,8 +37,9 @@ def least_work_s(outcome: ContinuousOutcome, law: LatencyLaw, rules: ContinuousR
     steps = max(decodes / limit_max, contexts / outcome.kv_capacity_tokens)
     work_s = form.prefill_token_s * tokens + form.prefill_sequence_s * count
     linear_s = form.sequence_s * decodes + form.context_s * contexts + form.prefill_square_s * squares
-    if rules.prefill == "first":
-        prefills = max(count / limit_max, tokens / outcome.kv_capacity_tokens)
+    if rules.prefill != "chunked":
+        largest = outcome.kv_capacity_tokens if rules.prefill == "first" else rules.token_budget
+        prefills = max(count / limit_max if rules.prefill == "first" else 0.0, tokens / largest)
         decode_s = steps * form.fixed_s + max(steps * form.floor_s, form.compute_s * decodes)
         prefill_s = prefills * (form.fixed_s + form.prefill_extra_s) + max(prefills * form.floor_s, work_s)
         return decode_s + prefill_s + linear_s

@@ -52,6 +52,31 @@ class TokenGaps:
         return float(min(0.5 * (edges[place] + edges[place + 1]), self.max_s))
 
 
+@dataclass(frozen=True)
+class PrefixHits:
+    """What a prefix cache found.
+
+    Attributes
+    ----------
+    skipped_at_first : int32 array, shape (accepted,)
+        Prompt tokens of each request that its first admission found computed.
+    looked_blocks, found_blocks, found_requests : int
+        At first admissions: blocks of prompts that could be kept, those found, and requests with any.
+    skipped_tokens : int
+        Tokens that all admissions found computed, those after a preemption too.
+    evicted_blocks : int
+    block_tokens : int
+    """
+
+    skipped_at_first: IntArray
+    looked_blocks: int
+    found_blocks: int
+    found_requests: int
+    skipped_tokens: int
+    evicted_blocks: int
+    block_tokens: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class ContinuousOutcome(Outcome):
     """Outcome of a continuous simulation.
@@ -79,6 +104,8 @@ class ContinuousOutcome(Outcome):
         How many there were.
     block_tokens : int
         Tokens in a unit of what is held: 1 where memory is reserved.
+    prefix : PrefixHits or None
+        None where prefixes are not cached.
     waiting_max, outgrown, instants : int
         Most requests that waited at one time; outputs that outgrew their prediction; instants of the event loop.
     """
@@ -99,6 +126,7 @@ class ContinuousOutcome(Outcome):
     waiting_max: int
     outgrown: int
     instants: int
+    prefix: PrefixHits | None = None
 
     def column(self, name: str, chosen: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return a column of `REQUEST_COLUMNS` for some of the accepted requests."""
@@ -127,8 +155,9 @@ class ContinuousOutcome(Outcome):
 
     @property
     def recomputed_tokens(self) -> int:
-        """Tokens that prefills computed beyond every prompt once."""
-        return int(self.gpus["prefill_tokens"].sum()) - int(self.prompt_tokens.sum(dtype=np.int64))
+        """Tokens that prefills computed, or found computed, beyond every prompt once."""
+        skipped = self.prefix.skipped_tokens if self.prefix else 0
+        return int(self.gpus["prefill_tokens"].sum()) + skipped - int(self.prompt_tokens.sum(dtype=np.int64))
 
     @property
     def mean_decoding(self) -> float:

@@ -14,6 +14,7 @@ from mbexp.compiled.heap import heap
 from mbexp.simulator.continuous.layout import (
     DECODING,
     EXTEND,
+    FULL_OUTPUT,
     GIVEN_KV,
     GIVEN_REQUESTS,
     IN_PREFILL,
@@ -30,7 +31,8 @@ from mbexp.simulator.continuous.layout import (
     preemptions_of,
     request_at,
 )
-from mbexp.simulator.continuous.memory import held_by, held_in_prefill, outgrew, phase_of
+from mbexp.simulator.continuous.memory import held_by, outgrew, phase_of
+from mbexp.simulator.continuous.prefix import free, free_prefill, keep_answer
 from mbexp.simulator.continuous.queue import push
 from mbexp.simulator.continuous.users import answered
 
@@ -46,6 +48,8 @@ def link(run, gpu, request):
     if gpu.youngest != NOBODY:
         request_at(run, gpu.youngest).next = request
     gpu.youngest = request
+    if run.output_reserve == FULL_OUTPUT:
+        gpu.promised += held_by(run, item, item.predicted)
     gpu.running += 1
     run.running += 1
 
@@ -60,15 +64,18 @@ def unlink(run, gpu, request):
         gpu.youngest = item.previous
     else:
         request_at(run, item.next).previous = item.previous
+    if run.output_reserve == FULL_OUTPUT:
+        gpu.promised -= held_by(run, item, item.predicted)
     gpu.running -= 1
     run.running -= 1
 
 
 @inlined
-def begin_prefill(gpu, item, request):
-    """Put an admitted request into prefill: none of its context is computed yet."""
+def begin_prefill(gpu, item, request, skipped):
+    """Put an admitted request into prefill: none of its context is computed yet, but what it skips."""
     item.stage = IN_PREFILL
-    item.computed = 0
+    item.computed = skipped
+    gpu.computed += skipped
     gpu.prefilling += 1
     if gpu.first_prefill == NOBODY:
         gpu.first_prefill = request
@@ -120,7 +127,7 @@ def end_decoding(run, gpu, request):
     emitted = item.emitted + (gpu.step - item.joined_step)
     gpu.decoding -= 1
     gpu.context -= item.prompt + emitted
-    gpu.held -= held_by(run, item, emitted)
+    free(run, gpu, request, item, emitted)
     if run.paged:
         phase_at(run, gpu.index, phase_of(run, item)).value -= 1
     elif run.underprediction == EXTEND and outgrew(run, item, emitted):
@@ -149,6 +156,7 @@ def finish(run, gpu, request, now_s):
     """Note that a request, off its GPU already, emitted its last token: its completion, and what the limit learns."""
     item = request_at(run, request)
     finish_s(run, request).value = now_s
+    keep_answer(run, gpu, request)
     if run.closed:
         answered(run, request, now_s)
     if not run.central:
@@ -174,23 +182,22 @@ def put_back(run, gpu, queue_set, request):
 
 
 @called
-def preempt_youngest(run, gpu, queue_set):
-    """Put the request admitted last back at the head of its queue."""
-    request = gpu.youngest
+def preempt(run, gpu, queue_set, request, in_front):
+    """Put a request, the one admitted last or one that decodes, back at the head of its queue, or at its tail."""
     item = request_at(run, request)
     has_cache = item.stage != IN_PREFILL
     if has_cache:
         drop_leave(run, gpu, request)
         end_decoding(run, gpu, request)
     else:
-        gpu.held -= held_in_prefill(run, item, item.computed)
+        free_prefill(run, gpu, request, item)
         end_prefill(gpu, item)
         # The youngest is the first in prefill only where it is the only one.
         if gpu.first_prefill == request:
             gpu.first_prefill = NOBODY
         unlink(run, gpu, request)
     _lose_cache(run, gpu, request, has_cache)
-    push(run, queue_set, request, True)
+    push(run, queue_set, request, in_front)
 
 
 @called

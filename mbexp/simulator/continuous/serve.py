@@ -24,7 +24,7 @@ from mbexp.simulator.continuous.layout import (
     NOBODY,
     SHARE,
 )
-from mbexp.simulator.continuous.outcome import ContinuousOutcome, TokenGaps
+from mbexp.simulator.continuous.outcome import ContinuousOutcome, PrefixHits, TokenGaps
 from mbexp.simulator.continuous.setup import (
     SERVES,
     ContinuousRules,
@@ -35,6 +35,7 @@ from mbexp.simulator.continuous.setup import (
 )
 from mbexp.simulator.outcome import REJECTIONS
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.prefixes import Prefixes
 from mbexp.workload.turns import Turns
 
 __all__ = ["ContinuousRules", "continuous"]
@@ -60,6 +61,7 @@ def continuous(
     log_segments: int = 0,
     count_from: int = 0,
     closed: ClosedLoop | Turns | None = None,
+    prefixes: Prefixes | None = None,
 ) -> ContinuousOutcome:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
@@ -102,12 +104,16 @@ def continuous(
         predicted_tokens = predicted_tokens[accepted]
         draws = None if draws is None else draws[accepted]
         closed = closed and closed.of(accepted)
+        prefixes = prefixes and prefixes.of(accepted)
         count_from = int(np.searchsorted(accepted, count_from))
+    sent_s, overhead_s = arrival_s, law.request_overhead_s
+    if overhead_s:
+        arrival_s, closed = arrival_s + overhead_s, closed and closed.later(overhead_s)
     if closed:
-        arrival_s = closed.arrivals_before_the_run()
+        sent_s = arrival_s = closed.arrivals_before_the_run()
     state = state_of(
         arrival_s, prompt_tokens, output_tokens, predicted_tokens, queue_of, num_queues, num_gpus,
-        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law, closed,
+        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law, closed, prefixes,
     )  # fmt: skip
     first, count = gpu_shares(rules.gpu_serves, num_gpus, num_queues, queue_of, predicted_tokens)
     if SERVES[rules.gpu_serves] == SHARE:
@@ -142,7 +148,7 @@ def continuous(
             column[who] for column in (prompt_tokens, output_tokens, predicted_tokens, queue_of)
         )
     return ContinuousOutcome(
-        arrival_s=arrival_s,
+        arrival_s=arrival_s - overhead_s if closed and overhead_s else sent_s,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         predicted_tokens=predicted_tokens,
@@ -177,6 +183,21 @@ def continuous(
         },
         users=closed.users if closed else None,
         by_arrival=by_arrival,
+        prefix=_prefix_hits(state, prefixes) if prefixes else None,
+    )
+
+
+def _prefix_hits(state: SimpleNamespace, prefixes: Prefixes) -> PrefixHits:
+    """Return what a prefix cache found."""
+    totals = state.run[0]
+    return PrefixHits(
+        skipped_at_first=np.maximum(state.cached["skipped"], 0),
+        looked_blocks=int(totals["looked_blocks"]),
+        found_blocks=int(totals["found_blocks"]),
+        found_requests=int(totals["found_requests"]),
+        skipped_tokens=int(totals["skipped_tokens"]),
+        evicted_blocks=int(totals["evicted_blocks"]),
+        block_tokens=prefixes.block_tokens,
     )
 
 

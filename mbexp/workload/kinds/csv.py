@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.errors import UserError
+from mbexp.workload.hashes import read_hashes
 from mbexp.workload.kinds._columns import read_rows
 from mbexp.workload.rows import Rows
 from mbexp.workload.table_file import Column
@@ -18,7 +20,8 @@ VERSION = 2
 def cache_settings(workload: WorkloadConfig) -> tuple[object, ...]:
     """Return what the rows depend on besides the file and what all kinds depend on."""
     columns = workload.columns
-    return columns.arrival, columns.prompt, columns.output, *columns.extra
+    hashes = (columns.hash_ids, columns.hash_block_tokens) if columns.hash_ids else ()
+    return columns.arrival, columns.prompt, columns.output, *columns.extra, *hashes
 
 
 def read(path: Path, workload: WorkloadConfig) -> Rows:
@@ -29,4 +32,8 @@ def read(path: Path, workload: WorkloadConfig) -> Rows:
         if wanted.count(name) > 1:
             raise UserError(f"workload.columns: column '{name}' is named {wanted.count(name)} times")
     columns = [Column(names.arrival, "time"), Column(names.prompt, "tokens"), Column(names.output, "tokens")]
-    return read_rows(path, workload, columns, "CSV trace")[0]
+    rows = read_rows(path, workload, columns, "CSV trace")[0]
+    if names.hash_ids is None:
+        return rows
+    hashes = read_hashes(path, names.hash_ids, [column.name for column in columns], names.hash_block_tokens)
+    return dataclasses.replace(rows, hashes=hashes)

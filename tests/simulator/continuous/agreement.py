@@ -20,8 +20,10 @@ from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from mbexp.workload.closed import ClosedLoop
+from mbexp.workload.prefixes import Prefixes
 from mbexp.workload.turns import Turns
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
+from tests.simulator.continuous.reference_cache import CacheSetup
 
 RELATIVE = 1e-9
 
@@ -40,9 +42,14 @@ class OwnPrice:
 AnyPrice = ClosedForm | IterationTable | OwnPrice
 
 
-def priced(price: AnyPrice, sizes: tuple[int, int] = UNBOUNDED, contexts: tuple[int, int] = UNBOUNDED) -> LatencyLaw:
+def priced(
+    price: AnyPrice,
+    sizes: tuple[int, int] = UNBOUNDED,
+    contexts: tuple[int, int] = UNBOUNDED,
+    request_overhead_s: float = 0.0,
+) -> LatencyLaw:
     """A law that has only a price by iteration."""
-    return LatencyLaw("test", None, price.price(), "made up", sizes, contexts)
+    return LatencyLaw("test", None, price.price(), "made up", sizes, contexts, request_overhead_s=request_overhead_s)
 
 
 def plain_price(price: AnyPrice) -> Callable[..., float]:
@@ -55,7 +62,7 @@ def plain_price(price: AnyPrice) -> Callable[..., float]:
         work = price.compute_s * b + price.prefill_token_s * tokens + price.prefill_sequence_s * ended
         seconds += max(price.floor_s, work) + price.context_s * context + price.prefill_square_s * squares
         if tokens:
-            seconds += price.prefill_extra_s + price.mixed_context_s * context
+            seconds += price.prefill_extra_s + price.mixed_context_s * context + (price.mixed_extra_s if b else 0.0)
         return seconds + price.experts_s * (1 - price.experts_idle ** (b + tokens))
 
     def line(x: float, points: np.ndarray, values: np.ndarray) -> float:
@@ -104,7 +111,10 @@ class Case:
     contexts: tuple[int, int] = UNBOUNDED
     users: int | None = None
     think: list[float] = field(default_factory=list)
+    overhead: float = 0.0  # of a request, before it joins a queue
     parents: list[int] | None = None  # of turns of conversations; `think` is then the time before each
+
+    prefixes: Prefixes | None = None
 
     @property
     def closed(self) -> ClosedLoop | Turns | None:
@@ -159,6 +169,9 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         admission=rules.admission,
         prefill_memory=rules.prefill_memory,
         hold_last=rules.hold_last_token,
+        output_reserve=rules.output_reserve,
+        conservativeness=rules.conservativeness,
+        overhead=case.overhead,
         reserved_blocks=rules.reserved_blocks,
         watermark_pct=rules.watermark_pct,
         swap=rules.preemption == "swap",
@@ -177,6 +190,7 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         think=case.think,
         parents=case.parents,
         rejected=turned_away,
+        cache=cache_of(case),
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -188,7 +202,11 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
             reason = "exceeds_max_model_len"
         elif rules.kv == "paged":
             blocks = math.ceil((prompt + output - (not rules.hold_last_token)) / rules.block_tokens)
-            if blocks > case.memory // rules.block_tokens - rules.reserved_blocks:
+            promised = math.ceil((prompt + predicted - (not rules.hold_last_token)) / rules.block_tokens)
+            capacity = case.memory // rules.block_tokens - rules.reserved_blocks
+            if rules.output_reserve == "full" and promised > capacity:
+                reason = "predicted_need_exceeds_memory"
+            elif blocks > capacity:
                 reason = "true_need_exceeds_memory"
         elif prompt + predicted > case.memory:
             reason = "predicted_need_exceeds_memory"
@@ -202,6 +220,26 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
     simulation = Simulation(setup, requests)
     simulation.run()
     return simulation, rejected
+
+
+def cache_of(case: Case) -> CacheSetup | None:
+    """The paths of a case, block by block."""
+    tree = case.prefixes
+    if tree is None:
+        return None
+    ends = np.cumsum(tree.blocks, dtype=np.int64)
+    spans = [
+        (number, list(range(end - count, end)))
+        for number, (end, count) in enumerate(zip(ends, tree.blocks, strict=True))
+    ]
+    rules = ContinuousRules(**case.rules)
+
+    paths = [[[spans[span] for span in tree.path(end)] for end in ends_of] for ends_of in
+             (tree.prompt_span, tree.context_span)]  # fmt: skip
+    return CacheSetup(
+        rules.prefix_cache, tree.block_tokens, *paths, rules.prefix_cache_blocks, rules.prefix_cache_of == "all",
+        tree.answers_known,
+    )  # fmt: skip
 
 
 def run_closed_form(case: Case) -> ContinuousOutcome:
@@ -220,13 +258,14 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.bins,
         case.gpus,
         case.memory,
-        priced(case.price, case.sizes, case.contexts),
+        priced(case.price, case.sizes, case.contexts, case.overhead),
         policy,
         ContinuousRules(**{"oversized_prompt": "reject", "interval_steps": case.interval_steps, **case.rules}),
         case.token_ms / 1000,
         case.draws,
         log_segments=100_000,
         closed=case.closed,
+        prefixes=case.prefixes,
     )
 
 
@@ -319,6 +358,15 @@ def _difference_of_totals(case: Case, simulation: Simulation, records: Continuou
         ),
         "gaps in the histogram": (len(gaps), int(records.gaps.counts.sum())),
     }
+    if records.prefix:
+        hits = records.prefix
+        totals |= {
+            "blocks looked for": (simulation.looked, hits.looked_blocks),
+            "blocks found": (simulation.hits, hits.found_blocks),
+            "requests with any": (simulation.hit_requests, hits.found_requests),
+            "skipped tokens": (simulation.skipped, hits.skipped_tokens),
+            "evicted blocks": (sum(cache.evicted for cache in simulation.caches), hits.evicted_blocks),
+        }
     for name, (one, other) in totals.items():
         if one != other:
             return f"{name}: reference {one}, loop {other}"

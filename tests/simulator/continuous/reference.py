@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.simulator.continuous.reference_cache import Cache, CacheSetup
+
 
 @dataclass
 class Setup:
@@ -27,6 +29,9 @@ class Setup:
     admission: str = "budget"
     prefill_memory: str = "held"
     hold_last: bool = True
+    output_reserve: str = "none"
+    conservativeness: float = 1.0
+    overhead: float = 0.0  # from a request's arrival until it joins a queue
     reserved_blocks: int = 0
     watermark_pct: float = 0.0
     swap: bool = False
@@ -45,6 +50,7 @@ class Setup:
     think: Sequence[float] = ()  # of a user after the answer to each request, by place; or before each turn
     parents: Sequence[int] | None = None  # of turns: the request whose answer causes each, by place; -1: none
     rejected: Sequence[Req] = ()  # turns that are answered when they come
+    cache: CacheSetup | None = None
 
 
 @dataclass
@@ -69,6 +75,9 @@ class Req:
     stall: float = 0.0  # iterations and pauses since then
     away: bool = False  # has lost its place since then
     number: int = -1  # in the order in which requests came
+    found: int = 0  # blocks of others that it uses in place since its admission
+    used: list[int] = field(default_factory=list)  # these, and those of its prompt that others can find
+    skipped: int | None = None  # tokens found computed at first admission
 
 
 @dataclass
@@ -94,6 +103,9 @@ class Gpu:
     at_boundary: bool = False
     preempted: bool = False  # in the start that is under way
     prefill_tokens: int = 0  # admitted to prefill in it
+    share: float = 0.0  # of the outputs to come
+    closed: bool = False
+    gone: int = 0  # completed with a decode step, since the last one began
 
 
 @dataclass
@@ -137,7 +149,11 @@ class Simulation:
         for gpu in self.gpus:
             gpu.limit = gpu.rule.first()
             gpu.next_update = setup.interval
+            gpu.share = self.first_share()
         self.share_of_bin = self._shares()
+        many = 1 if setup.cache and setup.cache.shared else setup.gpus
+        self.caches = [Cache(setup.cache) for _ in range(many)] if setup.cache else []
+        self.looked = self.hits = self.hit_requests = self.skipped = 0
 
     # Setup.
 
@@ -179,16 +195,88 @@ class Simulation:
         """What a request in prefill holds, `computed` tokens of its context being computed or under way."""
         if self.setup.prefill_memory == "held" or computed == request.prompt + request.emitted:
             return self.hold(request, request.emitted + 1)
-        return math.ceil(computed / self.setup.block)
+        return max(math.ceil(computed / self.setup.block), request.found)
 
     def held(self, gpu: Gpu) -> int:
-        return sum(
-            self.hold_prefill(r, r.computed) if r.state == "prefill" else self.hold(r, r.emitted) for r in gpu.running
+        """What requests hold; blocks that several use in place are held once."""
+        own = sum(
+            (self.hold_prefill(r, r.computed) if r.state == "prefill" else self.hold(r, r.emitted)) - len(r.used)
+            for r in gpu.running
         )
+        return own + self.in_use(gpu)
+
+    def in_use(self, gpu: Gpu) -> int:
+        """Blocks that requests of a GPU use in place: of each span as many as are kept."""
+        if not self.in_memory:
+            return 0
+        cache = self.caches[gpu.index]
+        return sum(users > 0 for users in cache.users.values())
+
+    @property
+    def in_memory(self) -> bool:
+        return self.setup.cache is not None and self.setup.cache.size is None
+
+    # The prefix cache.
+
+    def cache_of(self, gpu: Gpu) -> Cache:
+        return self.caches[0 if len(self.caches) == 1 else gpu.index]
+
+    def path(self, request: Req) -> list[Any]:
+        assert self.setup.cache is not None
+        return (self.setup.cache.contexts if request.emitted else self.setup.cache.prompts)[request.place]
+
+    def look_up(self, gpu: Gpu, request: Req) -> tuple[int, int, int]:
+        """Blocks found, those of them in use, and tokens to skip."""
+        if self.setup.cache is None:
+            return 0, 0, 0
+        tokens, length = self.setup.cache.tokens, request.prompt + request.emitted
+        cache, path = self.cache_of(gpu), self.path(request)
+        found = min(cache.find(path), math.ceil(length / tokens))
+        skipped = min(found, (length - 1) // tokens) * tokens
+        if not self.in_memory:
+            return 0, 0, skipped
+        blocks = [block for _, blocks in path for block in blocks][:found]
+        return found, sum(cache.users[block] > 0 for block in blocks), skipped
+
+    def use_found(self, gpu: Gpu, request: Req, found: int, skipped: int) -> None:
+        cache, path = self.cache_of(gpu), self.path(request)
+        self.skipped += skipped
+        if request.skipped is None:
+            request.skipped = skipped
+            hits = found if self.in_memory else cache.find(path)
+            self.looked += sum(len(blocks) for _, blocks in path)
+            self.hits += hits
+            self.hit_requests += hits > 0
+        if self.in_memory:
+            request.found = found
+            request.used = cache.use(path, found)
+
+    def share(self, gpu: Gpu, request: Req) -> None:
+        assert self.setup.cache is not None
+        path = self.setup.cache.prompts[request.place]
+        if self.in_memory and len(request.used) < sum(len(blocks) for _, blocks in path):
+            request.used = self.cache_of(gpu).share(path, request.used)
+
+    def free(self, gpu: Gpu, request: Req, tokens: int) -> None:
+        """A request has left `gpu.running`; so many tokens of its context are computed."""
+        if not self.in_memory:
+            return
+        assert self.setup.cache is not None
+        full = tokens // self.setup.cache.tokens
+        if tokens >= request.prompt:
+            full = max(full, sum(len(blocks) for _, blocks in self.setup.cache.prompts[request.place]))
+        self.cache_of(gpu).leave(self.setup.cache.contexts[request.place], request.used, full, request.place)
+        request.used, request.found = [], 0
+
+    def make_way(self, gpu: Gpu, more: int = 0) -> None:
+        if self.in_memory:
+            self.cache_of(gpu).evict(self.capacity - self.held(gpu) - more)
 
     def chunks(self, gpu: Gpu) -> tuple[dict[int, int], int]:
         """The chunk of each request in prefill in the next iteration, by place, and the budget that is left."""
-        left = self.setup.budget - sum(r.state == "decoding" for r in gpu.running)
+        left = self.setup.budget
+        if self.setup.prefill == "chunked":
+            left -= sum(r.state == "decoding" for r in gpu.running)
         found = {}
         for r in gpu.running:
             if r.state == "prefill":
@@ -196,14 +284,95 @@ class Simulation:
                 left -= found[r.place]
         return found, left
 
+    def tokens_need(self, gpu: Gpu) -> int:
+        return sum(self.hold(r, r.emitted + 1) - self.hold(r, r.emitted) for r in gpu.running if r.state == "decoding")
+
+    def chunks_need(self, gpu: Gpu) -> int:
+        if self.setup.prefill_memory == "held":
+            return 0
+        chunks, _ = self.chunks(gpu)
+        return sum(
+            self.hold_prefill(r, r.computed + chunks[r.place]) - self.hold_prefill(r, r.computed)
+            for r in gpu.running
+            if r.state == "prefill"
+        )
+
     def step_needs(self, gpu: Gpu) -> int:
-        more = sum(self.hold(r, r.emitted + 1) - self.hold(r, r.emitted) for r in gpu.running if r.state == "decoding")
-        if self.setup.prefill_memory != "held":
-            chunks, _ = self.chunks(gpu)
-            for r in gpu.running:
-                if r.state == "prefill":
-                    more += self.hold_prefill(r, r.computed + chunks[r.place]) - self.hold_prefill(r, r.computed)
-        return more
+        return self.tokens_need(gpu) + self.chunks_need(gpu)
+
+    # A share of the outputs to come.
+
+    def first_share(self) -> float:
+        return min(1.0, 0.7 * self.setup.conservativeness)
+
+    def least_share(self) -> float:
+        return 0.14 * self.first_share()
+
+    def allowed(self, request: Req) -> int:
+        block = self.setup.block
+        beside = self.capacity * block - math.ceil(request.prompt / block) * block - block - 1
+        return max(min(request.predicted, beside), 0)
+
+    def to_come(self, request: Req) -> int:
+        return min(max(self.allowed(request) - request.emitted, 0), 4096)
+
+    def charge(self, request: Req, chunk: int) -> int:
+        ends = request.computed + chunk == request.prompt + request.emitted
+        return (math.ceil(chunk / self.setup.block) + 1) * self.setup.block + ends * min(self.allowed(request), 4096)
+
+    def room(self, gpu: Gpu) -> float:
+        chunks, _ = self.chunks(gpu)
+        taken = sum(self.charge(r, chunks[r.place]) for r in gpu.running if r.state == "prefill")
+        outputs = sum(self.to_come(r) for r in gpu.running if r.state == "decoding")
+        return (self.capacity - self.held(gpu)) * self.setup.block - taken - gpu.share * outputs
+
+    def stood_idle(self, gpu: Gpu) -> None:
+        gpu.share, gpu.closed, gpu.gone = self.first_share(), False, 0
+
+    def admit_by_share(self, gpu: Gpu) -> None:
+        if not gpu.running and (gpu.closed or gpu.gone >= gpu.limit):
+            self.stood_idle(gpu)
+        if gpu.closed:
+            return
+        room = self.room(gpu)
+        while self.chunks(gpu)[1] > 0:
+            if len(gpu.running) + gpu.gone >= gpu.limit:
+                gpu.closed = any(self.queues_of(gpu))
+                return
+            choice = self.choose(gpu)
+            if choice is None:
+                return
+            request = self.queues_of(gpu)[choice[0]][0]
+            length = request.prompt + request.emitted
+            if gpu.running and not length + self.to_come(request) + self.setup.block < room:
+                gpu.closed = True
+                return
+            left = self.chunks(gpu)[1]
+            self.take(gpu, request, choice[1])
+            room -= self.charge(request, min(left, length))
+            if room <= 0:
+                gpu.closed = True
+                return
+
+    def retract(self, gpu: Gpu) -> None:
+        """Before a decode step: who gives way, and what share is kept for those who stay."""
+        if not gpu.running:
+            self.stood_idle(gpu)
+        if not gpu.running or any(r.state == "prefill" for r in gpu.running):
+            return
+        if gpu.gone:
+            gpu.closed = False
+        gpu.gone = 0
+        if self.held(gpu) + self.tokens_need(gpu) <= self.capacity:
+            gpu.share = max(gpu.share - (self.first_share() - self.least_share()) / 600, self.least_share())
+            return
+        while self.held(gpu) + self.tokens_need(gpu) > self.capacity:
+            last = min(reversed(gpu.running), key=lambda r: (r.emitted, -r.prompt))
+            gpu.running.remove(last)
+            self.put_back(gpu, last, front=False)
+        outputs = sum(r.emitted for r in gpu.running) + 20 * len(gpu.running)
+        gpu.share = min(1.0, outputs / max(sum(self.allowed(r) for r in gpu.running), 1))
+        gpu.closed = False
 
     # Queues.
 
@@ -254,14 +423,25 @@ class Simulation:
             return None
         request = self.queues_of(gpu)[choice[0]][0]
         need = self.hold(request, request.emitted + 1)
-        if self.setup.prefill == "chunked" and self.setup.admission == "budget":
+        found, in_use, skipped = self.look_up(gpu, request)
+        if self.setup.output_reserve == "ratio":
+            return None if gpu.running else (request, choice[1])
+        if self.setup.output_reserve == "full":
+            promised = sum(self.hold(r, r.predicted) for r in [*gpu.running, request])
+            if promised > self.capacity:
+                return None
+        if self.setup.prefill != "first" and self.setup.admission != "any":
             _, left = self.chunks(gpu)
             if left <= 0:
                 return None
+            too_long = request.prompt + request.emitted > left
+            if self.setup.admission == "whole" and gpu.running and too_long and not request.swapped:
+                return None
             if self.setup.prefill_memory == "first_chunk" and not request.swapped:
-                need = self.hold_prefill(request, min(left, request.prompt + request.emitted))
+                request.found = found
+                need = self.hold_prefill(request, min(skipped + left, request.prompt + request.emitted))
         spare = self.watermark if gpu.running else 0
-        fits = self.held(gpu) + self.step_needs(gpu) + need + spare <= self.capacity
+        fits = self.held(gpu) + self.step_needs(gpu) + need - in_use + spare <= self.capacity
         return (request, choice[1]) if fits else None
 
     # What happens.
@@ -293,7 +473,10 @@ class Simulation:
                     self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
                 else:
                     self.open(ready[0])
-                    while self.admit(ready[0]):
+                    if self.setup.output_reserve == "ratio":
+                        self.admit_by_share(ready[0])
+                        self.retract(ready[0])
+                    while self.setup.output_reserve != "ratio" and self.admit(ready[0]):
                         pass
                     self.begin(ready[0])
         assert all(request.finish is not None for request in self.requests)
@@ -337,8 +520,8 @@ class Simulation:
 
     def next_arrival(self, arrivals: deque[Req]) -> float:
         if self.setup.users is None:
-            return arrivals[0].arrival
-        return self.due[0] if self.due else math.inf
+            return arrivals[0].arrival + self.setup.overhead
+        return self.due[0] + self.setup.overhead if self.due else math.inf
 
     def arrive(self, request: Req) -> None:
         request.state = "waiting"
@@ -387,8 +570,9 @@ class Simulation:
         request.away = False
 
     def end(self, gpu: Gpu) -> None:
-        grows = bool(gpu.decoded) or self.setup.prefill_memory != "held"
-        self.held_max = max(self.held_max, self.held(gpu) + (self.step_needs(gpu) if grows else 0))
+        more = (self.tokens_need(gpu) if gpu.decoded else 0) + self.chunks_need(gpu)
+        self.held_max = max(self.held_max, self.held(gpu) + more)
+        self.make_way(gpu, more)
         gpu.ends = None
         gpu.at_boundary = True
         for request in gpu.running:
@@ -401,6 +585,11 @@ class Simulation:
             request.computed += tokens
             self.prefilled += tokens
             if request.computed == request.prompt + request.emitted:
+                if self.setup.cache is not None:
+                    self.share(gpu, request)
+                    if not self.in_memory:
+                        self.cache_of(gpu).keep(self.setup.cache.prompts[request.place], request.place)
+                request.found = 0
                 self.emit(gpu, request)
                 request.computed = 0
                 request.state = "decoding"
@@ -411,6 +600,13 @@ class Simulation:
     def leave_or_stay(self, gpu: Gpu, request: Req) -> None:
         if request.emitted == request.output:
             gpu.running.remove(request)
+            self.free(gpu, request, request.prompt + request.emitted - 1)
+            if self.setup.cache is not None and not self.in_memory and self.setup.cache.answers_known:
+                self.cache_of(gpu).keep(self.setup.cache.contexts[request.place], request.place)
+            if request in gpu.decoded:
+                gpu.gone += 1
+            else:
+                gpu.closed = False
             request.state = "done"
             request.finish = self.now
             gpu.given -= 1
@@ -467,22 +663,33 @@ class Simulation:
 
         gpu.preempted = False
         gpu.prefill_tokens = 0
+        if setup.output_reserve == "ratio":
+            return
         while self.held(gpu) + self.step_needs(gpu) > self.capacity:
-            self.put_back(gpu, gpu.running.pop(), front=True)
+            last = gpu.running.pop()
+            self.free(gpu, last, last.computed if last.state == "prefill" else last.prompt + last.emitted - 1)
+            self.put_back(gpu, last, front=True)
             gpu.preempted = True
+
+        if not gpu.preempted and self.in_memory and setup.prefill == "chunked" and self.chunks(gpu)[1] > 0:
+            for r in gpu.running:
+                if r.state == "prefill":
+                    self.share(gpu, r)
 
     def admit(self, gpu: Gpu) -> bool:
         """Admit one request, if the GPU can."""
-        setup = self.setup
         found = None if gpu.preempted else self.admissible(gpu)
-        if found is None:
-            return False
-        request, pointer = found
+        return found is not None and self.take(gpu, *found)
+
+    def take(self, gpu: Gpu, request: Req, pointer: int) -> bool:
+        """Admit a request, unless a prefill would pass its most tokens."""
+        setup = self.setup
         length = request.prompt + request.emitted
+        found_blocks, _, skipped = self.look_up(gpu, request)
         if setup.prefill == "first" and not request.swapped and setup.prefill_max is not None:
-            if gpu.prefill_tokens and gpu.prefill_tokens + length > setup.prefill_max:
+            if gpu.prefill_tokens and gpu.prefill_tokens + length - skipped > setup.prefill_max:
                 return False
-            gpu.prefill_tokens += length
+            gpu.prefill_tokens += length - skipped
         self.pointer[0 if setup.assignment == "central" else gpu.index] = pointer
         self.queues_of(gpu)[request.bin].popleft()
         if not gpu.running:
@@ -500,7 +707,14 @@ class Simulation:
             request.swapped = False
             self.outgrown += setup.kv == "reserve" and request.emitted >= request.predicted
         else:
+            left = self.chunks(gpu)[1]
             request.state = "prefill"
+            if setup.cache is not None:
+                request.computed = skipped
+                self.use_found(gpu, request, found_blocks, skipped)
+                if setup.prefill == "first" or setup.admission == "any" or left >= length - skipped:
+                    self.share(gpu, request)
+                self.make_way(gpu)
         return True
 
     def begin(self, gpu: Gpu) -> None:
@@ -514,12 +728,11 @@ class Simulation:
         in_prefill = [r for r in gpu.running if r.state == "prefill"]
         decoding = [r for r in gpu.running if r.state == "decoding"]
         gpu.chunks = []
+        gpu.decoded = [] if in_prefill and setup.prefill != "chunked" else decoding
         if setup.prefill == "first":
-            gpu.decoded = [] if in_prefill else decoding
-            gpu.chunks = [(r, r.prompt + r.emitted) for r in in_prefill]
+            gpu.chunks = [(r, r.prompt + r.emitted - r.computed) for r in in_prefill]
         else:
-            gpu.decoded = decoding
-            left = setup.budget - len(decoding)
+            left = setup.budget - (len(decoding) if setup.prefill == "chunked" else 0)
             for r in in_prefill:
                 tokens = min(left, r.prompt + r.emitted - r.computed)
                 if tokens > 0:

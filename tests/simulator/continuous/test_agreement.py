@@ -73,7 +73,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         requests = [(gap, prompt, output, output, queue) for gap, prompt, output, _, queue in requests]
     rules = {
         "prefill": draw(st.sampled_from(PREFILLS)),
-        "token_budget": cap + draw(st.integers(0, 16)),
+        "token_budget": cap + draw(st.integers(0, 30)),
         "prefill_max_tokens": draw(st.one_of(st.none(), st.integers(1, 60))),
         "kv": draw(st.sampled_from(KV_RULES)),
         "block_tokens": draw(st.sampled_from([1, 2, 3, 4, 16])),
@@ -87,11 +87,17 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         "admission": draw(st.sampled_from(ADMISSIONS)),
         **fixed,
     }
+    if rules["admission"] == "whole":
+        rules["token_budget"] = cap + 30
     if rules["kv"] == "paged":
         rules["hold_last_token"] = draw(st.booleans())
         rules["reserved_blocks"] = draw(st.integers(0, 1))
-        if rules["prefill"] == "chunked" and rules["admission"] == "budget":
+        rules["output_reserve"] = draw(st.sampled_from(["none", "none", "full"]))
+        if rules["prefill"] != "first" and rules["admission"] != "any":
             rules["prefill_memory"] = draw(st.sampled_from(PREFILL_MEMORIES))
+        if rules["prefill"] == "alone" and draw(st.booleans()):
+            rules |= {"output_reserve": "ratio", "admission": "budget", "prefill_memory": "tested"}
+            rules |= {"preemption": "recompute", "conservativeness": draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))}
     shares = rules["gpu_serves"].endswith("share")
     return Case(
         requests=requests,
@@ -246,11 +252,33 @@ def engine_rules(rng: np.random.Generator, rules: dict) -> dict:
     if rng.random() < 0.5:
         return {}
     found = {"admission": str(rng.choice(ADMISSIONS)), "watermark_pct": float(rng.choice([0.0, 1.0, 20.0]))}
+    if found["admission"] == "whole":
+        found["token_budget"] = rules["token_budget"] + 200
     if rules["kv"] == "paged":
         found |= {"hold_last_token": bool(rng.integers(2)), "reserved_blocks": int(rng.integers(2))}
-        if rules["prefill"] == "chunked" and found["admission"] == "budget":
+        found["output_reserve"] = str(rng.choice(["none", "full"]))
+        if rules["prefill"] != "first" and found["admission"] != "any":
             found["prefill_memory"] = str(rng.choice(PREFILL_MEMORIES))
     return found
+
+
+def by_ratio(case: Case, seed: int) -> Case:
+    """The same case under a share of the outputs to come, in memory that is short every other time."""
+    rng = np.random.default_rng(seed)
+    rules = {
+        "prefill": "alone",
+        "kv": "paged",
+        "admission": "budget",
+        "prefill_memory": "tested",
+        "preemption": "recompute",
+        "output_reserve": "ratio",
+        "conservativeness": float(rng.choice([0.0, 0.2, 1.0, 3.0])),
+        "block_tokens": int(rng.choice([1, 1, 4])),
+    }
+    longest = max(prompt + output for _, prompt, output, *_ in case.requests)
+    memory = case.memory if seed % 2 else int(longest * rng.uniform(1.2, 2.0)) + 8
+    assignment = "join_shortest" if case.assignment == "central" else case.assignment
+    return dataclasses.replace(case, memory=memory, assignment=assignment, rules={**case.rules, **rules})
 
 
 def step_law_case(seed: int) -> Case:
@@ -268,6 +296,7 @@ def step_law_case(seed: int) -> Case:
         prefill_token_ms=float(rng.uniform(0.01, 1)),
         prefill_square_ns=float(rng.uniform(0, 3000)),
         prefill_extra_ms=float(rng.uniform(0, 5)),
+        mixed_extra_ms=float(rng.uniform(0, 5)),
         mixed_context_us=float(rng.uniform(0, 20)),
         experts_ms=0.0 if dense else float(rng.uniform(5, 20)),
         experts_active_share=0.0625,
@@ -281,7 +310,7 @@ def step_law_case(seed: int) -> Case:
         ms += (law.sequence_ms + law.host_us_per_sequence / 1e3) * b + law.context_us / 1e3 * context
         ms += law.prefill_square_ns / 1e6 * squares
         if tokens:
-            ms += law.prefill_extra_ms + law.mixed_context_us / 1e3 * context
+            ms += law.prefill_extra_ms + law.mixed_context_us / 1e3 * context + (law.mixed_extra_ms if b else 0.0)
         return (ms + law.experts_ms * (1 - (1 - law.experts_active_share) ** (b + tokens))) / 1e3
 
     price = build_law(GpuConfig(law=law)).require_iteration()
@@ -331,6 +360,28 @@ def many_gpus_case(seed: int) -> Case:
     price = ClosedForm(**dict(zip(names, [values[0] + TICK_S, *values[1:]], strict=True)))
     rules = {**case.rules, "swap_token_s": int(rng.integers(0, 3)) * TICK_S / 4}
     return dataclasses.replace(case, requests=requests, price=price, rules=rules)
+
+
+def test_a_share_of_the_outputs_to_come():
+    retracted = 0
+    for seed in range(120):
+        case = by_ratio(many_gpus_case(seed) if seed % 5 == 0 else random_case(seed), seed)
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
+        retracted += int(run_closed_form(case).preemptions.sum())
+    assert retracted > 15
+
+
+def test_a_request_reaches_its_queue_later_than_it_arrives():
+    for seed in range(40):
+        case = dataclasses.replace(random_case(seed), overhead=0.375)
+        if seed % 2:
+            think = np.random.default_rng(seed).exponential(0.3, len(case.requests)).tolist()
+            case = dataclasses.replace(case, users=seed, think=think)
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
+        arrived = run_closed_form(case)
+        assert np.all(arrived.start_s - arrived.arrival_s >= 0.375 - 1e-9)
 
 
 @some_fast(0, 24, 60)

@@ -1,0 +1,167 @@
+"""The blocks that a prefix cache keeps, a span at a time: finding, keeping, evicting (docs/semantics/prefixes.md).
+
+A cache has an entry for every span of which it keeps a block. An entry whose blocks no request uses stands in a heap,
+from which blocks are evicted.
+"""
+
+# mypy: allow-untyped-defs
+
+from __future__ import annotations
+
+import numpy as np
+
+from mbexp.compiled.decorators import called, inlined
+from mbexp.compiled.heap import heap
+from mbexp.simulator.continuous.extended import (
+    BELADY,
+    LFU,
+    STAMP_BITS,
+    bucket_at,
+    entry_at,
+    evictable_at,
+    next_use_at,
+    path_at,
+    pool_at,
+    span_at,
+    who_of,
+)
+from mbexp.simulator.continuous.layout import NOBODY
+
+_MASK = (1 << STAMP_BITS) - 1
+_NEVER = 2.0**40  # later than any request
+
+
+@inlined
+def _note_place(run, stamp, place):
+    """Note where the entry of a stamp stands in its heap."""
+    entry_at(run, stamp & _MASK).place = place
+
+
+_up, _down = heap(evictable_at, "key", "stamp", _note_place)
+
+
+@inlined
+def place_of(run, request):
+    """Return the place in the trace of a request."""
+    return np.int64(who_of(run, request).value) if run.num_turns > 0 else np.int64(request)
+
+
+@inlined
+def _bucket(run, pool, span):
+    """Return the bucket in which the entry of a span is found."""
+    return bucket_at(run, pool, ((span * 0x9E3779B1) >> 8) & (run.cache_buckets - 1))
+
+
+@called
+def find(run, pool, span):
+    """Return the entry of a span, NOBODY where nothing of it is kept."""
+    entry = np.int64(_bucket(run, pool, span).value)
+    while entry != NOBODY and entry_at(run, entry).span != span:
+        entry = np.int64(entry_at(run, entry).next)
+    return entry
+
+
+@called
+def make(run, pool, span):
+    """Return a new entry for a span of which nothing is kept."""
+    store = pool_at(run, pool)
+    if store.free > 0:
+        entry = np.int64(store.free) - 1
+        store.free = entry_at(run, entry).next
+    else:
+        entry = pool * run.num_entries + np.int64(store.entries)
+        store.entries += 1
+    item, bucket = entry_at(run, entry), _bucket(run, pool, span)
+    item.span = span
+    item.next = bucket.value
+    item.kept, item.users, item.uses, item.place = 0, 0, 0, NOBODY
+    bucket.value = entry
+    return entry
+
+
+@called
+def drop(run, pool, entry):
+    """Give up the entry of a span of which nothing is kept any more."""
+    item = entry_at(run, entry)
+    bucket = _bucket(run, pool, np.int64(item.span))
+    if bucket.value == entry:
+        bucket.value = item.next
+    else:
+        before = entry_at(run, np.int64(bucket.value))
+        while before.next != entry:
+            before = entry_at(run, np.int64(before.next))
+        before.next = item.next
+    store = pool_at(run, pool)
+    item.next = store.free
+    store.free = entry + 1
+
+
+@called
+def found_blocks(run, pool, span):
+    """Return how many blocks from the root on are kept of the path that ends with a span."""
+    found = 0
+    while span != NOBODY:
+        part = span_at(run, span)
+        blocks = np.int64(part.blocks)
+        entry = find(run, pool, span)
+        kept = np.int64(entry_at(run, entry).kept) if entry != NOBODY else 0
+        if kept == blocks:
+            found += blocks
+        else:
+            # In the order of prompts the first blocks of a span are gone, else the last.
+            found = 0 if run.from_the_front else kept
+        span = np.int64(part.parent)
+    return found
+
+
+@called
+def allow_eviction(run, pool, entry, place, depth, order):
+    """Put the entry of a span that no request uses among those evicted, as the `order`-th of those put there.
+
+    `place` and `depth` say whose path it is on, and how many spans lie behind it on that path.
+    """
+    item, store = entry_at(run, entry), pool_at(run, pool)
+    key = 0.0
+    if run.prefix_cache == LFU:
+        key = float(item.uses)
+    elif run.prefix_cache == BELADY:
+        following = next_use_at(run, np.int64(path_at(run, place).first_use) + depth).value
+        key = -_NEVER if following < 0 else -float(following)
+    _up(run, pool, store.evictable, key, (order << STAMP_BITS) | entry)
+    store.evictable += 1
+
+
+@called
+def forbid_eviction(run, pool, entry):
+    """Take an entry off those that are evicted."""
+    store = pool_at(run, pool)
+    place = np.int64(entry_at(run, entry).place)
+    entry_at(run, entry).place = NOBODY
+    store.evictable -= 1
+    count = store.evictable
+    if place == count:
+        return
+    last = evictable_at(run, pool, count)
+    key, stamp = last.key, last.stamp
+    if place > 0:
+        above = evictable_at(run, pool, (place - 1) >> 1)
+        if key < above.key or (key == above.key and stamp < above.stamp):
+            _up(run, pool, place, key, stamp)
+            return
+    _down(run, pool, place, count, key, stamp)
+
+
+@called
+def evict(run, pool, most):
+    """Evict blocks until a cache keeps at most so many of those that no request uses."""
+    store = pool_at(run, pool)
+    while store.blocks > most and store.evictable > 0:
+        entry = evictable_at(run, pool, 0).stamp & _MASK
+        item = entry_at(run, entry)
+        gone = min(np.int64(item.kept), store.blocks - most)
+        item.kept -= gone
+        store.blocks -= gone
+        run.evicted_blocks += gone
+        if item.kept == 0:
+            forbid_eviction(run, pool, entry)
+            drop(run, pool, entry)

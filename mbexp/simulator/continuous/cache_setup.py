@@ -1,0 +1,148 @@
+"""What a prefix cache is made of before a run: its sizes, its spans and paths, and what it does not go with."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mbexp.errors import UserError
+from mbexp.simulator.continuous.extended import BELADY, LFU, LRU, NO_CACHE
+from mbexp.workload.prefixes import ROOT, Prefixes
+
+POLICIES = {"none": NO_CACHE, "lru": LRU, "lfu": LFU, "belady": BELADY}
+CACHE_BYTES_MAX = 8e9
+NEVER = -1  # in place of the place of a next use
+
+
+class CacheRules(Protocol):
+    """Those of `mbexp.simulator.continuous.setup.ContinuousRules` that say how prefixes are cached."""
+
+    @property
+    def kv(self) -> str: ...
+    @property
+    def block_tokens(self) -> int: ...
+    @property
+    def preemption(self) -> str: ...
+    @property
+    def prefill(self) -> str: ...
+    @property
+    def admission(self) -> str: ...
+    @property
+    def prefix_cache(self) -> str: ...
+    @property
+    def prefix_cache_blocks(self) -> int | None: ...
+    @property
+    def prefix_cache_of(self) -> str: ...
+    @property
+    def output_reserve(self) -> str: ...
+
+
+def refuse_cache(rules: CacheRules) -> None:
+    """Refuse what does not go with a prefix cache."""
+    where = f"execution.prefix_cache={rules.prefix_cache}"
+    if rules.prefix_cache == "none":
+        if rules.prefix_cache_blocks is not None:
+            raise UserError(
+                f"execution.prefix_cache_blocks={rules.prefix_cache_blocks}: has no effect with "
+                "execution.prefix_cache=none; use lru, lfu or belady"
+            )
+        return
+    if rules.prefill == "alone" or rules.output_reserve != "none":
+        key = "prefill" if rules.prefill == "alone" else "output_reserve"
+        raise UserError(f"{where}: does not go with execution.{key}={getattr(rules, key)}; leave out one of them")
+    if rules.prefix_cache_blocks is None:
+        if rules.prefix_cache_of != "gpu":
+            raise UserError(
+                f"execution.prefix_cache_of={rules.prefix_cache_of}: needs execution.prefix_cache_blocks; the "
+                "memory of a GPU is its own"
+            )
+        wants = {"kv": "paged", "preemption": "recompute"}
+        if rules.prefill == "chunked":
+            wants["admission"] = "budget"
+        for key, value in wants.items():
+            if getattr(rules, key) != value:
+                raise UserError(
+                    f"{where}: in the KV memory it needs execution.{key}={value}; or give it a size of its own with "
+                    "execution.prefix_cache_blocks"
+                )
+
+
+def cache_sizes(prefixes: Prefixes, rules: CacheRules, num_gpus: int, units: int) -> dict[str, Any]:
+    """Return the fields of the record of a run that say how large a cache is and how it works."""
+    in_memory = rules.prefix_cache_blocks is None
+    if in_memory and prefixes.block_tokens != rules.block_tokens:
+        raise UserError(
+            f"execution.block_tokens={rules.block_tokens}: the trace names blocks of {prefixes.block_tokens} tokens, "
+            f"and those of the KV memory must be as large; use {prefixes.block_tokens}, or a cache of its own with "
+            "execution.prefix_cache_blocks"
+        )
+    kept = units if rules.prefix_cache_blocks is None else rules.prefix_cache_blocks
+    pools = 1 if rules.prefix_cache_of == "all" else num_gpus
+    spans = len(prefixes.parent)
+    entries = max(1, min(spans, kept + int(_depths(prefixes).max(initial=0)) + 1))
+    buckets = 1 << int(np.ceil(np.log2(2 * entries)))
+    if pools * (entries * 40 + buckets * 4) > CACHE_BYTES_MAX:
+        raise UserError(
+            f"execution.prefix_cache_blocks={rules.prefix_cache_blocks}: {pools} caches of {kept:,} blocks need too "
+            "much memory here; lower it, or num_gpus"
+        )
+    belady = rules.prefix_cache == "belady"
+    return {
+        "prefix_cache": POLICIES[rules.prefix_cache],
+        "in_memory": in_memory,
+        "from_the_front": not in_memory and rules.prefix_cache == "lru",
+        "answers_known": prefixes.answers_known,
+        "num_paths": len(prefixes.prompt_span),
+        "num_spans": spans,
+        "num_uses": int(_lengths(prefixes).sum()) if belady else 0,
+        "num_pools": pools,
+        "num_entries": entries,
+        "num_all_entries": pools * entries,
+        "cache_buckets": buckets,
+        "pool_blocks": 0 if in_memory else kept,
+        "prefix_tokens": prefixes.block_tokens,
+    }
+
+
+def fill_cache(state: SimpleNamespace, prefixes: Prefixes, rules: CacheRules) -> None:
+    """Write the tree and the paths into the arrays of a run."""
+    for name in ("parent", "blocks", "before"):
+        state.spans[name] = getattr(prefixes, name)
+    for name in ("prompt_span", "context_span", "prompt_blocks"):
+        state.paths[name] = getattr(prefixes, name)
+    state.paths["first_use"] = 0
+    if rules.prefix_cache == "belady":
+        lengths = _lengths(prefixes)
+        state.paths["first_use"] = np.cumsum(lengths) - lengths
+        state.next_uses[:] = _next_uses(prefixes)
+
+
+def _depths(prefixes: Prefixes) -> npt.NDArray[np.int64]:
+    """Return how many spans each path of the tree has, that to each span."""
+    depth = np.ones(len(prefixes.parent), np.int64)
+    up = prefixes.parent.astype(np.int64)
+    while np.any(up != ROOT):  # twice as far up each time
+        below = up != ROOT
+        depth[below] += depth[up[below]]
+        up[below] = up[up[below]]
+    return depth
+
+
+def _lengths(prefixes: Prefixes) -> npt.NDArray[np.int64]:
+    """Return how many spans the path of each request has, its answer included."""
+    ends = prefixes.context_span
+    return np.where(ends == ROOT, 0, _depths(prefixes)[np.maximum(ends, 0)] if len(prefixes.parent) else 0)
+
+
+def _next_uses(prefixes: Prefixes) -> npt.NDArray[np.int32]:
+    """Return for each span of each path, from its end to the root, which prompt passes through it next."""
+    following = np.full(len(prefixes.parent), NEVER, np.int32)
+    parts: list[list[int]] = []
+    for place in range(len(prefixes.prompt_span) - 1, -1, -1):
+        parts.append([int(following[span]) for span in prefixes.path(prefixes.context_span[place])[::-1]])
+        following[prefixes.path(prefixes.prompt_span[place])] = place
+    parts.reverse()
+    return np.array([use for part in parts for use in part], np.int32)
