@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.config.execution_keys import ExecutionConfig
+from mbexp.config.execution_keys import ROUTERS, ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOOP = "mbexp.simulator.continuous.loop:run_until_served"
 ASSIGNMENT_STREAM = 4  # random stream of the assignment rules
+STAND_IN = "round_robin"  # in place of a router, which the loop knows by itself
 LOGGED_SEGMENTS = 500_000  # rows of batches.parquet at most
 KINDS = ("empty", "decode", "prefill", "mixed", "mixed")  # by mbexp.simulator.continuous.layout
 PREFILL = KINDS.index("prefill")
@@ -44,7 +45,11 @@ def simulate(problem: Problem) -> ContinuousOutcome:
             "be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as gpu=h100_llama31_8b"
         )
     policy = build_policy(
-        config.scheduler, config.sla, fleet.kv_capacity_tokens, in_batches=False, assignment=execution.assignment
+        config.scheduler,
+        config.sla,
+        fleet.kv_capacity_tokens,
+        in_batches=False,
+        assignment=STAND_IN if execution.assignment in ROUTERS else execution.assignment,
     )
     predicted = problem.prediction.tokens
     if execution.kv == "reserve" and execution.reserve_for == "longest_of_bin":
@@ -67,7 +72,26 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         warm_up_requests(config, trace.arrival_s),
         trace.closed,
         None if execution.prefix_cache == "none" else shared_prefixes(trace, execution.block_tokens),
+        conversation_homes(problem) if execution.assignment == "session_affinity" else None,
     )
+
+
+def conversation_homes(problem: Problem) -> npt.NDArray[np.float64]:
+    """Return a number in [0, 1) for each request, the same for all of a conversation: where its GPU lies among all."""
+    contents = problem.trace.contents
+    if contents is None:
+        raise UserError(
+            "execution.assignment=session_affinity: the trace does not say which requests are turns of a conversation; "
+            "use workload=sessions, or name the columns in workload.sessions"
+        )
+    root = np.arange(len(problem.trace))
+    above = contents.origin.astype(np.int64)
+    while np.any(above >= 0):
+        below = above >= 0
+        root[below] = root[above[below]]
+        above[below] = above[above[below]]
+    draws: npt.NDArray[np.float64] = problem.random(ASSIGNMENT_STREAM).random((len(root), 2))[root, 0]
+    return draws
 
 
 def longest_of_bin(predicted: npt.NDArray[np.int32], queue_of: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
@@ -103,6 +127,7 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         prefix_cache=execution.prefix_cache,
         prefix_cache_blocks=execution.prefix_cache_blocks,
         prefix_cache_of=execution.prefix_cache_of,
+        router=execution.assignment if execution.assignment in ROUTERS else "none",
     )
 
 

@@ -9,9 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
-from mbexp.simulator.continuous.extended import BELADY, LFU, LRU, NO_CACHE
+from mbexp.simulator.continuous.extended import (
+    AFFINITY,
+    BELADY,
+    DYNAMO,
+    LFU,
+    LLM_D,
+    LRU,
+    NO_CACHE,
+    NO_ROUTER,
+    SGLANG,
+)
 from mbexp.workload.prefixes import ROOT, Prefixes
 
+ROUTERS = {
+    "none": NO_ROUTER,
+    "prefix_dynamo": DYNAMO,
+    "prefix_sglang": SGLANG,
+    "prefix_llm_d": LLM_D,
+    "session_affinity": AFFINITY,
+}
 POLICIES = {"none": NO_CACHE, "lru": LRU, "lfu": LFU, "belady": BELADY}
 CACHE_BYTES_MAX = 8e9
 NEVER = -1  # in place of the place of a next use
@@ -28,10 +45,16 @@ class CacheRules(Protocol):
     prefix_cache: str
     prefix_cache_blocks: int | None
     prefix_cache_of: str
+    router: str
 
 
 def refuse_cache(rules: CacheRules) -> None:
     """Refuse what does not go with a prefix cache."""
+    if rules.prefix_cache == "none" and rules.router.startswith("prefix_"):
+        raise UserError(
+            f"execution.assignment={rules.router}: looks for cached prefixes; use execution.prefix_cache=lru, or "
+            "another rule"
+        )
     where = f"execution.prefix_cache={rules.prefix_cache}"
     if rules.prefix_cache == "none":
         if rules.prefix_cache_blocks is not None:

@@ -20,7 +20,17 @@ from mbexp.simulator.continuous.blocks import (
     make,
     place_of,
 )
-from mbexp.simulator.continuous.extended import NO_CACHE, PART, cached_at, entry_at, path_at, pool_at, span_at
+from mbexp.simulator.continuous.extended import (
+    DYNAMO,
+    NO_CACHE,
+    PART,
+    cached_at,
+    entry_at,
+    path_at,
+    pool_at,
+    routed_at,
+    span_at,
+)
 from mbexp.simulator.continuous.layout import NOBODY, request_at
 from mbexp.simulator.continuous.memory import held_by, held_in_prefill
 
@@ -267,6 +277,10 @@ def _none_planned(run, gpu, left):
 @called
 def _computed(run, gpu, request):
     """Keep the prompt of a request whose prefill has ended."""
+    if run.router == DYNAMO and request_at(run, request).emitted == 0:
+        blocks = np.int64(path_at(run, place_of(run, request)).prompt_blocks)
+        routed_at(run, gpu.index).to_compute -= blocks
+        routed_at(run, gpu.index).computed += blocks
     if run.in_memory:
         _share_prompt(run, gpu, request)
     elif run.prefix_cache != NO_CACHE:
@@ -308,6 +322,8 @@ def _free_prefill_plainly(run, gpu, request, item):
 @called
 def _keep_answer(run, gpu, request):
     """Keep the whole context of a request that is answered."""
+    if run.router == DYNAMO:
+        routed_at(run, gpu.index).computed -= np.int64(path_at(run, place_of(run, request)).prompt_blocks)
     if run.prefix_cache != NO_CACHE and not run.in_memory and run.answers_known:
         _keep_path(run, gpu, request, True)
 

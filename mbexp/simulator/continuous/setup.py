@@ -15,7 +15,7 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import join_shortest, least_kv
 from mbexp.policy.build import Policy
 from mbexp.simulator.continuous import layout
-from mbexp.simulator.continuous.cache_setup import cache_sizes, fill_cache, refuse_cache
+from mbexp.simulator.continuous.cache_setup import ROUTERS, cache_sizes, fill_cache, refuse_cache
 from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -77,6 +77,7 @@ class ContinuousRules:
     prefix_cache: str = "none"
     prefix_cache_blocks: int | None = None
     prefix_cache_of: str = "gpu"
+    router: str = "none"
 
     def units(self, capacity_tokens: int) -> int:
         """Return what a GPU can hold: blocks where memory is paged, else tokens."""
@@ -194,6 +195,7 @@ def state_of(
     law: LatencyLaw,
     closed: ClosedLoop | Turns | None = None,
     prefixes: Prefixes | None = None,
+    homes: FloatArray | None = None,
 ) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
@@ -217,6 +219,8 @@ def state_of(
     table, more = (EXTENDED, {"num_turns": n, "num_roots": len(causes.roots)}) if causes else (LAYOUT, {})
     if prefixes:
         table, more = EXTENDED, more | cache_sizes(prefixes, rules, num_gpus, units)
+    if ROUTERS[rules.router]:
+        table, more = EXTENDED, more | {"router": ROUTERS[rules.router], "num_homes": 0 if homes is None else n}
     state = new_state(
         table.head(
             **more,
@@ -275,4 +279,6 @@ def state_of(
             state.turns[name] = column
     if prefixes:
         fill_cache(state, prefixes, rules)
+    if homes is not None:
+        state.homes[:] = homes
     return state
