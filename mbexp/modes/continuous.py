@@ -211,17 +211,16 @@ def gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summa
 
 
 def prefix_metrics(outcome: ContinuousOutcome) -> Summary:
-    """Return the metrics of the prefix cache; 0 where there is none."""
+    """Return the metrics of the prefix cache, none where there is none."""
     hits = outcome.prefix
-    count = len(outcome.arrival_s)
-    names = ("prefix_hit_blocks_pct", "prefix_hit_tokens_pct", "prefix_hit_requests_pct")
-    if hits is None or not count:
-        return {**dict.fromkeys(names, 0.0), "prefix_saved_tokens": 0, "prefix_evicted_blocks": 0}
-    tokens = int(outcome.prompt_tokens.sum(dtype=np.int64))
+    if hits is None:
+        return {}
+    count, tokens = len(outcome.arrival_s), int(outcome.prompt_tokens.sum(dtype=np.int64))
+    skipped = int(hits.skipped_at_first.sum(dtype=np.int64))
     return {
-        names[0]: 100.0 * hits.found_blocks / hits.looked_blocks if hits.looked_blocks else 0.0,
-        names[1]: 100.0 * int(hits.skipped_at_first.sum(dtype=np.int64)) / tokens,
-        names[2]: 100.0 * hits.found_requests / count,
+        "prefix_hit_blocks_pct": 100.0 * hits.found_blocks / hits.looked_blocks if hits.looked_blocks else np.nan,
+        "prefix_hit_tokens_pct": 100.0 * skipped / tokens if count else np.nan,
+        "prefix_hit_requests_pct": 100.0 * hits.found_requests / count if count else np.nan,
         "prefix_saved_tokens": hits.skipped_tokens,
         "prefix_evicted_blocks": hits.evicted_blocks,
     }

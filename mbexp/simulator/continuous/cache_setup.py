@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,18 +34,7 @@ CACHE_BYTES_MAX = 8e9
 NEVER = -1  # in place of the place of a next use
 
 
-class CacheRules(Protocol):
-    """Those of `mbexp.simulator.continuous.setup.ContinuousRules` that say how prefixes are cached."""
-
-    kv: str
-    block_tokens: int
-    preemption: str
-    prefill: str
-    admission: str
-    prefix_cache: str
-    prefix_cache_blocks: int | None
-    prefix_cache_of: str
-    router: str
+CacheRules = Any  # `mbexp.simulator.continuous.setup.ContinuousRules`, which asks this module
 
 
 def refuse_cache(rules: CacheRules) -> None:
@@ -93,7 +82,9 @@ def cache_sizes(prefixes: Prefixes, rules: CacheRules, num_gpus: int, units: int
     pools = 1 if rules.prefix_cache_of == "all" else num_gpus
     spans = len(prefixes.parent)
     entries = max(1, min(spans, kept + int(_depths(prefixes).max(initial=0)) + 1))
-    buckets = 1 << int(np.ceil(np.log2(2 * entries)))
+    # As many buckets as entries to expect: of spans of mean length. Few are fast, since they stay in the processor.
+    mean_blocks = max(1.0, float(prefixes.blocks.mean())) if spans else 1.0
+    buckets = 1 << int(np.ceil(np.log2(2 + 2 * min(entries, kept / mean_blocks))))
     if pools * (entries * 40 + buckets * 4) > CACHE_BYTES_MAX:
         raise UserError(
             f"execution.prefix_cache_blocks={rules.prefix_cache_blocks}: {pools} caches of {kept:,} blocks need too "

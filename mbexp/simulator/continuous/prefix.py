@@ -16,7 +16,7 @@ from mbexp.simulator.continuous.blocks import (
     evict,
     find,
     forbid_eviction,
-    found_blocks,
+    found_and_used,
     make,
     place_of,
 )
@@ -59,19 +59,13 @@ def _look_up(run, gpu, item, request):
     pool = _pool_of(run, gpu)
     end = _path_end(run, item, request)
     length = np.int64(item.prompt) + np.int64(item.emitted)
-    found = min(found_blocks(run, pool, end), (length + run.prefix_tokens - 1) // run.prefix_tokens)
+    found, in_use = found_and_used(run, pool, end, np.int64(2**62))
+    most = (length + run.prefix_tokens - 1) // run.prefix_tokens
+    if found > most:
+        found, in_use = found_and_used(run, pool, end, most)
     skipped = min(found, (length - 1) // run.prefix_tokens) * run.prefix_tokens
     if not run.in_memory:
         return 0, 0, skipped
-    in_use = 0
-    span = end
-    while span != NOBODY:
-        part = span_at(run, span)
-        if part.before < found:
-            entry = find(run, pool, span)
-            if entry != NOBODY and entry_at(run, entry).users > 0:
-                in_use += min(np.int64(entry_at(run, entry).kept), found - np.int64(part.before))
-        span = np.int64(part.parent)
     item.age_group = found  # in prefill it is asked for by `held_in_prefill`; the beginning of decoding sets it anew
     return found, in_use, skipped
 
@@ -88,7 +82,7 @@ def _use_found(run, gpu, item, request, found, skipped):
         cached.skipped = skipped
         blocks = found
         if not run.in_memory:
-            blocks = found_blocks(run, _pool_of(run, gpu), np.int64(path.prompt_span))
+            blocks, _ = found_and_used(run, _pool_of(run, gpu), np.int64(path.prompt_span), np.int64(2**62))
         run.looked_blocks += path.prompt_blocks
         run.found_blocks += blocks
         run.found_requests += blocks > 0
@@ -127,12 +121,13 @@ def _share_prompt(run, gpu, request):
     while span != NOBODY:
         part = span_at(run, span)
         blocks = np.int64(part.blocks)
-        mine = min(max(np.int64(cached.used) - np.int64(part.before), 0), blocks)  # used in place already
+        mine = np.int64(cached.used) - np.int64(part.before)  # used in place already
+        mine = max(min(mine, blocks), np.int64(0))
         entry = find(run, pool, span)
         if entry == NOBODY:
             entry = make(run, pool, span)
         kept = entry_at(run, entry)
-        counted = np.int64(kept.kept) if kept.users > 0 else 0
+        counted = np.int64(kept.kept) if kept.users > 0 else np.int64(0)
         if mine == 0:
             if kept.users == 0 and kept.kept > 0:
                 forbid_eviction(run, pool, entry)
