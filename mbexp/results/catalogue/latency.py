@@ -91,7 +91,8 @@ ROWS = (
         "tpot",
         "ms",
         "time per output token",
-        f"The {{which}} percentile of the time per output token, {a_value}: {per_token}. {interpolated} {to_end}",
+        f"The {{which}} percentile of the time per output token, {a_value}. There, {per_token}. {interpolated} "
+        f"{to_end}",
     ),
     row(
         "tbt_mean_ms",
