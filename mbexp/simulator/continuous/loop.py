@@ -46,6 +46,7 @@ from mbexp.simulator.continuous.layout import (
 from mbexp.simulator.continuous.plan import ENDLESS
 from mbexp.simulator.continuous.queue import push
 from mbexp.simulator.continuous.requests import change_load
+from mbexp.simulator.continuous.routers import routed
 from mbexp.simulator.continuous.search import first_to_admit, wake
 from mbexp.simulator.continuous.segment import boundary_s
 from mbexp.simulator.continuous.start import start
@@ -121,13 +122,16 @@ def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
 
 @inlined
 def _assigned(
-    run, item, draw, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
+    run, item, draw, now_s, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
 ):  # fmt: skip
     """Give an arriving request to a GPU of its share; return the GPU, NOBODY where the rule names another."""
     share = np.int64(item.bin) if run.serves == SHARE else 0
     first, end = share_first[share], share_first[share] + share_count[share]
     need = np.int64(item.need_tokens)
-    if run.least_of != NOBODY:
+    gpu_index = routed(run, item, draw, first, end, now_s)
+    if gpu_index != NOBODY:
+        pass
+    elif run.least_of != NOBODY:
         gpu_index = least_loaded(run, first, end)
     else:
         one, two = 0.0, 0.0
@@ -231,7 +235,17 @@ def run_until_served(
                 settled = False
             else:
                 queue_set = _assigned(
-                    run, item, draw, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
+                    run,
+                    item,
+                    draw,
+                    now_s,
+                    given,
+                    assign,
+                    assign_parameters,
+                    assign_memory,
+                    draws,
+                    share_first,
+                    share_count,
                 )
                 if queue_set == NOBODY:
                     return BAD_ASSIGNMENT

@@ -62,6 +62,7 @@ def continuous(
     count_from: int = 0,
     closed: ClosedLoop | Turns | None = None,
     prefixes: Prefixes | None = None,
+    homes: FloatArray | None = None,
 ) -> ContinuousOutcome:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
@@ -76,6 +77,10 @@ def continuous(
         With a price by iteration.
     token_sla_s : float
         Gaps between tokens above it are counted.
+    prefixes : Prefixes, optional
+        What prompts share, where prefixes are cached.
+    homes : float64 array, shape (n,), optional
+        Of the conversation of each request, the part of the GPUs that its GPU lies at: in [0, 1).
     draws : float64 array, shape (n, 2), optional
         Uniform numbers in [0, 1), for an assignment rule that draws.
     log_segments : int
@@ -105,6 +110,7 @@ def continuous(
         draws = None if draws is None else draws[accepted]
         closed = closed and closed.of(accepted)
         prefixes = prefixes and prefixes.of(accepted)
+        homes = None if homes is None else homes[accepted]
         count_from = int(np.searchsorted(accepted, count_from))
     sent_s, overhead_s = arrival_s, law.request_overhead_s
     if overhead_s:
@@ -113,7 +119,7 @@ def continuous(
         sent_s = arrival_s = closed.arrivals_before_the_run()
     state = state_of(
         arrival_s, prompt_tokens, output_tokens, predicted_tokens, queue_of, num_queues, num_gpus,
-        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law, closed, prefixes,
+        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law, closed, prefixes, homes,
     )  # fmt: skip
     first, count = gpu_shares(rules.gpu_serves, num_gpus, num_queues, queue_of, predicted_tokens)
     if SERVES[rules.gpu_serves] == SHARE:

@@ -15,7 +15,7 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import join_shortest, least_kv
 from mbexp.policy.build import Policy
 from mbexp.simulator.continuous import layout
-from mbexp.simulator.continuous.cache_setup import cache_sizes, fill_cache, refuse_cache
+from mbexp.simulator.continuous.cache_setup import ROUTERS, cache_sizes, fill_cache, refuse_cache
 from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -82,6 +82,7 @@ class ContinuousRules:
     prefix_cache: str = "none"
     prefix_cache_blocks: int | None = None
     prefix_cache_of: str = "gpu"
+    router: str = "none"
     output_reserve: str = "none"
     conservativeness: float = 1.0
 
@@ -234,6 +235,7 @@ def state_of(
     law: LatencyLaw,
     closed: ClosedLoop | Turns | None = None,
     prefixes: Prefixes | None = None,
+    homes: FloatArray | None = None,
 ) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
@@ -257,6 +259,8 @@ def state_of(
     table, more = (EXTENDED, {"num_turns": n, "num_roots": len(causes.roots)}) if causes else (LAYOUT, {})
     if prefixes:
         table, more = EXTENDED, more | cache_sizes(prefixes, rules, num_gpus, units)
+    if ROUTERS[rules.router]:
+        table, more = EXTENDED, more | {"router": ROUTERS[rules.router], "num_homes": 0 if homes is None else n}
     state = new_state(
         table.head(
             **more,
@@ -319,4 +323,6 @@ def state_of(
             state.turns[name] = column
     if prefixes:
         fill_cache(state, prefixes, rules)
+    if homes is not None:
+        state.homes[:] = homes
     return state

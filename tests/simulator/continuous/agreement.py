@@ -115,6 +115,7 @@ class Case:
     parents: list[int] | None = None  # of turns of conversations; `think` is then the time before each
 
     prefixes: Prefixes | None = None
+    homes: list[float] = field(default_factory=list)
 
     @property
     def closed(self) -> ClosedLoop | Turns | None:
@@ -191,6 +192,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         parents=case.parents,
         rejected=turned_away,
         cache=cache_of(case),
+        router=rules.router,
+        homes=case.homes,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -266,6 +269,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         log_segments=100_000,
         closed=case.closed,
         prefixes=case.prefixes,
+        homes=np.array(case.homes) if case.homes else None,
     )
 
 

@@ -51,6 +51,8 @@ class Setup:
     parents: Sequence[int] | None = None  # of turns: the request whose answer causes each, by place; -1: none
     rejected: Sequence[Req] = ()  # turns that are answered when they come
     cache: CacheSetup | None = None
+    router: str = "none"
+    homes: Sequence[float] = ()
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Req:
     last: float = 0.0  # instant of its last token
     stall: float = 0.0  # iterations and pauses since then
     away: bool = False  # has lost its place since then
+    routed: int = -1
     number: int = -1  # in the order in which requests came
     found: int = 0  # blocks of others that it uses in place since its admission
     used: list[int] = field(default_factory=list)  # these, and those of its prompt that others can find
@@ -533,12 +536,15 @@ class Simulation:
             return
         share = self.share_of_bin[request.bin]
         gpu = self.gpus[self.assign(request, share)]
+        request.routed = gpu.index
         gpu.given += 1
         gpu.given_kv += request.need
         self.queues[gpu.index][request.bin].append(request)
 
     def assign(self, request: Req, share: list[int]) -> int:
         rule = self.setup.assignment
+        if self.setup.router != "none":
+            return self.route(request, share)
         if rule == "join_shortest":
             return min(share, key=lambda g: (self.gpus[g].given, g))
         if rule == "least_kv":
@@ -555,6 +561,44 @@ class Simulation:
         rest = [g for g in share if g != one]
         other = rest[math.floor(v * len(rest))]
         return other if self.gpus[other].given < self.gpus[one].given else one
+
+    def route(self, request: Req, share: list[int]) -> int:
+        """What public routers do, by name."""
+        if self.setup.router == "session_affinity":
+            return share[math.floor(self.setup.homes[request.place] * len(share))]
+        assert self.setup.cache is not None
+        paths = self.setup.cache.prompts
+
+        def blocks(r: Req) -> int:
+            return sum(len(each) for _, each in paths[r.place])
+
+        given = {g: [r for r in self.came if r.routed == g and r.finish is None] for g in share}
+        found = {g: self.cache_of(self.gpus[g]).find(paths[request.place]) for g in share}
+        if self.setup.router == "prefix_dynamo":
+
+            def cost(g: int) -> int:
+                to_compute = sum(blocks(r) for r in given[g] if r.first is None)
+                decode = sum(blocks(r) for r in given[g] if r.first is not None)
+                return max(to_compute + blocks(request) - found[g], 0) + decode + blocks(request)
+
+            return min(share, key=lambda g: (cost(g), g))
+        least = min(share, key=lambda g: (len(given[g]), g))
+        if self.setup.router == "prefix_sglang":
+            low, high = len(given[least]), max(len(each) for each in given.values())
+            if high - low > 64 and high > 1.5 * low:
+                return least
+            longest = max(share, key=lambda g: (found[g], -g))
+            return longest if found[longest] > 0.3 * blocks(request) else least
+        assert self.setup.router == "prefix_llm_d"
+        waiting = {g: sum(len(queue) for queue in self.queues[g]) for g in share}
+        low, high = min(waiting.values()), max(waiting.values())
+
+        def score(g: int) -> float:
+            queue = 1.0 if high == low else (high - waiting[g]) / (high - low)
+            free = max(0.0, 1.0 - self.gpus[g].given_kv / self.setup.memory)
+            return 2 * queue + 2 * free + 3 * (found[g] / blocks(request) if blocks(request) else 0.0)
+
+        return max(share, key=lambda g: (score(g), -g))
 
     def emit(self, gpu: Gpu, request: Req) -> None:
         request.emitted += 1
