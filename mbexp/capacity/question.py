@@ -16,6 +16,7 @@ from mbexp.capacity.search import least
 from mbexp.capacity.targets import read_targets
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
+from mbexp.workload.load import OWN_ARRIVALS
 
 STEP = 1.01  # of rates: a grid, so that the answer is the same wherever a search begins
 FURTHEST = 1400  # steps, a factor of a million
@@ -79,6 +80,8 @@ class Question:
         """Return how many GPUs the offered load keeps busy, from one run."""
         config, changed = self.at(self.config.num_gpus)
         summary = self.prober.summaries(config, changed, [self.config.seed])[0]
+        if summary["offered_load"] is None:  # all at once, or users who bring what the GPUs carry
+            return 1
         load = float(summary["offered_load"]) * self.config.num_gpus
         return max(1, math.ceil(load)) if math.isfinite(load) else 1
 
@@ -89,7 +92,7 @@ class Question:
             gpu = dataclasses.replace(config.gpu, count=number)
             return dataclasses.replace(config, num_gpus=number, gpu=gpu), {"num_gpus": number}
         workload, factor = config.workload, STEP**number
-        if workload.kind == "synthetic" or workload.timestamps == "generated":
+        if workload.kind in OWN_ARRIVALS or workload.timestamps == "generated":
             rate = workload.arrivals.rate_per_s * factor
             arrivals = dataclasses.replace(workload.arrivals, rate_per_s=rate)
             workload = dataclasses.replace(workload, arrivals=arrivals)

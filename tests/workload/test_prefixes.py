@@ -203,7 +203,7 @@ def test_blocks_of_another_size_are_refused(tmp_path):
     path = tmp_path / "part.jsonl"
     path.write_text('{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]}\n' * 3)
     keys = {"workload": "mooncake", "workload.path": str(path), "execution.prefix_cache": "lru", **ONE_GPU}
-    with pytest.raises(UserError, match="execution.block_tokens=16: the trace names blocks of 512 tokens"):
+    with pytest.raises(UserError, match=r"execution\.block_tokens=16: the trace names blocks of 512 tokens"):
         simulate(**keys, num_requests=None, **{"execution.kv": "paged"})
     found = simulate(**keys, num_requests=None, **{"execution.kv": "paged", "execution.block_tokens": 512}).summary
     assert found["prefix_hit_blocks_pct"] == pytest.approx(100 * 4 / 6)
