@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from mbexp.errors import UserError, unknown_choice
+from mbexp.errors import UserError, as_program, unknown_choice
 from mbexp.workload.published import PUBLISHED, Published
 
 ATTEMPTS = 3  # in a row that bring nothing, before giving up
@@ -275,10 +275,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mbexp.download: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -1,9 +1,15 @@
-"""The exception that a user's mistake raises, its text all that the command line prints, and that of a bug in mbexp."""
+"""How a command ends: a user's mistake in one line, an interrupt, a reader that has gone, and a bug in mbexp."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+
+INTERRUPTED = 128 + 2  # as programs end that Ctrl-C stops
+READER_GONE = 128 + 13  # as a program ends that a broken pipe's signal stops
 
 
 class UserError(Exception):
@@ -31,3 +37,31 @@ class InvariantError(RuntimeError):
 
     def __init__(self, invariant: str) -> None:
         super().__init__(f"this is a bug in mbexp, please report it; the run broke an invariant: {invariant}")
+
+
+def as_program(main: Callable[[], int | None]) -> None:
+    """Run a command as a program: whatever ends it, there is no traceback of what the user did.
+
+    Exit codes: that of `main`; 1 after a user's mistake, which is one line; 130 after Ctrl-C; 141 where the reader of
+    the output has gone (``... | head -1``).
+    """
+    code: object
+    try:
+        try:
+            code = main()
+        except SystemExit as stop:
+            code = stop.code
+        sys.stdout.flush()  # here, where a reader that has gone can still be met
+    except UserError as error:
+        code = f"mbexp: {error}"
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        print("mbexp: interrupted", file=sys.stderr)
+    except BrokenPipeError:
+        code = READER_GONE
+    finally:
+        # All is stored and said: Ctrl-C while the interpreter closes would only be a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if code == READER_GONE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be written out
+    sys.exit(code)

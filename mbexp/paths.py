@@ -20,14 +20,23 @@ def config_dir() -> Path:
 _OF_COMMAND: list[Path] = []  # folders of the user's that the command line names
 
 
-def use_config_dirs(words: Sequence[str]) -> None:
-    """Take the folders of ``--config-dir FOLDER`` from the words of a command line, and no others."""
-    folders = []
-    for place, word in enumerate(words):
+def use_config_dirs(words: Sequence[str]) -> list[str]:
+    """Take the folders of ``--config-dir FOLDER`` from the words of a command line, and no others; return the rest."""
+    folders, rest = [], []
+    left = iter(words)
+    for word in left:
         option, sign, value = word.partition("=")
-        if option in ("--config-dir", "-cd"):
-            folders += [value] if sign else list(words[place + 1 : place + 2])
+        if option not in ("--config-dir", "-cd"):
+            rest.append(word)
+        elif folder := value if sign else next(left, ""):
+            folders.append(folder)
     _OF_COMMAND[:] = [Path(folder).expanduser() for folder in folders]
+    return rest
+
+
+def named_config_dirs() -> list[Path]:
+    """Return the folders of ``--config-dir``, whether they are there or not."""
+    return list(_OF_COMMAND)
 
 
 def own_config_dirs() -> list[Path]:

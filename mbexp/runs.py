@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mbexp.errors import UserError, nearest
+from mbexp.errors import UserError, as_program, nearest
+from mbexp.results.catalogue import catalogue
+from mbexp.results.catalogue.metric import SECTION_OF_OWN as SECTION
 from mbexp.results.index import stored_table
 from mbexp.sweep.text import plain_text, text_table
 
@@ -69,8 +71,6 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"mbexp: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        sys.stderr.close()
     return 0
 
 
@@ -123,7 +123,10 @@ def _list(options: argparse.Namespace) -> None:
         return
     known = list(dict.fromkeys(name for table in tables for name in table.column_names))
     sort = SHORT.get(options.sort, options.sort)
-    columns = [SHORT.get(key, key) for key in options.columns.split(",")] if options.columns else list(SHOWN)
+    own = [key for key, row in catalogue().items() if row.section == SECTION and key in known]
+    columns = [*SHOWN[:-1], *own, SHOWN[-1]]
+    if options.columns:
+        columns = [SHORT.get(key, key) for key in options.columns.split(",")]
     asked = (sort, *columns, *(condition[0] for condition in conditions))
     for key in asked:
         if key not in known and key not in SHOWN:
@@ -157,4 +160,4 @@ def _sortable(value: Any) -> tuple[int, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

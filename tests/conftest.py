@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from mbexp.paths import cache_dir
 from mbexp.workload.trace import Trace
 from tests import SHARED
 
@@ -19,7 +21,55 @@ from tests import SHARED
 settings.register_profile("mbexp", derandomize="MBEXP_FUZZ_RANDOM" not in os.environ, deadline=None)
 settings.load_profile("mbexp")
 
+# Files that take longest, in order: one of them begun last would leave the other cores idle.
+LONGEST = (
+    "sweep/test_studies.py",
+    "test_bring_your_own.py",
+    "sweep/test_runs.py",
+    "simulator/test_plants.py",
+    "simulator/continuous/test_agreement.py",
+    "test_to_add.py",
+    "test_notebooks.py",
+    "simulator/batches/test_agreement.py",
+    "test_docs_commands.py",
+    "figures/test_plots.py",
+    "cli/test_cli.py",
+    "sweep/test_points.py",
+    "cli/test_manners.py",
+    "sweep/test_faults.py",
+)
+MANY_TESTS = 300  # a run of so many needs both loops
+MODES = ("run_to_completion", "continuous")
+
 SHARED_TRACES = SHARED / "traces"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, then those of most tests."""
+    folder = Path(__file__).parent
+    name_of = {item.path: Path(os.path.relpath(item.path, folder)).as_posix() for item in items}
+    tests = Counter(item.path for item in items)
+    place = {name: at for at, name in enumerate(LONGEST)}
+    first = {path: at for at, path in enumerate(name_of)}
+    items.sort(key=lambda item: (place.get(name_of[item.path], len(place)), -tests[item.path], first[item.path]))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have each worker compile another loop, where several would otherwise all compile both at once."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    base = cache_dir()
+    if not worker or base is None or len(session.items) < MANY_TESTS or "NUMBA_DISABLE_JIT" in os.environ:
+        return
+    import fcntl
+
+    from mbexp import simulate
+
+    base.mkdir(parents=True, exist_ok=True)
+    turn = int(worker.removeprefix("gw")) % len(MODES)
+    for mode in (*MODES[turn:], *MODES[:turn]):
+        with (base / f"compiling_{mode}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # who waits finds the machine code on disk
+            simulate(execution=mode, workload="synthetic", num_requests=2)
 
 
 @pytest.fixture(autouse=True)

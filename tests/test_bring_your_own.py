@@ -1,4 +1,4 @@
-"""A user outside the package, in a folder with files of theirs alone: rule, predictor, metric, trace, config and study.
+"""A user outside the package, in a folder with files of theirs alone: rule, predictor, metric, figure, trace, study.
 
 Each is done from the command line and again from Python, in processes that know nothing of these tests.
 """
@@ -6,6 +6,8 @@ Each is done from the command line and again from Python, in processes that know
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,9 @@ from tests import ROOT
 
 ROWS = 900
 COMMAND = "python -m mbexp --config-dir conf -cn my_study"
+FIGURE_COMMAND = "python -m mbexp.figures outputs/mine --from my_figures.py --only unlucky --width 3.35in --format pdf"
+CAPACITY_COMMAND = """python -m mbexp.capacity --config-dir conf workload=calls num_requests=300 scheduler=patient \\
+  metrics=[my_metrics.unlucky_latency_s] 'sla.targets=[unlucky_latency_s<=30]'"""
 
 RULES = """
 from mbexp.rules import bin_selection
@@ -54,6 +59,23 @@ def unlucky_latency_s(requests):
     """The mean latency of the slowest tenth of the requests."""
     latency = (requests["finish_s"] - requests["arrival_s"]).sort_values()
     return latency.tail(max(len(latency) // 10, 1)).mean()
+'''
+
+FIGURES = '''
+from mbexp.figures.registry import figure
+from mbexp.figures.style import panels
+
+
+@figure("The unlucky, by scheduler", needs=("unlucky_latency_s", "workload.arrivals.rate_per_s"))
+def unlucky(frame):
+    """Latency of the unluckiest tenth against the rate, means over seeds."""
+    picture, (axes,) = panels(1)
+    for scheduler, rows in frame.groupby("scheduler"):
+        means = rows.groupby("workload.arrivals.rate_per_s")["unlucky_latency_s"].mean()
+        axes.plot(means.index, means, "o-", label=scheduler)
+    axes.set(xlabel="Requests per second", ylabel="Latency of the unluckiest tenth (s)")
+    axes.legend()
+    return picture
 '''
 
 SCHEDULER = """
@@ -122,6 +144,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "my_rules.py": RULES,
         "my_predictors.py": PREDICTORS,
         "my_metrics.py": METRICS,
+        "my_figures.py": FIGURES,
         "conf/scheduler/patient.yaml": SCHEDULER,
         "conf/workload/calls.yaml": WORKLOAD,
         "conf/my_study.yaml": STUDY,
@@ -134,9 +157,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_guide_shows_these_files() -> None:
     page = (ROOT / "docs" / "bring_your_own.md").read_text(encoding="utf-8")
-    for text in (RULES, PREDICTORS, METRICS, SCHEDULER, WORKLOAD, STUDY, PYTHON.split("told =")[0]):
+    for text in (RULES, PREDICTORS, METRICS, FIGURES, SCHEDULER, WORKLOAD, STUDY, PYTHON.split("told =")[0]):
         assert text.strip() in page
-    assert COMMAND in page
+    for command in (COMMAND, FIGURE_COMMAND, *CAPACITY_COMMAND.splitlines(), PYTHON_FIGURE, PYTHON_CAPACITY):
+        assert command.strip() in page
 
 
 def run(folder: Path, *words: str) -> str:
@@ -189,7 +213,23 @@ def test_its_verdicts_are_decided_together(folder: Path, by_command: pd.DataFram
     assert (told["p_value_corrected"] >= told["p_value"]).all()
 
 
-PYTHON = """
+PYTHON_FIGURE = """
+import my_figures
+from mbexp.figures import draw
+
+picture = draw("unlucky", study.folder, width="3.35in")
+"""
+PYTHON_CAPACITY = """
+(answer,) = mbexp.capacity(
+    workload="calls",
+    num_requests=300,
+    scheduler="patient",
+    metrics=["my_metrics.unlucky_latency_s"],
+    **{"sla.targets": ["unlucky_latency_s<=30"]},
+)
+"""
+PYTHON = (
+    """
 import json, mbexp
 from my_metrics import unlucky_latency_s
 
@@ -210,7 +250,18 @@ told = mbexp.compare(
 trace = mbexp.load_trace("csv", path="trace.parquet", num_requests=None, columns={"extra": ["predicted"]})
 by_array = mbexp.simulate(trace, predicted_tokens=trace.extra["predicted"], metrics=[unlucky_latency_s])
 by_column = mbexp.simulate(trace, predictor="column", **{"predictor.column": "predicted"})
+"""
+    + PYTHON_FIGURE
+    + PYTHON_CAPACITY
+    + """
+with_gpus = [
+    mbexp.simulate(workload="calls", num_requests=300, scheduler="patient", metrics=[unlucky_latency_s],
+                   num_gpus=gpus, seed=seed).summary["unlucky_latency_s"]
+    for gpus in (answer.num_gpus - 1, answer.num_gpus) for seed in range(5)
+]
 print(json.dumps({
+    "width": picture.get_size_inches()[0], "lines": [line.get_ydata().tolist() for line in picture.axes[0].lines],
+    "gpus": answer.num_gpus, "with_gpus": with_gpus, "sentence": answer.sentence(),
     "rows": study.results[["run", "unlucky_latency_s"]].values.tolist(),
     "seeds": int(told["seeds"].min()), "verdicts": told["verdict"].tolist(),
     "unlucky": by_array.summary["unlucky_latency_s"],
@@ -218,6 +269,7 @@ print(json.dumps({
     "bias": by_column.summary["prediction_bias_tokens"],
 }))
 """
+)
 
 
 def test_python_does_the_same(folder: Path, by_command: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +285,30 @@ def test_python_does_the_same(folder: Path, by_command: pd.DataFrame, monkeypatc
     assert found["bias"] == pytest.approx((trace["predicted"] - trace["output_tokens"]).mean())
     assert found["same"]
     assert found["unlucky"] > 0
+    # the figure: the width of a column, and the means of the command's table
+    assert found["width"] == pytest.approx(3.35)
+    means = by_command.groupby(["scheduler", "workload.arrivals.rate_per_s"])["unlucky_latency_s"].mean()
+    assert found["lines"] == [pytest.approx(means[side].tolist()) for side in ("patient", "static_fifo")]
+    # the metric as a target: the answer keeps it and one GPU less does not, as runs of each show
+    assert np.mean(found["with_gpus"][:5]) > 30 >= np.mean(found["with_gpus"][5:])
+    assert found["sentence"].startswith(f"{found['gpus']} x ")
+
+
+def test_a_figure_of_ones_own_at_the_width_of_a_column(folder: Path, by_command: pd.DataFrame) -> None:
+    run(folder, *FIGURE_COMMAND.split()[1:])
+
+    pdf = (folder / "outputs" / "mine" / "figures" / "unlucky.pdf").read_bytes()
+    box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", pdf)
+    assert box is not None
+    assert float(box[1]) == pytest.approx(3.35 * 72, abs=0.5)
+
+
+def test_a_metric_of_ones_own_is_a_target(folder: Path) -> None:
+    told = run(folder, *shlex.split(CAPACITY_COMMAND.replace("\\\n", " "))[1:])
+
+    assert re.match(r"2 x \S+ meet the target \(1 fail: unlucky_latency_s \d", told)
+    page = (ROOT / "docs" / "bring_your_own.md").read_text(encoding="utf-8")
+    assert told.splitlines()[0] in page
 
 
 def test_a_parameter_of_the_rule_is_swept_over_a_column_of_predictions(folder: Path) -> None:

@@ -88,3 +88,56 @@ def test_what_whole_prompts_carry_within_the_token_target() -> None:
     carried = fits.groupby(["study.label", "execution.prefill"])["workload.arrivals.rate_per_s"].max()
     whole, chunks = carried["cap 128", "first"], carried["cap 128", "chunked"]
     assert f"halve what a cap of 128 carries** ({whole:g} against {chunks:g} requests/s)" in CONTINUOUS
+
+
+METHODS = {
+    "`static_fifo`, 1 GPU": "static_fifo",
+    "`dynamic_no_bins`, 1 GPU": "dynamic_no_bins",
+    "`multi_bin_dynamic` K = 8, 1 GPU": "multi_bin_dynamic",
+    "best `multi_bin_dynamic`": "best multi_bin_dynamic",
+    "`static_fifo` with as many GPUs": "static_fifo at equal GPUs",
+    "`dynamic_no_bins` with as many GPUs": "dynamic_no_bins at equal GPUs",
+    "`multi_bin_dynamic` K = 8 with as many GPUs": "multi_bin_dynamic at equal GPUs",
+}
+
+
+def test_the_table_of_the_four_methods() -> None:
+    for column, scaling in enumerate((100, 10, 1)):
+        table = pd.read_csv(DOCS / f"results/method_comparison_{scaling}x.csv")
+        million = table[table.num_requests == 1_000_000].set_index("study.label")
+        for row, label in METHODS.items():
+            cells = PAGE[PAGE.index(f"| {row} |") :].split("|")[2:5]
+            mean, _, half = cells[column].strip().partition(" ± ")
+            assert float(mean) == pytest.approx(million.loc[label, LATE], abs=0.06)
+            assert float(half or 0) == pytest.approx(million.loc[label, f"{LATE}_half_width"], abs=0.06)
+
+
+def test_the_verdicts_at_equal_gpus() -> None:
+    shown = {}
+    for scaling in (100, 10, 1):
+        table = pd.read_csv(DOCS / f"results/verdicts_{scaling}x.csv")
+        at_equal = table[table["first"].eq("multi_bin_dynamic at equal GPUs") & table.metric.eq(LATE)]
+        for row in at_equal.itertuples():
+            found = re.search(r" beats .* by (\S+) percentage points \((\S+) to (\S+)\)", row.verdict)
+            if found and str(row.second).endswith("at equal GPUs"):
+                shown[scaling, row.num_requests, row.second.split()[0]] = "better by {} ({} to {})".format(
+                    *found.groups()
+                )
+    assert {key[:2] for key in shown} == {(100, 100_000), (100, 1_000_000)}
+    for requests, name in ((100_000, "100 k"), (1_000_000, "1 M")):
+        no_bins, static = (shown[100, requests, method] for method in ("dynamic_no_bins", "static_fifo"))
+        assert f"| {name} | {no_bins} | {static} |" in PAGE
+
+
+def test_the_fewest_gpus_within_the_target() -> None:
+    words = {"meets": "yes", "fails": "no", "undecided": "undecided"}
+    rows = re.findall(r"(1 k|10 k|100 k|1 M) \| (\d+) \| (\d+) \| ([\d.]+) ± ([\d.]+) \| ([\d.]+) \| (\w+) \|", PAGE)
+    best = pd.concat([pd.read_csv(DOCS / f"results/best_{scaling}x.csv") for scaling in (100, 10, 1)])
+    assert len(rows) == len(best)
+    for (_, gpus, bins, late, half, p95, met), stored in zip(rows, best.itertuples(), strict=True):
+        assert (int(gpus), int(bins)) == (stored.num_gpus, stored.k_bins)
+        assert met == words[stored.judgement]
+        late_pct, half_pct = stored.request_sla_violation_pct, stored.request_sla_violation_pct_half_width
+        for text, value in ((late, late_pct), (half, half_pct), (p95, stored.latency_p95_s)):
+            decimals = len(text.partition(".")[2])
+            assert float(text) == pytest.approx(value, abs=0.51 * 10.0**-decimals)

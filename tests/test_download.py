@@ -402,10 +402,3 @@ class TestCommand:
         monkeypatch.setattr(download, "fetch", interrupt)
         assert download.main(["burstgpt_1", "--to", str(tmp_path)]) == 130
         assert "goes on from here" in capsys.readouterr().err
-
-    def test_a_reader_that_has_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def gone(*_: object) -> str:
-            raise BrokenPipeError
-
-        monkeypatch.setattr(download, "_table", gone)
-        assert download.main(["--list"]) == 1

@@ -7,11 +7,15 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from mbexp import simulate
+from mbexp import metric, runs, simulate
+from mbexp.results import index
+from mbexp.results.catalogue import metric as metric_rows
 from mbexp.results.store import save
 from mbexp.runs import main, matches, stored_runs
+from mbexp.sweep.text import text_table
 
 NOT_WHOLE = "mbexp: not listed: outputs/broken/provenance.json: missing\n"
 List = Callable[..., tuple[int, str, str]]
@@ -135,3 +139,37 @@ def test_rows_hold_configuration_and_metrics(listed: List) -> None:
 )
 def test_a_condition(value: object, condition: tuple[str, str, str], expected: bool) -> None:
     assert matches({"a": value}, condition) is expected
+
+
+def test_metrics_of_ones_own_are_listed_with_their_labels(
+    listed: List, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index alone must know them: a command that reads no run has seen none of their code."""
+
+    def forget() -> None:
+        for key in [*metric_rows._OWN]:
+            del metric_rows._ROWS[key]
+        metric_rows._OWN.clear()
+
+    @metric(better="lower", label="Last end")
+    def last_end_s(requests: pd.DataFrame) -> float:
+        return float(requests["finish_s"].max())
+
+    monkeypatch.setenv("MBEXP_CACHE", str(tmp_path / "cache"))
+    shown: list[list[str]] = []
+    monkeypatch.setattr(runs, "text_table", lambda rows, keys: (shown.append(keys), text_table(rows, keys))[1])
+    monkeypatch.setattr(index, "INDEXED_FROM", 1)
+    result = simulate(num_requests=50, metrics=[last_end_s])
+    folder = tmp_path / "runs" / "cccccccccccc"
+    save(result, folder, [])
+    for read_again in (True, False):
+        forget()
+        if not read_again:
+            monkeypatch.setattr(index, "read_run", None)
+        assert listed(str(tmp_path / "runs"))[0] == 0
+        assert shown[-1][-2:] == ["last_end_s", "folder"]
+        out = listed(str(tmp_path / "runs"), "--columns", "run,last_end_s")[1]
+        assert "last end (s)" in out.lower()
+        assert float(out.splitlines()[1].split()[1]) == pytest.approx(result.summary["last_end_s"], abs=0.06)
+    assert listed(str(tmp_path / "runs"), "last_end_s<0")[1] == "no stored run meets that\n"
+    forget()

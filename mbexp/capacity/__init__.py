@@ -1,4 +1,4 @@
-"""How many GPUs meet these targets, or how much traffic do these GPUs carry?
+"""How many GPUs meet these targets, by the hour if asked, or how much traffic do these GPUs carry?
 
 The package is also the function: ``mbexp.capacity(workload="synthetic", ...)`` returns a list of answers.
 """
@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mbexp.capacity.answer import Answer
+from typing import Any
 
 
 class _Callable(ModuleType):
-    def __call__(self, **values: Any) -> list[Answer]:
-        """Return an answer for each choice, cheapest first.
+    def __call__(self, **values: Any) -> list[Any]:
+        """Return an answer for each choice, cheapest first: an `Answer`, or with ``find="schedule"`` a `Schedule`.
 
         Parameters
         ----------

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mbexp.errors import UserError
+from mbexp.errors import UserError, as_program
 
-USAGE = """python -m mbexp.capacity [find=gpus|rate] 'sla.targets=[METRIC<=BOUND, ...]' KEY=VALUE ...
+USAGE = """python -m mbexp.capacity [find=gpus|rate|schedule] 'sla.targets=[METRIC<=BOUND, ...]' KEY=VALUE ...
 
-The fewest GPUs that meet all targets at the workload's rate, or the highest rate that num_gpus carry (find=rate).
+The fewest GPUs that meet all targets at the workload's rate, the highest rate that num_gpus carry (find=rate), or
+the GPUs that each hour of a trace needs (find=schedule interval_s=3600).
 Every key of a run can be set; several values (gpu=A,B) make a table of choices, cheapest first.
-Keys of its own: max_gpus, min_replications, max_replications, confidence. docs/capacity.md says more."""
+Keys of its own: max_gpus, min_replications, max_replications, confidence. --config-dir FOLDER names config groups of
+your own. docs/capacity.md says more."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mbexp: {line}", file=sys.stderr)
         return 1
     for answer in found:
+        for line in answer.table():
+            print(line)
         choice = ", ".join(f"{key}={value}" for key, value in answer.choices.items())
         print(f"{choice}: {answer.sentence()}" if choice else answer.sentence())
         for warning in answer.warnings:
@@ -45,4 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

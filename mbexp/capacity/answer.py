@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mbexp.capacity.judge import PASS, Judged
+from mbexp.config.engine_limits import note_of
 from mbexp.config.keys import Config
 from mbexp.results.notes import SHORT_RUN
 from mbexp.results.store import replace_file
@@ -110,7 +111,7 @@ class Answer:
         self.warnings = self._warnings(question)
 
     def _warnings(self, question: Any) -> list[str]:
-        found = []
+        found = [note] if (note := note_of(question.config)) else []
         if (drawn := drawn_parts(question.config)) is not None:
             found.append(f"generated workload: {drawn}; judge a trace of your own traffic before you buy")
         fewest = min(int(one["measured_requests"]) for one in self.probe.summaries)
@@ -128,6 +129,11 @@ class Answer:
         if rejected := self.probe.mean("rejected_requests"):
             found.append(f"{rejected:.4g} requests a run are rejected; percentiles are of the others")
         return found
+
+    def rank(self) -> tuple[float, ...]:
+        """Return what orders several answers: rates by what is carried, numbers of GPUs by price, else by number."""
+        price = math.inf if math.isnan(self.price_per_hour) else self.price_per_hour
+        return (-self.low if self.find == "rate" else 0.0, price, self.num_gpus)
 
     def sentence(self) -> str:
         """Return the answer in one sentence."""
@@ -161,6 +167,10 @@ class Answer:
             **{f"{each.target}": each.mean for each in self.probe.judged},
         }
 
+    def table(self) -> list[str]:
+        """Return lines to show before the sentence: none, since the search has shown its probes."""
+        return []
+
     @property
     def frame(self) -> pd.DataFrame:
         """The probes: a row for each number, with value, half width and verdict of each target."""
@@ -178,7 +188,7 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``answer.json`` holds; what is not known is null."""
-        return _plain(
+        return plain(
             {
                 **self.row(),
                 "find": self.find,
@@ -207,8 +217,42 @@ def drawn_parts(config: Config) -> str | None:
     return "arrivals are drawn, not recorded" if config.workload.timestamps == "generated" else None
 
 
-def write_answers(answers: Sequence[Answer], folder: Path) -> None:
-    """Write ``answer.json`` (an object, or a list of several) and ``answers.csv``."""
+class Found(Protocol):
+    """What is found for one choice: an `Answer`, or a `mbexp.capacity.timetable.Schedule`."""
+
+    find: str
+    choices: dict[str, Any]
+    warnings: list[str]
+    next_command: str | None
+
+    def rank(self) -> tuple[float, ...]:
+        """Return what orders several of one question, the best first."""
+        ...
+
+    def sentence(self) -> str:
+        """Return what is found in one sentence."""
+        ...
+
+    def table(self) -> list[str]:
+        """Return lines to show before the sentence."""
+        ...
+
+    def row(self) -> dict[str, Any]:
+        """Return a flat row."""
+        ...
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """What the answer rests on."""
+        ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``answer.json`` holds."""
+        ...
+
+
+def write_answers(answers: Sequence[Found], folder: Path) -> None:
+    """Write ``answer.json`` (an object, or a list of several), ``answers.csv``, and ``schedule.csv`` of schedules."""
     import pandas as pd
 
     values = [each.as_dict() for each in answers]
@@ -216,11 +260,17 @@ def write_answers(answers: Sequence[Answer], folder: Path) -> None:
     replace_file(folder / "answer.json", lambda aside: aside.write_text(text, encoding="utf-8"))
     table = pd.DataFrame([each.row() for each in answers])
     replace_file(folder / "answers.csv", lambda aside: table.to_csv(aside, index=False))
+    if answers[0].find == "schedule":
+        intervals = pd.concat([each.frame for each in answers])
+        replace_file(folder / "schedule.csv", lambda aside: intervals.to_csv(aside, index=False))
+    else:
+        (folder / "schedule.csv").unlink(missing_ok=True)  # of an answer that stood here before
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON holds it; a number that is not finite is null."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexp.capacity.judge import PASS
-from mbexp.capacity.targets import WRITTEN, Target
+from mbexp.results.targets import Target, parse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIGURE, PRICE_FIGURE = "capacity", "capacity_price"  # PNG files beside answer.json
 LOG_SPAN = 8.0  # values that span this factor get a logarithmic axis
 RATE = "workload.arrivals.rate_per_s"
-
-
-def read_answers(folder: Path) -> list[dict[str, Any]]:
-    """Return the answers that ``answer.json`` of a study's folder holds."""
-    stored = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
-    return stored if isinstance(stored, list) else [stored]
-
-
-def write_figures(folder: Path) -> list[Path]:
-    """Draw what ``answer.json`` in `folder` holds, beside it, and return the PNG files.
-
-    Raises
-    ------
-    UserError
-        If they cannot be written.
-    """
-    from mbexp.figures.style import save
-
-    answers = read_answers(folder)
-    paths = save(draw_targets(answers), folder, FIGURE, ["png"])
-    priced = draw_price(answers)
-    if priced is None:
-        (folder / f"{PRICE_FIGURE}.png").unlink(missing_ok=True)  # of an answer that stood here before
-        return paths
-    return paths + save(priced, folder, PRICE_FIGURE, ["png"])
 
 
 def draw_targets(answers: Sequence[Mapping[str, Any]]) -> Figure:
@@ -58,18 +30,18 @@ def draw_targets(answers: Sequence[Mapping[str, Any]]) -> Figure:
 
     targets = _targets(answers[0])
     x = "num_gpus" if answers[0]["find"] == "gpus" else RATE
-    looks = _looks(answers)
+    chosen = looks(answers)
     with styled():
         picture, axes = panels(len(targets), columns=2)
         for panel, target in zip(axes, targets, strict=True):
-            for answer, look in zip(answers, looks.values(), strict=True):
+            for answer, look in zip(answers, chosen.values(), strict=True):
                 _line(panel, answer, target, look)
             _limit(panel, target)
             numeric_axis(panel, "x", x, [place for answer in answers for place in numbers(answer)])
             numeric_axis(panel, "y", target.metric, [])
             _scale(panel, [*_shown(answers, target.metric), target.bound], log_axis)
-        if len(looks) > 1:
-            legend_outside(picture, [], looks, {key: key[0] for key in looks})
+        if len(chosen) > 1:
+            legend_outside(picture, [], chosen, {key: key[0] for key in chosen})
         notes = [
             "ring: the answer; filled: all targets pass; hollow: they fail or are undecided",
             "dashed: the limit",
@@ -95,17 +67,17 @@ def draw_price(answers: Sequence[Mapping[str, Any]]) -> Figure | None:
     from mbexp.figures.style import GREY, panels, styled
 
     known = [answer for answer in answers if answer["price_per_hour"] is not None]
-    chosen = {key.partition(".")[0] for answer in answers for key in answer.get("choices", {})}
-    if len(known) < 2 or not chosen & {"gpu", "scheduler"}:
+    groups = {key.partition(".")[0] for answer in answers for key in answer.get("choices", {})}
+    if len(known) < 2 or not groups & {"gpu", "scheduler"}:
         return None
     if known[0]["find"] == "rate" and len({answer["price_per_hour"] for answer in known}) == 1:
         return None  # one price: points above each other say nothing of it
     target = _targets(known[0])[0]
-    looks = _looks(known)
+    chosen = looks(known)
     every = []
     with styled():
         picture, (panel,) = panels(1)
-        for answer, look in zip(known, looks.values(), strict=True):
+        for answer, look in zip(known, chosen.values(), strict=True):
             points = priced_probes(answer, target.metric)
             every += points
             panel.plot(*zip(*points, strict=True), **{**look.points, "alpha": 0.55})
@@ -120,7 +92,7 @@ def draw_price(answers: Sequence[Mapping[str, Any]]) -> Figure | None:
         prices = [price for price, _ in every]
         if min(prices) > 0 and max(prices) / min(prices) >= LOG_SPAN:
             log_axis(panel, "x")
-        legend_outside(picture, [], looks, {key: key[0] for key in looks})
+        legend_outside(picture, [], chosen, {key: key[0] for key in chosen})
         left = len(answers) - len(known)
         footnote(
             picture,
@@ -165,12 +137,7 @@ def numbers(answer: Mapping[str, Any]) -> list[float]:
 
 
 def _targets(answer: Mapping[str, Any]) -> list[Target]:
-    found = []
-    for text in answer["targets"]:
-        match = WRITTEN.fullmatch(text)
-        assert match is not None, text
-        found.append(Target(match[1], match[2] == "<=", float(match[3])))
-    return found
+    return [parse(text) for text in answer["targets"]]
 
 
 def _column(answer: Mapping[str, Any], key: str) -> list[float]:
@@ -190,12 +157,12 @@ def _at_answer(answer: Mapping[str, Any], target: Target) -> float:
     return float(answer[str(target)])
 
 
-def _looks(answers: Sequence[Mapping[str, Any]]) -> dict[tuple[str], Any]:
+def looks(answers: Sequence[Mapping[str, Any]]) -> dict[tuple[str], Any]:
     """Return a look for each choice, by the words that tell it from the others."""
     from mbexp.figures.style import categorical
 
-    chosen = [answer.get("choices", {}).values() for answer in answers]
-    names = [", ".join(map(str, values)) or str(place) for place, values in enumerate(chosen)]
+    values = [answer.get("choices", {}).values() for answer in answers]
+    names = [", ".join(map(str, each)) or str(place) for place, each in enumerate(values)]
     return {(name,): look for name, look in categorical(names).items()}
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mbexp.capacity.targets import Target
 from mbexp.results.statistics import distinct, mean_interval
+from mbexp.results.targets import Target
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
 

@@ -47,13 +47,23 @@ def next_command(words: Sequence[str], config: Config, find: str, swept: Mapping
     return shlex.join(["python", "-m", "mbexp.capacity", *kept, *(f"{key}={_text(changes[key])}" for key in changes)])
 
 
-def other_card(name: str, cards: Sequence[str], asked: Sequence[str]) -> str | None:
-    """Return another card that serves the same model, or None.
+def other_card(name: str, cards: Mapping[str, float | None], asked: Sequence[str]) -> str | None:
+    """Return the next dearer card that serves the same model, else the next cheaper one, or None.
 
     Names are ``CARD_MODEL``, ``CARD_MODEL_tpN`` or ``roofline_CARD``.
+
+    Parameters
+    ----------
+    cards
+        Price per hour of each, None where it is not known; without the price of `name`, the first by name is next.
     """
-    same = [card for card in cards if _model(card) == _model(name) and card not in {name, *asked}]
-    return min(same, default=None)
+    same = {card: cards[card] for card in cards if _model(card) == _model(name) and card not in {name, *asked}}
+    own = cards.get(name)
+    priced = [(price, card) for card, price in same.items() if price is not None]
+    if own is None or not priced:
+        return min(same, default=None)
+    dearer = [pair for pair in priced if pair[0] >= own]
+    return min(dearer)[1] if dearer else max(priced)[1]
 
 
 def _model(name: str) -> str:
@@ -62,10 +72,19 @@ def _model(name: str) -> str:
     return re.sub(r"_tp\d+$", "", name.partition("_")[2])
 
 
-def _cards() -> list[str]:
+def _cards() -> dict[str, float | None]:
+    """Return the packaged cards with their price per hour, all cards of tensor parallelism together."""
+    import yaml
+
     from mbexp.paths import config_dir
 
-    return sorted(path.stem for path in (config_dir() / "gpu").glob("*.yaml"))
+    found: dict[str, float | None] = {}
+    for path in sorted((config_dir() / "gpu").glob("*.yaml")):
+        values = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        price = values.get("price_per_hour")
+        cards = (values.get("law") or {}).get("tensor_parallel") or 1
+        found[path.stem] = None if price is None else float(price) * cards
+    return found
 
 
 def _key(word: str) -> str:

@@ -8,14 +8,17 @@ from dataclasses import dataclass, fields
 from mbexp.config.schema import build, option
 from mbexp.errors import UserError
 
-FINDS = ("gpus", "rate")
+FINDS = ("gpus", "rate", "schedule")
 
 
 @dataclass(frozen=True)
 class Options:
     """Keys of ``python -m mbexp.capacity`` that no single run has."""
 
-    find: str = option("gpus", "fewest GPUs at the workload's rate, or the highest rate at num_gpus", choices=FINDS)
+    find: str = option(
+        "gpus", "fewest GPUs at the workload's rate, the highest rate at num_gpus, or GPUs over time", choices=FINDS
+    )
+    interval_s: float = option(3600.0, "'schedule': length of an interval on the trace's own clock", low=1, high=1e9)
     max_gpus: int = option(1024, "no more GPUs are tried", low=1, high=1_000_000)
     min_replications: int = option(5, "seeds of every probe of a generated workload", low=2, high=10_000)
     max_replications: int = option(40, "seeds of a probe that stays undecided", low=2, high=10_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -68,12 +69,32 @@ class Prober:
         Of the study.
     overrides
         What makes the configuration, in Hydra's syntax.
+    chosen : Point, optional
+        The choice that is asked about; its swept keys and groups stand in the table of results.
+
+    Attributes
+    ----------
+    made : dict of str to Point
+        Every run that was asked for, by its key.
     """
 
-    def __init__(self, folder: Path, workers: Workers, overrides: Sequence[str], command: list[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        workers: Workers,
+        overrides: Sequence[str],
+        command: list[str],
+        chosen: Point | None = None,
+    ) -> None:
         self.folder, self.workers, self.command = folder, workers, command
         self.overrides = tuple(overrides)
-        self.keys: list[str] = []
+        self.chosen = chosen
+        self.made: dict[str, Point] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of every run that was asked for."""
+        return list(self.made)
 
     def summaries(self, config: Config, changed: dict[str, Any], places: Sequence[int]) -> list[dict[str, Any]]:
         """Return the summary of each replication; those that are stored are not made again.
@@ -87,19 +108,31 @@ class Prober:
         places
             Seeds, or windows of a trace.
         """
+        return self.run([self._point(config, changed, place) for place in places], changed)
+
+    def alone(self, probes: Sequence[tuple[Config, dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Return the summary of one run of each configuration, all made together; pairs as for `summaries`."""
+        return self.run([self._point(config, changed, config.seed) for config, changed in probes], {})
+
+    def _point(self, config: Config, changed: dict[str, Any], place: int) -> Point:
         output = dataclasses.replace(config.output, batches=False, requests=False)
-        points = []
-        for place in places:
-            swept = {**changed, "seed": place}
-            words = (*self.overrides, *(f"{key}={value!r}" for key, value in swept.items()))
-            one = dataclasses.replace(config, seed=place, replications=1, output=output, force=False)
-            points.append(Point(words, swept, {}, one))
+        swept = {**changed, "seed": place}
+        words = (*self.overrides, *(f"{key}={value!r}" for key, value in swept.items()))
+        one = dataclasses.replace(config, seed=place, replications=1, output=output, force=False)
+        groups, of_choice = (self.chosen.choices, self.chosen.swept) if self.chosen else ({}, {})
+        return Point(words, {**of_choice, **swept}, groups, one)
+
+    def run(self, points: Sequence[Point], changed: dict[str, Any]) -> list[dict[str, Any]]:
+        """Make the runs that are not stored and return the summary of each; `changed` names them where one fails."""
         plan = make_plan(points, self.folder, False, self.command)
         ending = execute(plan, self.workers.crew())
         if ending.interrupted:
             raise KeyboardInterrupt
         if ending.failed or ending.missing:
             reason = ending.failed[0].reason if ending.failed else ending.trouble or "a run is missing"
-            raise UserError(f"a probe failed ({' '.join(f'{k}={v}' for k, v in changed.items())}): {reason}")
-        self.keys += [key for key in plan.key_of if key not in self.keys]
-        return [read_run(self.folder / key)[0] for key in plan.key_of]
+            where = f" ({' '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""
+            raise UserError(f"a probe failed{where}: {reason}")
+        for key, point in zip(plan.key_of, points, strict=True):
+            self.made.setdefault(key, point)
+        stored = [read_run(self.folder / key)[0] for key in plan.key_of]
+        return [{key: math.nan if value is None else value for key, value in one.items()} for one in stored]

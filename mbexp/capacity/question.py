@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mbexp.capacity.answer import Answer, Probe
 from mbexp.capacity.judge import UNDECIDED, judge
 from mbexp.capacity.options import Options
 from mbexp.capacity.probes import Prober
+from mbexp.capacity.progress import Shown, bracket, probes_left
 from mbexp.capacity.search import least
-from mbexp.capacity.targets import read_targets
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
+from mbexp.results.targets import read_targets
 from mbexp.workload.load import OWN_ARRIVALS
 
+Say = Callable[..., None]
 STEP = 1.01  # of rates: a grid, so that the answer is the same wherever a search begins
 FURTHEST = 1400  # steps, a factor of a million
 
@@ -31,16 +32,27 @@ class Question:
     options : Options
     prober : Prober
     say : function
-        Takes a line on where the search is.
+        Takes a line on a probe, and how far the search is, as `mbexp.capacity.progress.Shown` does.
+    one_trace : bool
+        Whether the requests of the configuration's own seed are all that is judged, as those of a trace file are.
+    changed : dict
+        What tells `config` from the configuration that the prober's words make.
     """
 
     def __init__(
-        self, config: Config, options: Options, prober: Prober, say: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        options: Options,
+        prober: Prober,
+        say: Say | None = None,
+        one_trace: bool = False,
+        changed: Mapping[str, Any] | None = None,
     ) -> None:
+        self.changed = dict(changed or {})
         self.config, self.options, self.prober = config, options, prober
-        self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-        self.targets = read_targets(config.sla.targets, config.execution.name)
-        self.seeded, self.most = _replications(config, options)
+        self.say = say or Shown()
+        self.targets = read_targets(config.sla, config.execution.name)
+        self.seeded, self.most = (False, 1) if one_trace else _replications(config, options)
         self.probes: dict[int, Probe] = {}
         looks = 1 if not self.seeded else 1 + math.ceil(math.log2(options.max_replications / options.min_replications))
         # Two ends of a range can err, each at every look.
@@ -65,7 +77,7 @@ class Question:
         return Answer(self, found.low, found.high, found.monotone)
 
     def _highest_rate(self) -> Answer:
-        found = least(lambda n: self._verdict(-n), 0, -FURTHEST, FURTHEST)
+        found = least(lambda n: self._verdict(-n), self._steps_to_full_load(), -FURTHEST, FURTHEST)
         if found is None:
             last = self.probes[-FURTHEST]
             raise UserError(f"num_gpus={self.config.num_gpus}: carries no rate within the targets, {last.why()}")
@@ -76,21 +88,28 @@ class Question:
             )
         return Answer(self, -found.high, -found.low, found.monotone)
 
+    def _offered_load(self, number: int) -> float:
+        """Return the offered load of one run at a number, NaN where there is none."""
+        config, changed = self.at(number)
+        load = self.prober.summaries(config, changed, [self.config.seed])[0]["offered_load"]
+        return math.nan if load is None else float(load)  # all at once, or users who bring what the GPUs carry
+
     def _work(self) -> int:
-        """Return how many GPUs the offered load keeps busy, from one run."""
-        config, changed = self.at(self.config.num_gpus)
-        summary = self.prober.summaries(config, changed, [self.config.seed])[0]
-        if summary["offered_load"] is None:  # all at once, or users who bring what the GPUs carry
-            return 1
-        load = float(summary["offered_load"]) * self.config.num_gpus
+        """Return how many GPUs the offered load keeps busy."""
+        load = self._offered_load(self.config.num_gpus) * self.config.num_gpus
         return max(1, math.ceil(load)) if math.isfinite(load) else 1
+
+    def _steps_to_full_load(self) -> int:
+        """Return by how many steps less traffic than the workload's offers a load of one."""
+        load = self._offered_load(0)
+        return math.ceil(math.log(load, STEP)) if load > 0 and math.isfinite(load) else 0
 
     def at(self, number: int) -> tuple[Config, dict[str, Any]]:
         """Return the configuration of a probe: so many GPUs, or the rate times `STEP` to the power `number`."""
         config = self.config
         if self.options.find == "gpus":
             gpu = dataclasses.replace(config.gpu, count=number)
-            return dataclasses.replace(config, num_gpus=number, gpu=gpu), {"num_gpus": number}
+            return dataclasses.replace(config, num_gpus=number, gpu=gpu), {"num_gpus": number, **self.changed}
         workload, factor = config.workload, STEP**number
         if workload.kind in OWN_ARRIVALS or workload.timestamps == "generated":
             rate = workload.arrivals.rate_per_s * factor
@@ -101,7 +120,7 @@ class Question:
             scaling = factor * (workload.rate_scaling if workload.timestamps == "scaled" else 1.0)
             workload = dataclasses.replace(workload, timestamps="scaled", rate_scaling=scaling)
             changed = {"workload.rate_scaling": scaling}
-        return dataclasses.replace(config, workload=workload), changed
+        return dataclasses.replace(config, workload=workload), {**changed, **self.changed}
 
     def _verdict(self, number: int) -> str:
         if number in self.probes:
@@ -116,10 +135,27 @@ class Question:
                 break
             count = min(2 * count, self.most)
         self.probes[number] = Probe(number, verdict, judged, summaries)
-        self.say(
-            f"  {next(iter(changed))}={next(iter(changed.values())):.6g}: {verdict}, {self.probes[number].short()}"
-        )
+        line = f"  {next(iter(changed))}={next(iter(changed.values())):.6g}: {verdict}, {self.probes[number].short()}"
+        self.say(line, *self._how_far())
         return verdict
+
+    def _how_far(self) -> tuple[int, int, str]:
+        """Return how many probes are made, about how many are to come, and where the answer lies, in words."""
+        by_gpus = self.options.find == "gpus"
+        sign = 1 if by_gpus else -1
+        fails, passes = bracket((sign * number, probe.verdict) for number, probe in self.probes.items())
+        ends = [None if each is None else self._shown(sign * each) for each in (fails, passes)]
+        unit = "GPUs" if by_gpus else "requests/s"
+        if None not in ends:
+            words = f"between {ends[not by_gpus]} and {ends[by_gpus]} {unit}"
+        elif ends[1] is not None:
+            words = f"at {'most' if by_gpus else 'least'} {ends[1]} {unit}"
+        else:
+            words = f"{'more' if by_gpus else 'less'} than {ends[0]} {unit}" if ends[0] is not None else ""
+        return len(self.probes), probes_left(fails, passes), words
+
+    def _shown(self, number: int) -> str:
+        return str(number) if self.options.find == "gpus" else f"{self.probes[number].mean('arrival_rate_per_s'):.4g}"
 
 
 def _replications(config: Config, options: Options) -> tuple[bool, int]:

@@ -7,13 +7,18 @@ import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.modes import mode_of
+from mbexp.results.shown import number
 from mbexp.results.terminal import report, say_if_compiling
+
+if TYPE_CHECKING:
+    from mbexp.results.targets import Target
 
 GOOD_PCT = 95.0  # share of good requests that is asked for where a run names no targets
 
@@ -25,8 +30,10 @@ def run_and_store(config: Config) -> Path:
     say_if_compiling(config.execution.name, mode_of(config).LOOP)
     from mbexp.results.replications import run_replications
     from mbexp.results.store import command_line, generated_hash, new_folder, run_key, save
+    from mbexp.results.targets import read_targets
     from mbexp.run import run
 
+    targets = read_targets(config.sla, config.execution.name) if config.sla.targets else []
     result, summaries = run_replications(config, run)
     lines = report(result)
     key = run_key(config, result.trace.file_sha256 or generated_hash())
@@ -34,15 +41,22 @@ def run_and_store(config: Config) -> Path:
     save(result, folder, command_line(), "\n".join(lines) + "\n", replications=summaries)
     print("\n".join(lines))
     print(f"stored in {folder}  ({time.perf_counter() - began:.2f} s in all)")
-    if too_few(result.summary):
+    for target in targets:
+        value = target.value(result.summary)
+        print(f"target {target}: {'met' if target.excess(value) <= 0 else 'missed'}, {number(value)}")
+    if too_few(result.summary, targets):
         print(f"how many GPUs would do:\n  {capacity_command(sys.argv[1:], bool(config.sla.targets))}")
     sys.stdout.flush()
     return folder
 
 
-def too_few(summary: dict[str, Any]) -> bool:
-    """Return whether a run leaves the question open how many GPUs it takes."""
-    return bool(summary["overloaded"]) or summary["request_sla_violation_pct"] > 100.0 - GOOD_PCT
+def too_few(summary: dict[str, Any], targets: Sequence[Target] = ()) -> bool:
+    """Return whether a run leaves the question open how many GPUs it takes: it is overloaded, or misses a target."""
+    if summary["overloaded"]:
+        return True
+    if targets:
+        return any(not target.excess(target.value(summary)) <= 0 for target in targets)
+    return bool(summary["request_sla_violation_pct"] > 100.0 - GOOD_PCT)
 
 
 def capacity_command(words: list[str], has_targets: bool) -> str:

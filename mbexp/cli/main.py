@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +14,17 @@ from omegaconf import OmegaConf
 
 from mbexp.cli import folders
 from mbexp.cli.signals import interruptible
-from mbexp.cli.words import check_environment, check_words, completed_study_names
+from mbexp.cli.words import check_environment, check_words, completed_study_names, quoted_targets
 from mbexp.config.compose import refuse_missing_folders
 from mbexp.config.keys import all_defaults, load_config
 from mbexp.config.messages import NO_DEFAULTS, explain
-from mbexp.errors import UserError
+from mbexp.errors import READER_GONE, UserError, as_program
 from mbexp.paths import config_dir, replaced_config_files, use_config_dirs
 from mbexp.sweep import sweeper
 from mbexp.version import __version__
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-
-READER_GONE = 128 + 13  # as a program ends that a broken pipe's signal stops
 
 # Every key exists before the groups are read, so that any of them can be set whatever file a group takes.
 _all_keys = OmegaConf.create(all_defaults())
@@ -101,6 +97,7 @@ def main() -> None:
         use_config_dirs(sys.argv[1:])
         refuse_missing_folders()
         check_words(sys.argv[1:])
+        sys.argv[1:] = map(quoted_targets, sys.argv[1:])
         for path, name in replaced_config_files():
             print(f"mbexp: {path} takes the place of mbexp's own {name}", file=sys.stderr)
         with interruptible():
@@ -122,12 +119,4 @@ def main() -> None:
 
 def start() -> None:
     """Run the command line as a program: the entry point of ``mbexp`` and ``python -m mbexp``."""
-    try:
-        main()
-    except SystemExit as stop:
-        if stop.code == READER_GONE:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be written out
-        raise
-    finally:
-        # All is stored and said: Ctrl-C while the interpreter closes would only be a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    as_program(main)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from mbexp.errors import UserError
 from mbexp.paths import config_files, use_config_dirs
 
+TARGETS = re.compile(r"(\+{0,2}sla\.targets)=\[(.*)\]", re.DOTALL)
 # Hydra's folders, which every user of Hydra knows and which have no meaning where folders are made whole or not at all.
 _FOLDERS = {
     "hydra.run.dir": "a run makes a folder of its own in output.dir=FOLDER",
@@ -17,6 +18,15 @@ _FOLDERS = {
     "hydra.output_subdir": "a run's folder holds config.yaml, and a sweep's multirun.yaml",
     "hydra.job.chdir": "output.dir=FOLDER says where results go",
 }
+
+
+def quoted_targets(word: str) -> str:
+    """Quote what stands in ``sla.targets=[...]``, since Hydra's grammar has no bare ``<``."""
+    match = TARGETS.fullmatch(word)
+    if match is None or "'" in word or '"' in word:
+        return word
+    items = [item.strip() for item in match[2].split(",") if item.strip()]
+    return f"{match[1]}=[{','.join(repr(item) for item in items)}]"
 
 
 def check_words(words: Sequence[str]) -> None:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbexp.compare_engine.readers import FORMATS, Options, read_run
-from mbexp.errors import UserError
+from mbexp.compare_engine.readers import read_run
+from mbexp.errors import UserError, as_program
+from mbexp.workload.recorded import FORMATS, Options
 
 if TYPE_CHECKING:
     from mbexp.compare_engine.compare import Comparison
@@ -93,4 +94,4 @@ def _write_requests(path: Path, comparison: Comparison) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mbexp.compare_engine.records import RawRecord
 from mbexp.errors import UserError, nearest
 from mbexp.hardware.grid import read_rows
+from mbexp.workload.recorded import RawRecord
 
 UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 LENGTHS = {

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mbexp.config.workload_keys import MAX_TOKENS
 from mbexp.errors import UserError
+from mbexp.workload.recorded import RawRecord
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
@@ -47,18 +48,6 @@ class EngineRun:
 
     def __len__(self) -> int:
         return len(self.arrival_s)
-
-
-@dataclass(frozen=True)
-class RawRecord:
-    """One request as a reader gives it: `place` in the file in words, tokens, and instants in seconds of one clock."""
-
-    place: str
-    prompt_tokens: float
-    output_tokens: float
-    arrival_s: float
-    first_token_s: float
-    last_token_s: float
 
 
 def checked_run(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mbexp.config.model_card import ModelCard
+from mbexp.config.model_files import label_of, model_path, read_model
 from mbexp.errors import UserError, unknown_choice
 
 
@@ -29,84 +31,6 @@ class GpuCard:
     memory_gb: float
     bandwidth_gb_per_s: float
     dense_tflops: float
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """The architecture of a decoder-only transformer with grouped queries and a gated MLP, held in 16 bits.
-
-    Everything else follows from these numbers; see the properties.
-    """
-
-    name: str
-    layers: int
-    hidden: int
-    query_heads: int
-    kv_heads: int
-    head_dim: int
-    mlp: int
-    vocabulary: int
-    tied_embeddings: bool
-    query_key_norm: bool
-    longest_context_tokens: int
-    bytes_per_value: int = 2
-    experts: int = 0  # of a mixture of experts, whose MLPs have `mlp` each; 0: one MLP a layer
-    active_experts: int = 0
-
-    @property
-    def block_weights(self) -> int:
-        """Weights of the matrix products in all layers, without the output head; all experts and their router."""
-        attention = 2 * self.hidden * self.head_dim * (self.query_heads + self.kv_heads)
-        mlps = max(self.experts, 1) * 3 * self.hidden * self.mlp + self.hidden * self.experts
-        return self.layers * (attention + mlps)
-
-    @property
-    def head_weights(self) -> int:
-        """Weights of the output head."""
-        return self.vocabulary * self.hidden
-
-    @property
-    def parameters(self) -> int:
-        """All parameters, norms included."""
-        norms = self.layers * (2 * self.hidden + (2 * self.head_dim if self.query_key_norm else 0)) + self.hidden
-        embeddings = self.head_weights * (1 if self.tied_embeddings else 2)
-        return self.block_weights + norms + embeddings
-
-    @property
-    def weight_bytes(self) -> int:
-        """Memory that the parameters take."""
-        return self.parameters * self.bytes_per_value
-
-    @property
-    def step_weight_bytes(self) -> int:
-        """Bytes of weights that a decode step reads: all of them but an input embedding of its own."""
-        unread = 0 if self.tied_embeddings else self.head_weights
-        return (self.parameters - unread) * self.bytes_per_value
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Keys and values that one token leaves in the cache."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.bytes_per_value
-
-    @property
-    def decode_flops_per_token(self) -> int:
-        """Operations of the matrix products for one token of a decode step."""
-        return 2 * (self.block_weights + self.head_weights)
-
-    @property
-    def prefill_flops_per_token(self) -> int:
-        """Operations for one prompt token: the output head is not needed for it."""
-        return 2 * self.block_weights
-
-    @property
-    def prefill_flops_per_sequence(self) -> int:
-        """Operations of the output head, once a prompt."""
-        return 2 * self.head_weights
-
-    @property
-    def prefill_flops_per_square(self) -> int:
-        """Operations of causal attention over a prompt of n tokens, per n**2: two products, half of each needed."""
-        return 2 * self.layers * self.query_heads * self.head_dim
 
 
 # Sources: NVIDIA data sheets of the A100 (2021), L40S and H100 (2023), H200 (2024), B200 and RTX PRO 6000 (2025), and
@@ -176,7 +100,9 @@ def find_gpu_card(name: str | None) -> GpuCard | None:
 
 
 def find_model_card(name: str) -> ModelCard:
-    """Return the model that ``gpu.law.model`` names."""
+    """Return the model that ``gpu.law.model`` names: one of `MODEL_CARDS`, or the path of a config.json."""
+    if (path := model_path(name)) is not None:
+        return read_model(path)
     if name not in MODEL_CARDS:
         raise unknown_choice("gpu.law.model", name, MODEL_CARDS)
     return MODEL_CARDS[name]
@@ -185,7 +111,9 @@ def find_model_card(name: str) -> ModelCard:
 def facts(kind: str, card_name: str | None, model_name: str) -> dict[str, Any]:
     """Return what `FACTS` are under a kind of law, of a card and a model; the memory is None without a card."""
     card, model = find_gpu_card(card_name), find_model_card(model_name)
-    label = [kind.rpartition(".")[2], card_name, None if model_name == USUAL_MODEL else model_name]
+    path = model_path(model_name)
+    named = model_name if path is None else label_of(path)
+    label = [kind.rpartition(".")[2], card_name, None if model_name == USUAL_MODEL else named]
     return {
         "name": "_".join(part for part in label if part),
         "memory_gb": card and card.memory_gb,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mbexp.config.choices import mode_names, rule_names
+from mbexp.config.engine_limits import ENGINES
 from mbexp.config.schema import option
 
 EXECUTIONS = mode_names()
-PREFILLS = ("first", "chunked")
+PREFILLS = ("first", "chunked", "alone")
 KV_RULES = ("reserve", "paged")
 RESERVATIONS = ("prediction", "longest_of_bin")
 PREEMPTIONS = ("recompute", "swap")
@@ -18,9 +19,10 @@ RULES_OF_ASSIGNMENT = ("central", *rule_names("assignment"))
 ASSIGNMENTS = (*RULES_OF_ASSIGNMENT, *ROUTERS)
 GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
 OVERSIZED = ("refuse", "reject")
-ADMISSIONS = ("budget", "any")
+ADMISSIONS = ("budget", "whole", "any")
 PREFIX_CACHES = ("none", "lru", "lfu", "belady")
 PREFILL_MEMORIES = ("held", "tested", "first_chunk")
+OUTPUT_RESERVES = ("none", "full", "ratio")
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,23 @@ class ExecutionConfig:
     name: str = option("run_to_completion", "mode of execution", choices=EXECUTIONS)
     prefill: str = option(
         "first",
-        "first: prompts are computed whole while decoding stalls; chunked: in pieces beside it",
+        "first: prompts are computed whole while decoding stalls; chunked: in pieces beside it; alone: in pieces "
+        "while it stalls",
         choices=PREFILLS,
     )
-    token_budget: int = option(512, "'chunked': tokens of one iteration, decoded ones and prompts together", low=1)
+    engine: str | None = option(
+        None, "whose defaults on the card token_budget and scheduler.fixed_batch_size take where null", choices=ENGINES
+    )
+    token_budget: int | None = option(
+        512,
+        "'chunked': tokens of one iteration, decoded ones and prompts together; 'alone': prompt tokens; null: those of "
+        "engine",
+        low=1,
+    )
     admission: str = option(
         "budget",
-        "'chunked': budget: nobody is admitted once the tokens of the iteration are used up; any: they do not matter",
+        "'chunked', 'alone': budget: nobody is admitted once the tokens of the iteration are used up; whole: "
+        "nor whose context exceeds what is left of them; any: they do not matter",
         choices=ADMISSIONS,
     )
     prefill_max_tokens: int | None = option(
@@ -55,9 +67,18 @@ class ExecutionConfig:
     block_tokens: int = option(16, "'paged': tokens of a block", low=1, high=65536)
     prefill_memory: str = option(
         "held",
-        "'paged', 'chunked': a context is held from admission on; or chunk by chunk, admitted if all of it fits "
-        "(tested), or its first chunk",
+        "'paged', 'chunked' or 'alone': a context is held from admission on; or chunk by chunk, admitted if all of it "
+        "fits (tested), or its first chunk",
         choices=PREFILL_MEMORIES,
+    )
+    output_reserve: str = option(
+        "none",
+        "'paged': what an admission keeps free for outputs to come: none; full: all that is predicted (TensorRT-LLM); "
+        "ratio: a share that adapts (SGLang)",
+        choices=OUTPUT_RESERVES,
+    )
+    conservativeness: float = option(
+        1.0, "'ratio': factor on the share of 0.7 that is kept free at first", low=0, high=100
     )
     hold_last_token: bool = option(
         True, "'paged': the newest token is held at once; false: with the iteration that computes its cache (vLLM)"

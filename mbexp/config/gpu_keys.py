@@ -13,7 +13,8 @@ LAWS = module_names("hardware/laws")
 # The numbers of 'step'; 0 leaves a term out.
 STEP_KEYS = (
     "fixed_ms", "floor_ms", "sequence_ms", "compute_ms", "context_us", "prefill_token_ms", "prefill_square_ns",
-    "prefill_extra_ms", "mixed_context_us", "experts_ms", "experts_active_share", "host_ms", "host_us_per_sequence",
+    "prefill_extra_ms", "mixed_extra_ms", "mixed_context_us", "experts_ms", "experts_active_share", "host_ms",
+    "host_us_per_sequence", "request_overhead_ms",
 )  # fmt: skip
 LENGTH_MEANINGS = ("output", "prompt_plus_output")
 NOISES = ("none", "lognormal", "exponential")
@@ -34,7 +35,7 @@ class LawConfig:
     card: str | None = option(None, "'roofline': GPU card; null takes the two numbers below")
     bandwidth_gb_per_s: float | None = option(None, "'roofline': memory bandwidth, 1e9 B/s; null: the card's", above=0)
     dense_tflops: float | None = option(None, "'roofline': dense 16-bit peak, 1e12 FLOP/s; null: the card's", above=0)
-    model: str = option("qwen3_1_7b", "'roofline': model card")
+    model: str = option("qwen3_1_7b", "'roofline': model card, or path of a Hugging Face config.json")
     bandwidth_efficiency_weights: float = option(0.85, "'roofline': e_w", above=0, high=1)
     bandwidth_efficiency_attention: float = option(0.75, "'roofline': e_a", above=0, high=1)
     compute_efficiency: float = option(0.60, "'roofline': e_f", above=0, high=1)
@@ -53,11 +54,13 @@ class LawConfig:
     prefill_token_ms: float = option(0.0, "'step': per prompt token, within the floor", low=0)
     prefill_square_ns: float = option(0.0, "'step': per square of a prompt's tokens", low=0)
     prefill_extra_ms: float = option(0.0, "'step': an iteration with prompt tokens", low=0)
+    mixed_extra_ms: float = option(0.0, "'step': more of an iteration that decodes beside prompt tokens", low=0)
     mixed_context_us: float = option(0.0, "'step': more per token of context beside prompt tokens", low=0)
     experts_ms: float = option(0.0, "'step': all experts of a mixture of experts", low=0)
     experts_active_share: float = option(0.0, "'step': active experts of a token, of all", low=0, high=1)
     host_ms: float = option(0.0, "'step': the engine's own time, every iteration", low=0)
     host_us_per_sequence: float = option(0.0, "'step': ..., per decoding sequence", low=0)
+    request_overhead_ms: float = option(0.0, "'step': from a request's arrival until it joins a queue", low=0)
     parameters: Numbers = option([], "numbers handed to your own law, in its order")
     provenance: str | None = option(None, "where the numbers come from; null: what the form of the law implies")
     batch_size_range: list[int] | None = option(None, "supported batch sizes, lowest and highest", low=1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mbexp.config.cards import FACTS
+from mbexp.config.engine_limits import fill_limits
 from mbexp.config.execution_keys import ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.config.kernel_tables import fill_of_law
@@ -19,6 +21,7 @@ from mbexp.config.workload_keys import WorkloadConfig
 from mbexp.errors import UserError
 
 REPLICATES = ("seeds", "windows")
+SHORTCUTS = ("num_gpus", "k_bins")  # for gpu.count and bins.k
 BINS = ("equal_mass", "explicit", "exponential", "none")
 
 
@@ -38,11 +41,30 @@ class BinsConfig:
 class SlaConfig:
     """Latency targets."""
 
-    token_ms: float = option(10.0, "longest time between two tokens (TBT)", above=0)
-    request_s: float = option(20.0, "longest time from arrival to the last token", above=0)
+    token_ms: float | None = option(10.0, "longest time between two tokens (TBT); null: no limit", above=0)
+    request_s: float | None = option(20.0, "longest time from arrival to the last token; null: no limit", above=0)
     ttft_s: float | None = option(None, "longest time to the first token of a good request; null: no limit", above=0)
     tpot_ms: float | None = option(None, "largest mean gap of a good request's tokens; null: no limit", above=0)
-    targets: list[str] = option([], "what a fleet must meet: metric<=bound or metric>=bound, for mbexp.capacity")
+    targets: list[str] = option(
+        [], "what must hold: metric<=bound or metric>=bound, for mbexp.capacity, study.best and reports"
+    )
+
+    @property
+    def token_s(self) -> float:
+        """The longest time between two tokens, seconds; infinite without a limit."""
+        return math.inf if self.token_ms is None else self.token_ms / 1000
+
+    @property
+    def limits(self) -> list[str]:
+        """What one request is held to, in words, the limits that are set only."""
+        words = {
+            "request_s": "{:g} s",
+            "token_ms": "{:g} ms per token",
+            "ttft_s": "{:g} s to the first token",
+            "tpot_ms": "{:g} ms per token in the mean",
+        }
+        values = {key: getattr(self, key) for key in words}
+        return [text.format(values[key]) for key, text in words.items() if values[key] is not None]
 
 
 @dataclass(frozen=True)
@@ -100,13 +122,13 @@ def load_config(values: Mapping[str, Any]) -> Config:
         One line naming the key, the value and the nearest valid name.
     """
     # A wrong shortcut is named as the user typed it, not as the key that it fills.
-    shortcuts = {name: values[name] for name in ("num_gpus", "k_bins") if name in values}
+    shortcuts = {name: values[name] for name in SHORTCUTS if name in values}
     values = {**shortcuts, **values}
     gpu = values.get("gpu")
     if isinstance(gpu, Mapping) and any(gpu.get(key, "") is None for key in FACTS):
         law = build(LawConfig, gpu.get("law", {}), "gpu.law")
         values["gpu"] = fill_of_law(gpu, law)
-    config = build(Config, values)
+    config = fill_limits(build(Config, values))
     for path in config.metrics:
         if "." not in path:
             raise UserError(

@@ -35,7 +35,9 @@ class SchedulerConfig:
     batch_size: str = option(
         "dynamic", "fixed, or min(b_mem, b_SLA); a dotted path names your own", choices=BATCH_SIZES, dotted=True
     )
-    fixed_batch_size: int = option(8, "batch size of 'fixed'", low=1, high=1_000_000)
+    fixed_batch_size: int | None = option(
+        8, "batch size of 'fixed'; null: that of execution.engine", low=1, high=1_000_000
+    )
     selection: str = option(
         "round_robin", "which ready bin is served; a dotted path names your own", choices=SELECTIONS, dotted=True
     )

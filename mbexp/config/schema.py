@@ -9,9 +9,12 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from mbexp.errors import UserError, nearest, unknown_choice
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 Numbers = dict[str, float] | list[float]  # by name, or in an order
@@ -81,6 +84,11 @@ def known_keys(cls: type, prefix: str = "") -> list[str]:
         if dataclasses.is_dataclass(hints[field.name]):
             names += known_keys(hints[field.name], f"{prefix}{field.name}.")
     return names
+
+
+def is_group(value: object) -> TypeGuard[DataclassInstance]:
+    """Return whether a value of a built configuration is a group of keys."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def dotted_paths(config: Any, prefix: str = "") -> dict[str, str]:

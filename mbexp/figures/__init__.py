@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["draw", "figure_names"]
 
 
-def draw(name: str, of: pd.DataFrame | Result | list[Result] | str | Path) -> Figure:
+def draw(
+    name: str,
+    of: pd.DataFrame | Result | list[Result] | str | Path,
+    *,
+    width: str | None = None,
+    height: str | None = None,
+    style: str | Path | None = None,
+    footnotes: bool = True,
+) -> Figure:
     """Draw one figure.
 
     Parameters
@@ -27,6 +35,12 @@ def draw(name: str, of: pd.DataFrame | Result | list[Result] | str | Path) -> Fi
     of
         A folder (``outputs/gpu_scaling``), a result of `mbexp.simulate` or a list of them, or a frame with the columns
         that the figure needs.
+    width, height
+        Of the whole figure, such as ``3.35in`` or ``8.5cm``; by default what the figure needs.
+    style
+        A Matplotlib style file, over the style of mbexp.
+    footnotes
+        Whether notes stand under the figure.
 
     Returns
     -------
@@ -36,7 +50,7 @@ def draw(name: str, of: pd.DataFrame | Result | list[Result] | str | Path) -> Fi
     Raises
     ------
     UserError
-        If there is no such figure, or `of` has not what it needs.
+        If there is no such figure, `of` has not what it needs, or a length or the style file cannot be read.
 
     Examples
     --------
@@ -46,19 +60,28 @@ def draw(name: str, of: pd.DataFrame | Result | list[Result] | str | Path) -> Fi
     """
     import pandas as pd
 
+    from mbexp.figures._page import Page, inches, on_page
     from mbexp.figures.registry import find_figure
 
     spec = find_figure(name)
     if isinstance(of, pd.DataFrame):
-        return spec(of)
-    if isinstance(of, str | Path):
+        frame = of
+    elif isinstance(of, str | Path):
         from mbexp.figures.drawing import find_study
 
-        return spec(find_study(Path(of)).frame(spec, any_study=True))
-    from mbexp.figures.memory import frame_of
+        frame = find_study(Path(of)).frame(spec, any_study=True)
+    else:
+        from mbexp.figures.memory import frame_of
 
-    results = [*of] if isinstance(of, list | tuple) else [of]
-    return spec(frame_of(spec, results))
+        frame = frame_of(spec, [*of] if isinstance(of, list | tuple) else [of])
+    page = Page(
+        inches("width", width) if width else None,
+        inches("height", height) if height else None,
+        footnotes,
+        Path(style) if style else None,
+    )
+    with on_page(page):
+        return spec(frame)
 
 
 def figure_names() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mbexp.errors import UserError
+from mbexp.errors import UserError, as_program
 
 if TYPE_CHECKING:
     from mbexp.figures.drawing import Drawn
@@ -55,9 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(options)
     except UserError as error:
         print(f"mbexp: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
         return 1
 
 
@@ -193,4 +190,4 @@ def _name(spec: FigureSpec) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -14,13 +14,13 @@ from mbexp.figures.lines import (
     footnote,
     from_zero,
     interval_of,
-    legend_outside,
     log_axis,
     looks_of,
     numeric_axis,
+    place_legend,
     usual_notes,
 )
-from mbexp.figures.style import panels, with_style
+from mbexp.figures.style import Look, panels, with_style
 from mbexp.results.catalogue import catalogue, find_column
 from mbexp.sweep.sides import is_load, sides_key
 
@@ -124,13 +124,32 @@ def plot(study: StoredStudy, asked: Asked) -> Figure:
         PLOTS[asked.kind](panel, part, str(x or ""), y, by, looks)
         panel.set_title(setting_label(rest, key))
     if by and asked.kind != "heatmap":
-        legend_outside(picture, by, looks)
+        place_legend(picture, [_sample(asked.kind, at, by, key, looks[key]) for at, key in enumerate(looks) if key])
     notes = (
         usual_notes(means(frame, [*by, *rest, *([x] if x and needs_x else [])], ys)) if asked.kind == "lines" else []
     )
     bars = "bar: 95 % confidence interval over seeds" if asked.kind in ("bars", "pareto") else ""
     footnote(picture, *notes, bars if frame.get("seed") is not None and frame["seed"].nunique() > 1 else "")
     return picture
+
+
+def _sample(kind: str, at: int, by: list[str], key: tuple[Any, ...], look: Look) -> Any:
+    """Return what stands for a setting in the legend: a bar, a marker or a line, as in the panels."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    label = setting_label(by, key)
+    if kind == "bars":
+        return Patch(**_filled(at, look), label=label)
+    if kind == "pareto":
+        return Line2D([], [], linestyle="none", marker=look.marker, color=look.color, label=label)
+    return Line2D([], [], **(look.plain if kind == "distribution" else look.line), label=label)
+
+
+def _filled(at: int, look: Look) -> dict[str, Any]:
+    """Return how the bars of a setting are filled; what repeats a colour is hatched."""
+    return {"facecolor": look.color, "hatch": ("", "///", "...", "xxx")[at // 7 % 4], "edgecolor": "white",
+            "linewidth": 0.3}  # fmt: skip
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: list[str], looks: dict[tuple[Any, ...], Any]) -> None:
@@ -163,9 +182,9 @@ def _bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, by: list[str], looks: 
             error = [[mean - float(low.iloc[0])], [float(high.iloc[0]) - mean]]
             known = error[0][0] == error[0][0]
             center = place + (at - (len(looks) - 1) / 2) * size
-            color = looks[key].color
-            axes.bar(center, mean, size * 0.92, color=color, yerr=error if known else None, ecolor="#333333",
-                     hatch=("", "///", "...", "xxx")[at // 7 % 4], edgecolor="white", linewidth=0.3)  # fmt: skip
+            axes.bar(
+                center, mean, size * 0.92, yerr=error if known else None, ecolor="#333333", **_filled(at, looks[key])
+            )
     labels = [_tick(x, key[0]) for key, _ in groups] if x else [""]
     turn: dict[str, Any] = {"rotation": 20, "ha": "right"} if sum(map(len, labels)) > 40 else {}
     axes.set_xticks(range(len(groups)), labels, **turn)
@@ -216,7 +235,8 @@ def _distribution(
         if len(values) > 2000:
             kept = np.linspace(0, len(values) - 1, 1000).astype(int)
             values, shares = values[kept], shares[kept]
-        axes.step(values, 100 * shares, where="post", **looks[key].plain)
+        rising = np.concatenate([values[:1], values]), np.concatenate([[0.0], shares])  # none is below the least
+        axes.step(rising[0], 100 * rising[1], where="post", **looks[key].plain)
         low = min(low, float(values[0]))
     if low > 0 and axes.get_xlim()[1] / low > 10:
         log_axis(axes, "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,12 @@ def settings(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[tuple[An
     if not columns:
         return [((), frame)]
     groups = frame.groupby(list(columns), sort=True, dropna=False)
-    return [(key if isinstance(key, tuple) else (key,), group) for key, group in groups]
+    return [(_same_nan(key if isinstance(key, tuple) else (key,)), group) for key, group in groups]
+
+
+def _same_nan(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a setting in which every unknown value is one object, so that equal settings are found by their key."""
+    return tuple(math.nan if isinstance(part, float) and math.isnan(part) else part for part in key)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -231,7 +231,7 @@ def continuous_token_sla(frame: pd.DataFrame) -> Figure:
             numeric_axis(panel, "y", metric, [])
             panel.set_title("prompts whole" if kind == "first" else "prompts in chunks")
             if metric.startswith("tbt"):
-                for target in sorted(set(frame["sla.token_ms"])):
+                for target in sorted({*frame["sla.token_ms"].dropna()}):
                     panel.axhline(target, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
             _within(panel, part, metric)
     legend_outside(picture, [LABEL], looks, names=names)

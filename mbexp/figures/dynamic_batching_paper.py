@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from mbexp.figures.aggregate import means, queue_grows, settings, swept
@@ -121,7 +122,7 @@ def token_sla_capacity(frame: pd.DataFrame) -> Figure:
         numeric_axis(panel, "y", metric, [])
         from_zero(panel)
         panel.set_xlim(left=0)
-    for target in sorted(set(frame["sla.token_ms"])):
+    for target in sorted({*frame["sla.token_ms"].dropna()}):
         axes[0].axhline(target, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
     stable = table[~table["growing"]]["latency_mean_s"]
     if len(stable):
@@ -140,7 +141,7 @@ def capacities(frame: pd.DataFrame, series: list[str]) -> dict[tuple[object, ...
     """Return for each setting the highest arrival rate carried by every seed within the token SLA; 0 for none."""
     found = {}
     for key, rows in settings(frame, series):
-        good = ~queue_grows(rows) & (rows["tbt_mean_ms"] <= rows["sla.token_ms"])
+        good = ~queue_grows(rows) & (rows["tbt_mean_ms"] <= rows["sla.token_ms"].astype(float).fillna(math.inf))
         rates = [rate for (rate,), _ in settings(rows, [RATE]) if good[rows[RATE] == rate].all()]
         found[key] = float(max(rates, default=0.0))
     return found

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+ROW_NAME_CHARACTERS = 30  # of a line of a row's name, on a narrow page
+MOST_LEGEND_ROWS = 8  # above panels, in letters of the usual size
 INCHES_PER_LETTER = 0.0575  # of a footnote, on average
 GROWING = "hollow: overloaded, or the queue climbed throughout the run, so that the value may depend on its length"
 BAND = "band: 95 % confidence interval over seeds"
@@ -202,10 +204,14 @@ def place_legend(figure: Figure, handles: list[Any]) -> None:
             figure.set_size_inches(width, needed)
         return
     columns = max(1, min(len(handles), int(width / (0.62 + 0.068 * longest))))
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=7, handlelength=2.6,
+    size, row, handle = 7.0, 0.15, 2.6
+    if len(handles) > MOST_LEGEND_ROWS * columns:  # else it takes more of a page than the panels do
+        size, row, handle = 5.5, 0.12, 2.2
+        columns = max(columns, min(len(handles), int(width / (0.28 + 0.038 * longest))))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=size, handlelength=handle,
                   columnspacing=1.0, borderaxespad=0.1)  # fmt: skip
     if page.height_inches is None:
-        figure.set_size_inches(width, height + 0.15 * -(-len(handles) // columns))
+        figure.set_size_inches(width, height + row * -(-len(handles) // columns))
 
 
 def _columns_of(axes: Axes) -> int:
@@ -215,17 +221,15 @@ def _columns_of(axes: Axes) -> int:
 
 def name_rows(axes: Sequence[Axes], names: Sequence[str]) -> None:
     """Write the names of rows at the left of each row of panels, over two lines where the page is narrow."""
-    import textwrap
-
     narrow = current_page().is_narrow
-    shown = [textwrap.fill(name, 30) for name in names] if narrow else list(names)
+    shown = [_over_lines(name) for name in names] if narrow else list(names)
     size: dict[str, Any] = {"fontsize": 5.5} if narrow else {}
     figure = axes[0].get_figure(root=True)
     tallest = max(name.count("\n") + 1 for name in shown)
     if figure is not None and narrow and tallest > 1 and current_page().height_inches is None:
         width, height = figure.get_size_inches()
         rows = -(-len(axes) // _columns_of(axes[0]))
-        figure.set_size_inches(width, max(height, rows * (0.8 + 0.105 * tallest * len(names))))
+        figure.set_size_inches(width, max(height, rows * row_height(names)))
     for panel in axes:
         place = panel.get_subplotspec()
         first = place is None or place.is_first_col()
@@ -233,6 +237,26 @@ def name_rows(axes: Sequence[Axes], names: Sequence[str]) -> None:
             panel.set_yticks(range(len(names)), shown, **size)
         panel.tick_params(axis="y", labelleft=first)
         panel.set_ylim(-0.6, len(names) - 0.4)
+
+
+def _over_lines(name: str) -> str:
+    """Break a name behind its commas, and within a part only where it is longer than a line."""
+    import textwrap
+
+    lines = [""]
+    for part in name.split(", "):
+        joined = f"{lines[-1]}, {part}" if lines[-1] else part
+        if len(joined) <= ROW_NAME_CHARACTERS or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines[-1] += ","
+            lines.append(part)
+    return "\n".join(textwrap.fill(line, ROW_NAME_CHARACTERS) for line in lines)
+
+
+def row_height(names: Sequence[str]) -> float:
+    """Return how high a panel of named rows is on a narrow page, inches."""
+    return 0.8 + 0.105 * max(_over_lines(name).count("\n") + 1 for name in names) * len(names)
 
 
 def name_lines(

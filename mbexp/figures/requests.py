@@ -59,11 +59,12 @@ def latency_cdf(frame: pd.DataFrame) -> Figure:
     axes.set_ylim(0, 101)
     axes.set_xlabel("Latency (s)")
     axes.set_ylabel("Requests done within it (%)")
-    for sla in sorted(set(frame["sla.request_s"])):
+    limits = sorted({*frame["sla.request_s"].dropna()})
+    for sla in limits:
         axes.axvline(sla, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
     legend_of_runs(picture, looks)
-    target = ", ".join(f"{sla:g} s" for sla in sorted(set(frame["sla.request_s"])))
-    footnote(picture, f"dashed: request SLA, {target}", str(frame.attrs.get("note", "")))
+    target = ", ".join(f"{sla:g} s" for sla in limits)
+    footnote(picture, f"dashed: request SLA, {target}" if limits else "", str(frame.attrs.get("note", "")))
     return picture
 
 

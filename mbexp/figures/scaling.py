@@ -20,6 +20,8 @@ from mbexp.figures.lines import (
 )
 from mbexp.figures.registry import figure
 from mbexp.figures.style import GREY, Look, panels
+from mbexp.results.catalogue.metric import unit_of_name
+from mbexp.results.targets import Target, parse
 from mbexp.sweep.best import FAILS, UNDECIDED, best_configurations
 
 if TYPE_CHECKING:
@@ -98,10 +100,14 @@ def violation_against_gpus(frame: pd.DataFrame) -> Figure:
     """Share of requests over the latency target, at the best K for each number of GPUs, a line for each load.
 
     A ring marks the configuration to choose: the fewest GPUs at or under the target line. A cross marks the best
-    there is where none meets the target.
+    there is where none meets the target. Of a study with targets of its own (`sla.targets`), the first one is shown
+    and all decide.
     """
-    metric = "request_sla_violation_pct"
-    target = float(frame.attrs.get("target_pct", TARGET_PCT))
+    target_pct = float(frame.attrs.get("target_pct", TARGET_PCT))
+    targets = [parse(text) for text in frame.attrs.get("targets", [])]
+    shown_target = targets[0] if targets else Target("request_sla_violation_pct", True, target_pct)
+    metric, target = shown_target.metric, shown_target.bound
+    all_of = f"targets: {', '.join(map(str, targets))}" if targets else f"target: {target:g} %"
     columns = swept(frame, leave_out=["num_gpus"])
     has_bins = "k_bins" in columns
     panel_columns = [name for name in columns if name == "scheduler"]
@@ -109,8 +115,8 @@ def violation_against_gpus(frame: pd.DataFrame) -> Figure:
     if not series:  # one load: the schedulers fit into one panel
         series, panel_columns = panel_columns, []
     table = means(frame, [*columns, "num_gpus"], [metric])
-    best = best_rows(table, [*panel_columns, *series, "num_gpus"], metric)
-    chosen = best_configurations(records(frame), [*panel_columns, *series], target)
+    best = best_rows(table, [*panel_columns, *series, "num_gpus"], metric, shown_target.at_most)
+    chosen = best_configurations(records(frame), [*panel_columns, *series], target_pct, targets)
     looks = looks_of(best, series)
     shown = settings(best, panel_columns)
     picture, axes = panels(
@@ -134,25 +140,27 @@ def violation_against_gpus(frame: pd.DataFrame) -> Figure:
             )
             words = [value_label("num_gpus", row["num_gpus"])]
             words += [value_label("k_bins", row["k_bins"])] if has_bins else []
-            verdict = "" if met else f"; {TARGET_WORDS[row['judgement']]} ({row[metric]:.1f} %)"
+            unit = unit_of_name(metric)
+            verdict = "" if met else f"; {TARGET_WORDS[row['judgement']]} ({row[metric]:.1f} {unit})"
             choices.append((load, f"{setting_label(series, load)}: {', '.join(words)}{verdict}".removeprefix(": ")))
-        write_choices(panel, choices, looks, target)
+        write_choices(panel, choices, looks, all_of)
     for panel in axes:
-        from_zero(panel, top=min(max(panel.get_ylim()[1], 1.6 * target), ALL_PCT))
+        top = max(panel.get_ylim()[1], 1.6 * target)
+        from_zero(panel, top=min(top, ALL_PCT) if metric.endswith("_pct") else top)
     share_labels(axes)
     footnote(picture, *usual_notes(best), too_many(len(shown)))
     return picture
 
 
 def write_choices(
-    panel: Axes, choices: list[tuple[tuple[Any, ...], str]], looks: dict[tuple[Any, ...], Look], target: float
+    panel: Axes, choices: list[tuple[tuple[Any, ...], str]], looks: dict[tuple[Any, ...], Look], target: str
 ) -> None:
     """Write under a panel, line by line, what is chosen at each load."""
     from matplotlib.lines import Line2D
     from matplotlib.transforms import ScaledTranslation
 
     handles = [Line2D([], [], **looks[load].line, label=text) for load, text in choices]
-    handles.append(Line2D([], [], color=GREY, linewidth=1.0, linestyle=(0, (4, 2)), label=f"target: {target:g} %"))
+    handles.append(Line2D([], [], color=GREY, linewidth=1.0, linestyle=(0, (4, 2)), label=target))
     under = panel.transAxes + ScaledTranslation(0, -0.42, panel.figure.dpi_scale_trans)
     panel.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=under, handlelength=3.2)
 

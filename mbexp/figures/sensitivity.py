@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mbexp.figures._page import current_page
 from mbexp.figures.aggregate import means, settings, swept
 from mbexp.figures.comparison import LOADS, METRICS, scale_metric
 from mbexp.figures.labels import axis_label, setting_label
@@ -15,6 +16,7 @@ from mbexp.figures.lines import (
     looks_of,
     name_rows,
     numeric_axis,
+    row_height,
     usual_notes,
 )
 from mbexp.figures.registry import figure
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 12
 MOST_SETTINGS = 60
+LONGEST_PAGE_INCHES = 9.0  # of text on a page of a paper
 
 
 @figure("Sensitivity to K", needs=("k_bins", *METRICS, "padding_waste_pct"), varies=("k_bins",))
@@ -64,8 +67,13 @@ def sensitivity_across_seeds(frame: pd.DataFrame) -> Figure:
     every = settings(frame, columns)
     step = -(-len(every) // MOST_SETTINGS)
     shown = every[::step]
-    picture, axes = panels(3, columns=3, width=3.0, height=1.3 + 0.24 * len(shown), extra_width=1.4, sharey=True)
-    for panel, metric in zip(axes, METRICS, strict=True):
+    names = [setting_label(columns, key) or "all runs" for key, _ in reversed(shown)]
+    metrics, height = [*METRICS], 1.3 + 0.24 * len(shown)
+    if current_page().is_narrow and current_page().height_inches is None:  # panels stand below one another
+        height = row_height(names)
+        metrics = metrics[: max(1, int(LONGEST_PAGE_INCHES / height))]
+    picture, axes = panels(len(metrics), columns=3, width=3.0, height=height, extra_width=1.4, sharey=True)
+    for panel, metric in zip(axes, metrics, strict=True):
         for height, (_, rows) in enumerate(reversed(shown)):
             summary = means(rows, [], [metric]).iloc[0]
             panel.plot(
@@ -86,11 +94,13 @@ def sensitivity_across_seeds(frame: pd.DataFrame) -> Figure:
             )
         panel.set_xlabel(axis_label(metric))
         panel.margins(x=0.08)
-    name_rows(axes, [setting_label(columns, key) or "all runs" for key, _ in reversed(shown)])
+    name_rows(axes, names)
+    left_out = [axis_label(metric).partition(" (")[0] for metric in METRICS if metric not in metrics]
     footnote(
         picture,
         "dot: one seed; bar: mean and 95 % confidence interval",
         one_in(step, len(every)),
+        f"no room on this page for {' and '.join(left_out)}; a width of 7in has it" if left_out else "",
     )
     return picture
 

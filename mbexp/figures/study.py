@@ -24,10 +24,11 @@ Read = TypeVar("Read")
 TARGET_PCT = 5.0
 LOADS = ("num_requests", "workload.rate_scaling", "workload.arrivals.rate_per_s")
 # What study.json and the tables must hold to be read as such.
-INFO: dict[str, Any] = {"name": str, "config_name": str, "question": str, "swept": list, "failures": list,
-                        "missing": int, "git": dict, "wall_time_s": (int, float), "versions": str}  # fmt: skip
+INFO: dict[str, Any] = {"name": str, "config_name": str, "question": str, "swept": list, "compared": list,
+                        "failures": list, "missing": int, "git": dict, "wall_time_s": (int, float), "versions": str,
+                        "targets": list}  # fmt: skip
 NEEDED = {
-    "best": ("num_gpus", "k_bins", "request_sla_violation_pct", "target_pct", "meets_target"),
+    "best": ("num_gpus", "k_bins", "meets_target"),
     "verdicts": ("metric", "verdict", "seeds"),
 }
 MOST_RUNS = 8  # that one figure shows from inside
@@ -208,7 +209,15 @@ class StoredStudy:
             raise UserError(f"figure {spec.name}: not of {self.folder}: {reason}")
         frame = self._inside(spec) if spec.table != "results" else self.with_keys(self.results, spec.needs)
         frame.attrs["target_pct"] = self.target_pct
+        frame.attrs["targets"] = self.targets
         return frame
+
+    @property
+    def targets(self) -> list[str]:
+        """What the study was judged by, as ``sla.targets`` has it; empty where it set none."""
+        config = self.unless_damaged(lambda: self.config(str(self.results["run"].iloc[0]))) or {}
+        found = self.info.get("targets") or config.get("sla.targets") or []
+        return [str(text) for text in found] if isinstance(found, list) else []
 
     @property
     def target_pct(self) -> float:

@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mbexp.config.cards import GPU_CARDS, MODEL_CARDS, find_card
-from mbexp.errors import UserError, unknown_choice
+from mbexp.config.cards import GPU_CARDS, MODEL_CARDS, USUAL_MODEL, find_card
+from mbexp.errors import UserError, as_program, unknown_choice
 from mbexp.fit import FORMS, Card, Points, fit_form, read_points
-from mbexp.fit.forms import roofline_form
+from mbexp.fit.forms import SUM_OF_STEPS, roofline_form
+from mbexp.fit.imported import ORIGINS, read_published
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,6 +21,14 @@ def parser() -> argparse.ArgumentParser:
         "'step TABLE' fits the law of a step, 'host TABLE gpu=...' the host's time in it; both have --help.",
     )
     arguments.add_argument("grid", help="grid.csv or points.csv of mbexp.measure, or a latency grid of your own")
+    arguments.add_argument("--from", dest="origin", help=f"a published table: {', '.join(ORIGINS)}")
+    arguments.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="of a published table: which rows are meant",
+    )
     arguments.add_argument("--card", help=f"GPU card of the roofline: {', '.join(GPU_CARDS)}")
     arguments.add_argument("--bandwidth-gb-per-s", type=float, help="... or its peak memory bandwidth, 1e9 B/s, and")
     arguments.add_argument("--dense-tflops", type=float, help="its dense 16-bit peak, 1e12 FLOP/s")
@@ -51,12 +60,21 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     graphs = None if options.cuda_graphs is None else options.cuda_graphs == "on"
-    points = read_points(options.grid, options.prompt_tokens, graphs)
-    model = options.model or points.machine.get("model") or "qwen3_1_7b"
+    if options.where and not options.origin:
+        raise UserError(f"--where {options.where[0]}: is of a published table; name it with --from")
+    if options.origin:
+        points = read_published(options.grid, options.origin, options.where)
+    else:
+        points = read_points(options.grid, options.prompt_tokens, graphs)
+    named = options.model or points.machine.get("model")
+    if options.origin and named is None:
+        raise UserError(f"--model: is needed with --from: the weights and KV cache of {points.source} are its")
+    model = named or USUAL_MODEL
     if model not in MODEL_CARDS:
         raise unknown_choice("--model", model, MODEL_CARDS)
     card = _card(options, points, model)
-    forms = [*FORMS.values(), *([roofline_form(card)] if card else [])]
+    split = bool(points.split and (points.phase == "static").any())
+    forms = [*FORMS.values(), *([roofline_form(card)] if card else []), *([SUM_OF_STEPS] if split else [])]
     fits, skipped = [], []
     for form in forms:
         try:
@@ -76,10 +94,15 @@ def _run(options: argparse.Namespace) -> None:
     from mbexp.hardware.grid import read_grid
 
     interpolation = left_out_errors(read_grid(str(points.grid))) if points.grid else None
+    if named is None:
+        skipped.insert(
+            0, f"model: {model} is assumed, for its weights and KV cache in the files; --model names another"
+        )
     text = "\n".join([table(points, fits, interpolation), *skipped])
     name = options.name or _name(options.grid, points)
     folder = Path(options.out or Path("outputs", "fits", name))
-    configs = gpu_configs(points, fits, card, name, model)
+    laws = [fit for fit in fits if fit.form is not SUM_OF_STEPS]
+    configs = gpu_configs(points, laws, card, name, model)
     write(folder, text, configs, residual_figure(fits, points), fits, options.overwrite)
     print(text)
     print(f"\nwritten: {folder}/ (residuals.png, fit.json, and a gpu configuration for each law)")
@@ -110,4 +133,4 @@ def _name(grid: str, points: Points) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -91,6 +91,23 @@ AFFINE = LawForm(
 LINEAR = LawForm("linear", (Parameter("c0_ms", 10.0), Parameter("c1_ms", 0.1)), _static, _linear)
 
 
+def _steps(theta: FloatArray, points: Points) -> FloatArray:
+    fixed_ms, token_ms, context_us = theta
+    b, prompt, output = points.batch_size, points.prompt_tokens, points.output_tokens
+    seconds = output * fixed_ms / 1e3 + b * (output + prompt) * token_ms / 1e3
+    return seconds + b * output * (prompt + 0.5 * output) * context_us / 1e6
+
+
+# What a batch takes as the sum of its steps; from whole batches a sequence's time and a prompt token's are not told
+# apart, so that it is shown beside the laws and is none.
+SUM_OF_STEPS = LawForm(
+    "sum of steps",
+    (Parameter("fixed_ms", 10.0), Parameter("token_ms", 0.05), Parameter("context_us", 0.1)),
+    _static,
+    _steps,
+)
+
+
 def roofline_form(card: Card) -> LawForm:
     """Return the roofline of a card.
 

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mbexp.errors import UserError
+from mbexp.fit.loads import Loads
 from mbexp.fit.steps import nonnegative
-from mbexp.hardware.grid import read_number, read_rows
 from mbexp.hardware.law import LatencyLaw
 
 FloatArray = npt.NDArray[np.float64]
-
-COLUMNS = ("concurrency", "prompt_tokens", "output_tokens", "tpot_ms")
-
-
-@dataclass(frozen=True)
-class Loads:
-    """Measured loads: `concurrency` users in a closed loop, tokens of each request, and the mean TPOT; shape (n,)."""
-
-    concurrency: FloatArray
-    prompt_tokens: FloatArray
-    output_tokens: FloatArray
-    tpot_ms: FloatArray
-    source: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +24,9 @@ class HostFit:
         Keys of ``gpu.law`` with ``kind: step``.
     before_pct, after_pct, left_out_pct : float64 arrays, shape (n,)
         Without host terms; with them; and each load predicted by a fit to the others.
+    request_overhead_ms : float or None
+        Of the time to the first token of one user alone, what the prefill and the host's time do not explain, at least
+        0; None where no load has one user and such a time.
     """
 
     host_ms: float
@@ -46,31 +34,7 @@ class HostFit:
     before_pct: FloatArray
     after_pct: FloatArray
     left_out_pct: FloatArray
-
-
-def read_loads(path: str) -> Loads:
-    """Read a CSV file with the columns `COLUMNS`.
-
-    Raises
-    ------
-    UserError
-        In one line, naming the column, or the line and the value.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"{path}: no such file")
-    names, rows = read_rows(file)
-    for name in COLUMNS:
-        if name not in names:
-            raise UserError(f"{file}: no column {name}; loads have {', '.join(COLUMNS)}; it has {', '.join(names)}")
-    columns = [
-        np.array([read_number(file, line, row, name, positive=True) for line, row in enumerate(rows, 2)])
-        for name in COLUMNS
-    ]
-    if len(np.unique(columns[0])) < 2:
-        raise UserError(f"{file}: two or more concurrencies are needed to tell a step's host time from a sequence's")
-    concurrency, prompt, output, tpot_ms = columns
-    return Loads(concurrency, prompt, output, tpot_ms, file.name)
+    request_overhead_ms: float | None = None
 
 
 def kernel_tpot_ms(law: LatencyLaw, loads: Loads) -> FloatArray:
@@ -114,5 +78,17 @@ def fit_host(law: LatencyLaw, loads: Loads) -> HostFit:
         return 100 * (predicted_ms / measured - 1)
 
     return HostFit(
-        float(terms[0]), 1e3 * float(terms[1]), error_pct(kernels_ms), error_pct(after_ms), error_pct(left_out_ms)
-    )
+        float(terms[0]), 1e3 * float(terms[1]), error_pct(kernels_ms), error_pct(after_ms), error_pct(left_out_ms),
+        _request_overhead_ms(law, loads, float(terms[0])),
+    )  # fmt: skip
+
+
+def _request_overhead_ms(law: LatencyLaw, loads: Loads, host_ms: float) -> float | None:
+    """Return the median of what the first tokens of users who are alone take beyond their prefill, at least 0."""
+    if loads.ttft_ms is None:
+        return None
+    alone = (loads.concurrency == 1) & np.isfinite(loads.ttft_ms)
+    if not alone.any():
+        return None
+    prefill_ms = [1e3 * law.prefill_s(1, round(prompt)) for prompt in loads.prompt_tokens[alone]]
+    return max(0.0, float(np.median(loads.ttft_ms[alone] - np.array(prefill_ms))) - host_ms)

@@ -46,7 +46,7 @@ def table(points: Points, fits: list[Fit], interpolation: Errors | None) -> str:
             interval = f"[{estimate.low:.4g}, {estimate.high:.4g}]" if estimate.state != "assumed" else ""
             state = STATES.get(estimate.state, "")
             lines.append(
-                f"  {fit.form.kind:<10}{estimate.key:<32}{estimate.value:<10.4g}{interval:<22}{state}".rstrip()
+                f"  {fit.form.kind + ' ':<10}{estimate.key:<32}{estimate.value:<10.4g}{interval:<22}{state}".rstrip()
             )
         if any(e.state == "at its bound" and "bandwidth" in e.key and e.value > 0.99 for e in fit.estimates):
             lines.append("  faster than the card's peak bandwidth allows: the wrong card, or not a measurement")

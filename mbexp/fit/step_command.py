@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import numpy as np
 
 from mbexp.config.cards import MODEL_CARDS
 from mbexp.errors import UserError, unknown_choice
-from mbexp.fit.host import HostFit, Loads, fit_host, read_loads
-from mbexp.fit.step_tables import ORIGINS, Asked, read_steps
+from mbexp.fit.host import HostFit, fit_host
+from mbexp.fit.loads import Loads, read_loads
+from mbexp.fit.step_tables import ORIGINS, Asked, read_skew, read_steps
 from mbexp.fit.steps import StepFit, StepPoints, fit_steps
 
 
@@ -32,6 +34,12 @@ def step(argv: list[str]) -> None:
     arguments.add_argument("table", help="CSV file of steps; or what --from names")
     arguments.add_argument("--from", dest="origin", help=f"a published table: {', '.join(ORIGINS)}")
     arguments.add_argument("--layers", type=int, help="of the model, for a profile of one layer")
+    arguments.add_argument(
+        "--experts-active-share", type=float, help="of a mixture of experts: active experts of a token, of all: 0.0625"
+    )
+    arguments.add_argument(
+        "--skew-sequences", type=int, help="of a profile: count attention to unequal contexts, as of so many sequences"
+    )
     arguments.add_argument("--model", help="model of a splitwise-sim table; model card of the configuration")
     arguments.add_argument("--hardware", help="hardware of a splitwise-sim table")
     arguments.add_argument("--tensor-parallel", type=int, help="cards of an engine, in a splitwise-sim table")
@@ -40,15 +48,32 @@ def step(argv: list[str]) -> None:
     options = arguments.parse_args(argv)
     if options.layers is not None and options.layers < 1:
         raise UserError(f"--layers={options.layers}: must be 1 or more")
+    share = options.experts_active_share
+    if share is not None and not 0 < share < 1:
+        raise UserError(f"--experts-active-share={share:g}: must lie between 0 and 1, such as 0.0625 for 8 of 128")
+    if options.skew_sequences is not None and options.origin != "llmservingsim":
+        raise UserError(f"--skew-sequences={options.skew_sequences}: is of a profile; use it with --from llmservingsim")
     asked = Asked(options.layers, options.model, options.hardware, options.tensor_parallel)
     if options.name:
         _check_configuration(options)
     points = read_steps(options.table, options.origin, asked)
-    fit = fit_steps(points)
+    fit = fit_steps(points, share or 0.0)
+    if options.skew_sequences is not None:
+        fit = _skewed(fit, read_skew(options.table, options.skew_sequences), options.skew_sequences)
     print(step_text(points, fit))
     if options.name:
         path = _write(options, points, fit)
         print(f"\nwritten: {path}\n  python -m mbexp --config-dir {path.parent.parent} gpu={options.name}")
+
+
+def _skewed(fit: StepFit, factor: float, sequences: int) -> StepFit:
+    """Return the law with attention of the decoding sequences that many times longer."""
+    keys = {key: float(f"{factor * v:.6g}") if key.endswith("context_us") else v for key, v in fit.keys.items()}
+    note = (
+        f"context_us and mixed_context_us are {factor:.3f} times those of equal contexts, as in skew.csv at "
+        f"{sequences} sequences; the errors below are without that"
+    )
+    return dataclasses.replace(fit, keys=keys, not_fitted=(*fit.not_fitted, note))
 
 
 def host(argv: list[str]) -> None:
@@ -62,25 +87,35 @@ def host(argv: list[str]) -> None:
     arguments = argparse.ArgumentParser(
         prog="python -m mbexp.fit host",
         description="Fit the host's time in a step to the time per token measured in closed loops. Columns: "
-        "concurrency, prompt_tokens, output_tokens, tpot_ms.",
+        "concurrency, prompt_tokens, output_tokens, tpot_ms, and ttft_ms of one user for the time of a request.",
     )
-    arguments.add_argument("table", help="CSV file of measured loads, two concurrencies or more")
-    arguments.add_argument("overrides", nargs="+", help="as of mbexp: gpu=...")
+    arguments.add_argument(
+        "words",
+        nargs="+",
+        metavar="FILE | KEY=VALUE",
+        help="CSV files of measured loads, results of vllm bench serve, genai-perf or AIPerf, two concurrencies or "
+        "more in all; and overrides as of mbexp: gpu=...",
+    )
     arguments.add_argument("--config-dir", help="folder with config groups of your own")
     options = arguments.parse_intermixed_args(argv)
-    if not any(override.startswith("gpu=") for override in options.overrides):
+    overrides = [word for word in options.words if "=" in word and not Path(word).exists()]
+    files = [word for word in options.words if word not in overrides]
+    if not any(override.startswith("gpu=") for override in overrides):
         raise UserError("gpu=...: is needed: the card and model of the loads; mbexp assumes none")
-    loads = read_loads(options.table)
+    if not files:
+        raise UserError("no file of measured loads is named; give a CSV file, or results of a benchmark")
+    loads = read_loads(files)
     from mbexp.cli.composed import composed
     from mbexp.hardware import build_law
 
-    config = composed(options.overrides, options.config_dir)
+    config = composed(overrides, options.config_dir)
     law = config.gpu.law
     if law.kind != "step":
         raise UserError(f"gpu.law.kind={law.kind}: host terms belong to the law of a step, such as gpu=h100_llama31_8b")
-    if law.host_ms or law.host_us_per_sequence:
+    if law.host_ms or law.host_us_per_sequence or law.request_overhead_ms:
         raise UserError(
-            "gpu.law.host_ms, gpu.law.host_us_per_sequence: are set; host terms are fitted to a law without"
+            "gpu.law.host_ms, host_us_per_sequence, request_overhead_ms: one is set; host terms are fitted to a law "
+            "without"
         )
     print(host_text(loads, fit_host(build_law(config.gpu), loads), config.gpu.name))
 
@@ -111,6 +146,10 @@ def host_text(loads: Loads, fit: HostFit, name: str) -> str:
     if len(loads.tpot_ms) < 3:
         lines.append("note: with two loads, one left out is predicted from a single other")
     keys = f"gpu.law.host_ms={fit.host_ms:.4g} gpu.law.host_us_per_sequence={fit.host_us_per_sequence:.4g}"
+    if fit.request_overhead_ms is not None:
+        keys += f" gpu.law.request_overhead_ms={fit.request_overhead_ms:.4g}"
+    else:
+        lines.append("request_overhead_ms: not fitted, since no load of concurrency 1 has a time to the first token")
     return "\n".join([*lines, keys])
 
 

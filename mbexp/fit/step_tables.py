@@ -99,6 +99,32 @@ def _llmservingsim(folder: Path, asked: Asked) -> StepPoints:
     return StepPoints(b, b * context, chunk, chunk**2 + 2 * chunk * prefix, step_us / 1e6, source, notes)
 
 
+def read_skew(path: str, sequences: int) -> float:
+    """Return how many times longer decode attention of a profile takes where contexts differ than where all are alike.
+
+    It is the mean over the points of ``skew.csv`` without prompts that have so many sequences.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, or has no such point.
+    """
+    file = Path(path).expanduser() / "skew.csv"
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; the profile has no steps of unequal contexts")
+    names, every = read_rows(file)
+    for name in ("regime", "n", "t_skew_us", "t_mean_us"):
+        if name not in names:
+            raise UserError(f"{file}: no column {name}{nearest(name, names)}; it has {', '.join(names)}")
+    rows = [(line, row) for line, row in enumerate(every, 2) if row["regime"] == "pure"]
+    found = [(line, row) for line, row in rows if row["n"] == str(sequences)]
+    if not found:
+        sizes = sorted({int(row["n"]) for _, row in rows})
+        raise UserError(f"--skew-sequences={sequences}: {file} has {', '.join(map(str, sizes))}")
+    skewed_us, alike_us = _columns(file, ("t_skew_us", "t_mean_us"), found)
+    return float(np.mean(skewed_us / alike_us))
+
+
 def _by_layer(file: Path, size: str) -> Callable[[str, np.ndarray], np.ndarray]:
     """Return the time of a layer, microseconds, interpolated between the sizes of a profile."""
     names, rows = read_rows(file)

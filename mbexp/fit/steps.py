@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,12 +69,15 @@ class StepFit:
     not_fitted: tuple[str, ...] = ()
 
 
-def fit_steps(points: StepPoints) -> StepFit:
+def fit_steps(points: StepPoints, active_share: float = 0.0) -> StepFit:
     """Fit every term >= 0, by relative errors.
 
     Decode steps give ``c0 + c1 b + c2 C`` and prefills of at least 256 tokens ``p0 + p1 N + p2 Q``. Then the fixed time
     is p0, the floor c0 - p0, the time per sequence c1, and per sequence within the floor p1 - c1. What mixed steps take
     beyond is ``extra + mixed C``. Where p0 exceeds c0, all of c0 is the fixed time and the rest is the prefill's extra.
+
+    Of a mixture of experts, `active_share` of which a token activates, decode steps give ``c0 + c1 b + c2 C + experts
+    (1 - (1 - active_share)^b)``, and there is no floor: the fixed time is c0. Prefills then give what they take beyond.
 
     Raises
     ------
@@ -90,10 +94,35 @@ def fit_steps(points: StepPoints) -> StepFit:
                 f"{points.source}: {int(rows.sum())} {name} steps {least}found; a law of a step needs "
                 f"{LEAST_POINTS[name]} or more"
             )
+    seconds = _of_experts(points, decode, long, active_share) if active_share else _dense(points, decode, long)
+    not_fitted = []
+    mixed = points.phase("mixed")
+    if mixed.sum() >= 2:
+        beyond = points.seconds[mixed] - _predict(seconds, points, active_share)[mixed]
+        weight = 1 / points.seconds[mixed]
+        columns = np.stack([np.ones(int(mixed.sum())), points.context_tokens[mixed]], axis=1)
+        seconds["mixed_extra_ms"], seconds["mixed_context_us"] = nonnegative(columns * weight[:, None], beyond * weight)
+    else:
+        not_fitted.append("mixed_extra_ms, mixed_context_us: 0, since the points have no mixed steps")
+    predicted_s = _predict(seconds, points, active_share)
+    error_pct = 100 * np.abs(predicted_s / points.seconds - 1)
+    phases = {
+        name: (int(rows.sum()), float(np.median(error_pct[rows])), float(error_pct[rows].max()))
+        for name in PHASES
+        if (rows := points.phase(name)).any()
+    }
+    keys = {key: float(f"{value * NUMBERS[key]:.6g}") for key, value in seconds.items()}
+    if active_share:
+        keys["experts_active_share"] = active_share
+    return StepFit(keys, phases, tuple(not_fitted))
+
+
+def _dense(points: StepPoints, decode: npt.NDArray[np.bool_], long: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Return the terms of decode steps and prefills, seconds, by the keys of `NUMBERS`."""
     c0, c1, c2 = _terms(points, decode, "decode steps", points.sequences, points.context_tokens)
     p0, p1, p2 = _terms(points, long, "prefills", points.prompt_tokens, points.prompt_squares)
     fixed_s = min(p0, c0)
-    seconds = {
+    return {
         "fixed_ms": fixed_s,
         "floor_ms": c0 - fixed_s,
         "sequence_ms": c1,
@@ -102,51 +131,52 @@ def fit_steps(points: StepPoints) -> StepFit:
         "prefill_token_ms": p1,
         "prefill_square_ns": p2,
         "prefill_extra_ms": p0 - fixed_s,
-        "mixed_context_us": 0.0,
     }
-    not_fitted = []
-    mixed = points.phase("mixed")
-    if mixed.sum() >= 2:
-        beyond = points.seconds[mixed] - _predict(seconds, points)[mixed]
-        weight = 1 / points.seconds[mixed]
-        columns = np.stack([np.ones(int(mixed.sum())), points.context_tokens[mixed]], axis=1)
-        extra, more = nonnegative(columns * weight[:, None], beyond * weight)
-        seconds["mixed_context_us"] = more
-        if extra:  # a prefill alone does not have it: state it, and leave it out of prefills' price
-            not_fitted.append(
-                f"mixed steps take {1e3 * extra:.3g} ms more than the law says, whatever their context; no term has it"
-            )
-    else:
-        not_fitted.append("mixed_context_us: 0, since the points have no mixed steps")
-    predicted_s = _predict(seconds, points)
-    error_pct = 100 * np.abs(predicted_s / points.seconds - 1)
-    phases = {
-        name: (int(rows.sum()), float(np.median(error_pct[rows])), float(error_pct[rows].max()))
-        for name in PHASES
-        if (rows := points.phase(name)).any()
-    }
-    keys = {key: float(f"{value * NUMBERS[key]:.6g}") for key, value in seconds.items()}
-    return StepFit(keys, phases, tuple(not_fitted))
 
 
-def _predict(seconds: dict[str, float], points: StepPoints) -> FloatArray:
+def _of_experts(
+    points: StepPoints, decode: npt.NDArray[np.bool_], long: npt.NDArray[np.bool_], active_share: float
+) -> dict[str, float]:
+    """Return the same of a mixture of experts."""
+    met = 1 - (1 - active_share) ** points.sequences
+    c0, c1, c2, experts_s = _terms(points, decode, "decode steps", points.sequences, points.context_tokens, met)
+    loaded_s = c0 + experts_s * (1 - (1 - active_share) ** points.prompt_tokens)
+    beyond = dataclasses.replace(points, seconds=points.seconds - loaded_s)
+    extra_s, p1, p2 = _terms(beyond, long, "prefills", points.prompt_tokens, points.prompt_squares, of=points.seconds)
+    return {
+        "fixed_ms": c0,
+        "sequence_ms": c1,
+        "context_us": c2,
+        "prefill_token_ms": p1,
+        "prefill_square_ns": p2,
+        "prefill_extra_ms": extra_s,
+        "experts_ms": experts_s,
+    }
+
+
+def _predict(seconds: dict[str, float], points: StepPoints, active_share: float) -> FloatArray:
     rows = np.stack([points.sequences, points.context_tokens, points.prompt_tokens, points.prompt_squares], axis=1)
-    return priced(np.array([seconds.get(key, 0.0) for key in NUMBERS]), rows, 1.0)
+    return priced(np.array([seconds.get(key, 0.0) for key in NUMBERS]), rows, 1.0 - active_share)
 
 
 def _terms(
-    points: StepPoints, rows: npt.NDArray[np.bool_], what: str, first: FloatArray, second: FloatArray
-) -> tuple[float, float, float]:
-    """Return constant, slope in `first` and slope in `second` of some steps."""
-    weight = 1 / points.seconds[rows]
-    columns = np.stack([np.ones(int(rows.sum())), first[rows], second[rows]], axis=1) * weight[:, None]
+    points: StepPoints,
+    rows: npt.NDArray[np.bool_],
+    what: str,
+    *slopes: FloatArray,
+    of: FloatArray | None = None,
+) -> list[float]:
+    """Return the constant of some steps, and their slope in each of `slopes`, by errors relative to `of`."""
+    weight = 1 / (points.seconds if of is None else of)[rows]
+    columns = np.stack([np.ones(int(rows.sum())), *(slope[rows] for slope in slopes)], axis=1) * weight[:, None]
     scaled = columns / np.linalg.norm(columns, axis=0)
-    if np.linalg.cond(scaled) > 1e6:
+    if np.linalg.cond(scaled) > 1e6 or len(columns) < columns.shape[1]:
+        number = {3: "three", 4: "four"}[columns.shape[1]]
         raise UserError(
-            f"{points.source}: the {what} do not tell three terms apart; measure several sizes, each at several lengths"
+            f"{points.source}: the {what} do not tell {number} terms apart; measure several sizes, each at several "
+            "lengths"
         )
-    c0, c1, c2 = nonnegative(columns, np.ones(int(rows.sum())))
-    return c0, c1, c2
+    return nonnegative(columns, points.seconds[rows] * weight)
 
 
 def nonnegative(columns: FloatArray, values: FloatArray) -> list[float]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from mbexp.config.cards import GPU_CARDS, MODEL_CARDS
 from mbexp.config.compose import configure
 from mbexp.config.gpu_keys import GpuConfig
-from mbexp.errors import UserError
+from mbexp.errors import UserError, as_program
 from mbexp.paths import config_dir
 
 NARROW = 100  # columns below which the source of a card has a line of its own
@@ -131,4 +131,4 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -7,8 +7,9 @@ import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mbexp.config.cards import GPU_CARDS, MODEL_CARDS
+from mbexp.config.cards import GPU_CARDS, MODEL_CARDS, find_model_card
 from mbexp.config.choices import module_names
+from mbexp.config.model_files import model_path
 from mbexp.hardware.laws import SHARED
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def unread_keys(gpu: GpuConfig, keys: Sequence[str]) -> list[str]:
 
 def facts_in_use(gpu: GpuConfig) -> list[str]:
     """Return which of the keys ``card`` and ``model`` of ``gpu.law`` the memory of `gpu` agrees with."""
-    card, model = GPU_CARDS.get(gpu.law.card or ""), MODEL_CARDS.get(gpu.law.model)
+    card, name = GPU_CARDS.get(gpu.law.card or ""), gpu.law.model
+    path = model_path(name)
+    model = find_model_card(name) if name in MODEL_CARDS or (path is not None and path.is_file()) else None
     agrees = {
         "card": card is not None and gpu.memory_gb == card.memory_gb,
         "model": model is not None and gpu.kv_bytes_per_token == model.kv_bytes_per_token,

@@ -24,6 +24,8 @@ def closed_form(parameters, decodes, context_tokens, prompt_tokens, prompt_squar
         compute_s += parameters[5] * prompt_tokens + parameters[6] * prompts_ended
         seconds += parameters[9] + parameters[7] * prompt_squares
         growth_s += parameters[7] * square_growth
+        if decodes > 0:
+            seconds += parameters[13]
     if parameters[11] > 0.0:  # the same in like iterations, whose sequences and prompt tokens are as many
         seconds += parameters[11] * (1.0 - parameters[12] ** float(decodes + prompt_tokens))
     return seconds + max(parameters[2], compute_s) + context_s * context_tokens, growth_s, np.inf

@@ -27,6 +27,7 @@ NUMBERS = {
     "prefill_extra_ms": 1e3,
     "mixed_context_us": 1e6,
     "experts_ms": 1e3,
+    "mixed_extra_ms": 1e3,
 }
 
 
@@ -95,10 +96,11 @@ def ask(engine: Any, points: list[Step]) -> Points:
 
 def priced(numbers: FloatArray, rows: FloatArray, idle: float) -> FloatArray:
     """Return the law's seconds of each row."""
-    fixed, floor, sequence, compute, context, token, square, extra, mixed, experts = numbers
+    fixed, floor, sequence, compute, context, token, square, extra, mixed, experts, beside = numbers
     b, total, n, squares = rows[:, :4].T
     seconds = fixed + sequence * b + np.maximum(floor, compute * b + token * n) + context * total + square * squares
-    return seconds + (n > 0) * (extra + mixed * total) + experts * (1 - idle ** (b + n))
+    seconds = seconds + (n > 0) * (extra + mixed * total) + ((n > 0) & (b > 0)) * beside
+    return seconds + experts * (1 - idle ** (b + n))
 
 
 def fit(points: Points, active_share: float, mixed: bool = False) -> FloatArray:
@@ -109,8 +111,8 @@ def fit(points: Points, active_share: float, mixed: bool = False) -> FloatArray:
     weight = np.select([points.phase == "decode", points.phase == "prefill"], [2.0, 1.5], 1.0)
     weight /= np.sqrt([np.sum(points.phase == phase) for phase in points.phase])
     first = rows[(points.phase == "decode")][0, 4]
-    start = np.array([0.4 * first, 0.6 * first, 1e-5, 1e-5, 5e-8, 3e-5, 1e-9, 1e-3, 0, 0])
-    free = np.array([True] * 9 + [False])
+    start = np.array([0.4 * first, 0.6 * first, 1e-5, 1e-5, 5e-8, 3e-5, 1e-9, 1e-3, 0, 0, 0])
+    free = np.array([True] * 9 + [False] * 2)
     free[8] = mixed  # kernel tables take the kernel of a decode step: what a mixed step adds is not in them
     if mixed:
         start[8] = start[4]

@@ -141,6 +141,8 @@ class LatencyLaw:
         ``output`` or ``prompt_plus_output``: which longest length of a batch the range and padding refer to.
     notes : tuple of str
         Sentences a reader of the results must see (a grid with missing points, times made monotone).
+    request_overhead_s : float
+        From the arrival of a request until it joins a queue; requests do not wait for one another in it.
     """
 
     name: str
@@ -151,6 +153,7 @@ class LatencyLaw:
     length_range_tokens: tuple[int, int] = UNBOUNDED
     length: str = "prompt_plus_output"
     notes: tuple[str, ...] = ()
+    request_overhead_s: float = 0.0
 
     @classmethod
     def configured(
@@ -162,6 +165,7 @@ class LatencyLaw:
         batch_size_range: tuple[int, int] = UNBOUNDED,
         length_range_tokens: tuple[int, int] = UNBOUNDED,
         notes: tuple[str, ...] = (),
+        request_overhead_s: float = 0.0,
     ) -> LatencyLaw:
         """Return a law with the label of `gpu`; provenance and ranges hold where ``gpu.law`` gives none."""
         law = gpu.law
@@ -174,6 +178,7 @@ class LatencyLaw:
             length_range_tokens=_pair(law.length_range_tokens, length_range_tokens),
             length=law.length,
             notes=notes,
+            request_overhead_s=request_overhead_s,
         )
 
     def require_batch(self) -> Price[BatchFunction]:

@@ -45,14 +45,20 @@ def check_sla(law: LatencyLaw, sla: SlaConfig, scheduler: SchedulerConfig) -> li
     A target that no batch the scheduler may form can miss, one that even the smallest batch misses, and in between the
     largest batch that the token target allows, at the shortest and longest context that the law supports.
     """
-    limit = scheduler.fixed_batch_size if scheduler.batch_size == "fixed" else scheduler.batch_size_max
+    return [*_of_tokens(law, sla.token_ms, scheduler), *_of_requests(law, sla.request_s)]
+
+
+def _of_tokens(law: LatencyLaw, token_ms: float | None, scheduler: SchedulerConfig) -> list[str]:
+    if token_ms is None:
+        return []
+    limit = (scheduler.fixed_batch_size or 1) if scheduler.batch_size == "fixed" else scheduler.batch_size_max
     smallest = 1 if scheduler.batch_size == "fixed" else scheduler.batch_size_min
-    token_s = sla.token_ms / 1e3
+    token_s = token_ms / 1e3
     longest = max(1, min(law.length_range_tokens[1], 1_000_000) - 2)
     best_s = law.service(1, 1, 2)[2]
     worst_s = law.service(limit, longest, 2)[2]
     sentences = []
-    where = f"sla.token_ms={sla.token_ms:g}"
+    where = f"sla.token_ms={token_ms:g}"
     if best_s > token_s:
         sentences.append(
             f"{where} cannot be met: under this law a batch of one request already takes {1e3 * best_s:.4g} ms "
@@ -74,10 +80,14 @@ def check_sla(law: LatencyLaw, sla: SlaConfig, scheduler: SchedulerConfig) -> li
             sentences.append(
                 f"{where} allows no batch of scheduler.batch_size_min={smallest}: the controller cannot go below it"
             )
-    shortest_s = law.service(1, 1, 1)[0]
-    if shortest_s > sla.request_s:
-        sentences.append(
-            f"sla.request_s={sla.request_s:g} cannot be met: under this law the shortest request, alone on an idle "
-            f"GPU, takes {shortest_s:.4g} s"
-        )
     return sentences
+
+
+def _of_requests(law: LatencyLaw, request_s: float | None) -> list[str]:
+    shortest_s = law.service(1, 1, 1)[0]
+    if request_s is None or shortest_s <= request_s:
+        return []
+    return [
+        f"sla.request_s={request_s:g} cannot be met: under this law the shortest request, alone on an idle "
+        f"GPU, takes {shortest_s:.4g} s"
+    ]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mbexp.config.cards import MODEL_CARDS
-from mbexp.errors import UserError, unknown_choice
+from mbexp.errors import UserError, as_program, unknown_choice
 from mbexp.measure.plan import PHASES, Point, make_plan
 
 
@@ -128,4 +128,4 @@ def _numbers(text: str) -> list[int]:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

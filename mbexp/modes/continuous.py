@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.config.engine_limits import note_of
 from mbexp.config.execution_keys import ROUTERS, ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
@@ -14,6 +15,7 @@ from mbexp.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mbexp.config.keys import SlaConfig
     from mbexp.modes.problem import Problem, Summary
     from mbexp.simulator.continuous.outcome import ContinuousOutcome, MeasuredOneByOne
     from mbexp.simulator.continuous.setup import ContinuousRules
@@ -39,10 +41,11 @@ def simulate(problem: Problem) -> ContinuousOutcome:
             f"gpu.noise.kind={config.gpu.noise.kind}: noise is that of whole batches; execution=continuous has none"
         )
     execution = config.execution
-    if execution.prefill == "chunked" and not fleet.law.require_iteration().prices_chunks:
+    if execution.prefill != "first" and not fleet.law.require_iteration().prices_chunks:
         raise UserError(
-            f"execution.prefill=chunked: the law {fleet.law.name} knows whole prompts only, and a piece of one would "
-            "be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as gpu=h100_llama31_8b"
+            f"execution.prefill={execution.prefill}: the law {fleet.law.name} knows whole prompts "
+            "only, and a piece of one would be 16-63 % wrong; use execution.prefill=first, or a law of a step, such as "
+            "gpu=h100_llama31_8b"
         )
     policy = build_policy(
         config.scheduler,
@@ -66,7 +69,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         fleet.law,
         policy,
         execution_rules(execution, config.gpu),
-        config.sla.token_ms / 1000,
+        config.sla.token_s,
         problem.random(ASSIGNMENT_STREAM).random((len(trace), 2)) if policy.needs_draws else None,
         min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0,
         warm_up_requests(config, trace.arrival_s),
@@ -105,6 +108,7 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
     """Return the rules of the loop that the configuration names."""
     from mbexp.simulator.continuous.setup import ContinuousRules
 
+    assert execution.token_budget is not None  # `mbexp.config.engine_limits` fills it
     return ContinuousRules(
         prefill=execution.prefill,
         token_budget=execution.token_budget,
@@ -127,6 +131,8 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         prefix_cache=execution.prefix_cache,
         prefix_cache_blocks=execution.prefix_cache_blocks,
         prefix_cache_of=execution.prefix_cache_of,
+        output_reserve=execution.output_reserve,
+        conservativeness=execution.conservativeness,
         router=execution.assignment if execution.assignment in ROUTERS else "none",
     )
 
@@ -143,6 +149,8 @@ def check(problem: Problem, outcome: ContinuousOutcome) -> Summary:
 
 def meets_token_sla(problem: Problem, outcome: ContinuousOutcome, first: int) -> npt.NDArray[np.bool_]:
     """Return for each request whether its mean time between tokens meets the target."""
+    if problem.config.sla.token_ms is None:
+        return np.ones(len(outcome.finish_s) - first, np.bool_)
     decode_s = outcome.finish_s[first:] - outcome.first_token_s[first:]
     met: npt.NDArray[np.bool_] = decode_s * 1000 <= problem.config.sla.token_ms * (outcome.output_tokens[first:] - 1)
     return met
@@ -157,22 +165,22 @@ def metrics(problem: Problem, outcome: ContinuousOutcome, first: int) -> Summary
     rules = execution_rules(problem.config.execution, problem.config.gpu)
     return {
         f"rejected_{BEYOND_MODEL}": len(outcome.rejected.get(BEYOND_MODEL, ())),
-        **token_metrics(outcome),
+        **token_metrics(outcome, problem.config.sla.token_ms is not None),
         **gpu_metrics(outcome, outcome.measured(first)),
         **prefix_metrics(outcome),
         **load_metrics(outcome, lambda: work_at_full_occupancy_s(outcome, problem.fleet.law, rules)),
     }
 
 
-def token_metrics(outcome: ContinuousOutcome) -> Summary:
-    """Return the metrics of the gaps between tokens."""
+def token_metrics(outcome: ContinuousOutcome, has_limit: bool) -> Summary:
+    """Return the metrics of the gaps between tokens; without a limit, nothing is known of what exceeds it."""
     from mbexp.results.metrics import QUANTILES, named_quantiles
 
     gaps = outcome.gaps
     return {
         "tbt_mean_ms": gaps.mean_s * 1000,
         **named_quantiles("tbt", "ms", [gaps.quantile_s(share) * 1000 for share in QUANTILES.values()]),
-        "token_sla_violation_pct": 100.0 * gaps.above / gaps.count if gaps.count else np.nan,
+        "token_sla_violation_pct": 100.0 * gaps.above / gaps.count if gaps.count and has_limit else np.nan,
         "tbt_max_ms": gaps.max_s * 1000 if gaps.count else np.nan,
     }
 
@@ -233,18 +241,11 @@ def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> lis
     from mbexp.simulator.continuous.least_work import least_work_s
 
     config, law = problem.config, problem.fleet.law
-    found: list[str] = []
+    found: list[str] = [note] if (note := note_of(config)) else []
     if summary["overloaded"]:
         rules = execution_rules(config.execution, config.gpu)
         found += least_gpus(outcome, least_work_s(outcome, law, rules, limit_max(config.scheduler)))
-    step_s = law.decode_step_s(1, 2)
-    where = f"sla.token_ms={config.sla.token_ms:g}"
-    if step_s > config.sla.token_ms / 1000:
-        found.append(
-            f"{where} cannot be met: under this law a decode step of one request already takes {1000 * step_s:.4g} ms"
-        )
-    elif summary["tbt_max_ms"] <= config.sla.token_ms:
-        found.append(f"{where} did not bind: no gap between two tokens was longer than {summary['tbt_max_ms']:.4g} ms")
+    found += _token_note(config.sla, law.decode_step_s(1, 2), summary["tbt_max_ms"])
     if config.scheduler.fill != "greedy":
         found.append(
             f"scheduler.fill={config.scheduler.fill} means nothing under execution=continuous: nobody waits for a "
@@ -261,6 +262,19 @@ def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> lis
             f"{summary['preemptions']:,} times in all; {summary['recomputed_tokens']:,} tokens were computed again"
         )
     return found + extrapolation(summary, law, "decode steps")
+
+
+def _token_note(sla: SlaConfig, step_s: float, tbt_max_ms: float) -> list[str]:
+    """Return a sentence where the limit of the time between tokens cannot be met, or did not bind."""
+    if sla.token_ms is None:
+        return []
+    where = f"sla.token_ms={sla.token_ms:g}"
+    if step_s > sla.token_s:
+        took = f"under this law a decode step of one request already takes {1000 * step_s:.4g} ms"
+        return [f"{where} cannot be met: {took}"]
+    if tbt_max_ms <= sla.token_ms:
+        return [f"{where} did not bind: no gap between two tokens was longer than {tbt_max_ms:.4g} ms"]
+    return []
 
 
 def rows(outcome: ContinuousOutcome) -> int:

@@ -68,7 +68,9 @@ def meets_token_sla(problem: Problem, outcome: BatchesOutcome, first: int) -> np
     """Return for each request whether the mean step of its batch meets the target."""
     from mbexp.simulator.batches.outcome import of_requests
 
-    return of_requests(outcome.batches["step_s"] * 1000 <= problem.config.sla.token_ms, outcome.batch_of[first:])
+    token_ms = problem.config.sla.token_ms
+    limit_ms = np.inf if token_ms is None else token_ms
+    return of_requests(outcome.batches["step_s"] * 1000 <= limit_ms, outcome.batch_of[first:])
 
 
 def metrics(problem: Problem, outcome: BatchesOutcome, first: int) -> Summary:

@@ -85,6 +85,11 @@ def build_policy(
             "scheduler.memory_rule=printed: P2's rule as printed starts from the requests that run; use "
             "execution=continuous, or corrected or original"
         )
+    if scheduler.batch_size == "dynamic" and sla.token_ms is None:
+        raise UserError(
+            "sla.token_ms=null: scheduler.batch_size=dynamic needs a limit to keep to (Algorithm 2); set it, or take "
+            "scheduler.batch_size=fixed"
+        )
     limit = _rule(LIMIT, scheduler.batch_size, _limit_parameters(scheduler, in_batches), scheduler)
     selection = _rule(SELECTION, scheduler.selection, np.zeros(0), scheduler)
     fill = _rule(FILL, scheduler.fill, np.array([scheduler.timeout_s]), scheduler) if in_batches else None
@@ -99,7 +104,7 @@ def build_policy(
             float(scheduler.batch_size_min),
             float(scheduler.batch_size_max),
             float(kv_capacity_tokens),
-            sla.token_ms / 1000,
+            sla.token_s,
         ),
         limit_max=limit_max(scheduler),
         is_fixed=fixed,
@@ -109,7 +114,10 @@ def build_policy(
 
 def limit_max(scheduler: SchedulerConfig) -> int:
     """Return the most requests that a limit may name."""
-    return scheduler.fixed_batch_size if scheduler.batch_size == "fixed" else scheduler.batch_size_max
+    if scheduler.batch_size != "fixed":
+        return scheduler.batch_size_max
+    assert scheduler.fixed_batch_size is not None  # `mbexp.config.engine_limits` fills it
+    return scheduler.fixed_batch_size
 
 
 def _rule(slot: Slot, name: str, parameters: FloatArray, scheduler: SchedulerConfig) -> Rule:
@@ -129,7 +137,7 @@ def _rule(slot: Slot, name: str, parameters: FloatArray, scheduler: SchedulerCon
 
 def _limit_parameters(scheduler: SchedulerConfig, in_batches: bool) -> FloatArray:
     if scheduler.batch_size == "fixed":
-        return np.array([float(scheduler.fixed_batch_size)])
+        return np.array([float(limit_max(scheduler))])
     controller = scheduler.controller
     return np.array(
         [

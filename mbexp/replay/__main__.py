@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbexp.config.cards import MODEL_CARDS
-from mbexp.errors import UserError, unknown_choice
+from mbexp.errors import UserError, as_program, unknown_choice
 from mbexp.measure.__main__ import add_engine_arguments, uses_graphs
 
 if TYPE_CHECKING:
@@ -164,4 +164,4 @@ def _write_csv(path: Path, table: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    as_program(main)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mbexp.errors import UserError
+from mbexp.errors import UserError, as_program
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,4 +33,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,32 +12,22 @@ from mbexp.errors import UserError
 from mbexp.figures.aggregate import first_row, settings, swept
 from mbexp.figures.labels import axis_label, number, setting_label
 from mbexp.figures.study import StoredStudy
+from mbexp.report.answered import answered
+from mbexp.report.pictures import Picture, picture_of
 from mbexp.report.tables import Table, best_table, cell, is_true, results_table, verdict_table
 from mbexp.results.replications import said_once
 from mbexp.results.stored import read_bytes, read_json
+from mbexp.results.targets import parse
 from mbexp.sweep.best import FAILS, UNDECIDED
 from mbexp.sweep.text import short_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PIXELS_PER_INCH = 96
 NOT_MET = {
     FAILS: "no configuration tried meets the targets; the best is ",
     UNDECIDED: "no configuration tried is shown to meet the targets; the best is ",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the report: an SVG inside the page."""
-
-    name: str
-    title: str
-    caption: str
-    source: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -73,8 +63,13 @@ def collect(study: StoredStudy) -> Report:
     frame = study.results
     info = study.info
     first = str(frame["run"].iloc[0])
-    pictures, not_drawn = draw_pictures(study)
+    found = answered(study)
+    pictures, not_drawn = (found.pictures, []) if found else draw_pictures(study)
     tables = [table for table in (best_table(study), verdict_table(study), results_table(study)) if table]
+    cautions = warnings_of(frame)
+    if found:
+        tables = [*found.tables, *tables]
+        cautions = [*(Caution(text, 1) for text in found.warnings), *cautions]
     failed = info.get("failures") or []
     path = study.run_folder(first) / "config.yaml"
     configuration = study.unless_damaged(lambda: read_bytes(path).decode(errors="replace"))
@@ -86,11 +81,11 @@ def collect(study: StoredStudy) -> Report:
         summary=summary(study),
         command=command_of(study, first),
         figures_command=f"python -m mbexp.figures {folder}\npython -m mbexp.report {folder}",
-        answers=answers(study),
+        answers=found.sentences if found else answers(study),
         tables=tables,
         pictures=pictures,
         not_drawn=[*not_drawn, *(("what rests on a damaged file", line) for line in study.damage)],
-        warnings=warnings_of(frame),
+        warnings=cautions,
         failures=[(" ".join(each.get("overrides", [])) or each["run"], str(each.get("reason", ""))) for each in failed],
         configuration=configuration or "",
         varied=varied(study),
@@ -120,12 +115,14 @@ def summary(study: StoredStudy) -> list[tuple[str, str]]:
         facts.append(("Requests are", "; ".join(str(value) for value in frame["trace_source"].unique())))
     units = {"sla.request_s": "s a request", "sla.token_ms": "ms a token"}
     targets = [
-        f"{', '.join(number(value) for value in sorted(frame[key].unique()))} {unit}"
+        f"{', '.join(number(value) for value in sorted(frame[key].dropna().unique()))} {unit}"
         for key, unit in units.items()
-        if key in frame
+        if key in frame and frame[key].notna().any()
     ]
     if targets:
         facts.append(("Latency targets", "; ".join(targets)))
+    if study.targets:
+        facts.append(("Judged by", ", ".join(study.targets)))
     if info.get("versions"):
         facts.append(("Versions", info["versions"]))
     if info.get("missing"):
@@ -138,26 +135,34 @@ def answers(study: StoredStudy) -> list[str]:
     found = []
     best = study.table("best")
     if best is not None:
-        loads = [name for name in swept(study.results) if name in best.columns and name not in ("num_gpus", "k_bins")]
+        chosen = [*(name for name in study.info.get("compared", []) if name in best.columns), "num_gpus", "k_bins"]
+        loads = [name for name in swept(study.results) if name in best.columns and name not in chosen]
         for row in best.to_dict("records"):
             load = setting_label(loads, [row[name] for name in loads])
-            choice = setting_label(["num_gpus", "k_bins"], [row["num_gpus"], row["k_bins"]])
-            violation = f"{short_number(row['request_sla_violation_pct'])} % of requests late"
-            target = f"target {short_number(row['target_pct'])} %"
+            choice = setting_label(chosen, [row[name] for name in chosen])
             words = "" if is_true(row["meets_target"]) else NOT_MET.get(str(row.get("judgement")), NOT_MET[FAILS])
-            tokens = row.get("token_sla_violation_pct", math.nan)
-            late = f", {short_number(tokens)} % of tokens" if not math.isnan(tokens) else ""
-            found.append(f"{load}: {words}{choice} ({violation}{late}, {target})".removeprefix(": "))
+            found.append(f"{load}: {words}{choice} ({_judged_by(row)})".removeprefix(": "))
     told = study.table("verdicts")
     if told is not None and len(told) <= 12:
         found += [f"{axis_label(str(row['metric']))}: {row['verdict']}" for row in told.to_dict("records")]
     return found
 
 
+def _judged_by(row: Mapping[Any, Any]) -> str:
+    """Return the values that a best configuration was judged by, beside what they are held against."""
+    if isinstance(row.get("targets"), str):
+        targets = [parse(text) for text in row["targets"].split(", ")]
+        return ", ".join(f"{target.metric} {short_number(target.value(row))}" for target in targets) + (
+            f"; targets {row['targets']}"
+        )
+    names = {"request_sla_violation_pct": "requests late", "token_sla_violation_pct": "tokens"}
+    late = {what: float(row.get(key, math.nan)) for key, what in names.items()}
+    known = [f"{short_number(value)} % of {what}" for what, value in late.items() if not math.isnan(value)]
+    return f"{', '.join(known)}, target {short_number(float(row.get('target_pct', math.nan)))} %"
+
+
 def draw_pictures(study: StoredStudy) -> tuple[list[Picture], list[tuple[str, str]]]:
     """Return every figure of the study as a picture, and those that could not be drawn with the reason."""
-    from mbexp.figures.style import to_bytes
-
     pictures, failed = [], []
     for spec in study.drawable():
         try:
@@ -165,10 +170,7 @@ def draw_pictures(study: StoredStudy) -> tuple[list[Picture], list[tuple[str, st
         except UserError as error:
             failed.append((spec.title, str(error)))
             continue
-        source = base64.b64encode(to_bytes(figure, "svg")).decode("ascii")
-        width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
-        data = f"data:image/svg+xml;base64,{source}"
-        pictures.append(Picture(spec.name, spec.title, spec.caption.replace("`", ""), data, width, height))
+        pictures.append(picture_of(figure, spec.name, spec.title, spec.caption))
     return pictures, failed
 
 

@@ -52,7 +52,7 @@ def best_table(study: StoredStudy) -> Table | None:
     if best is None:
         return None
     halves = {name.removesuffix(HALF_WIDTH): name for name in best.columns if name.endswith(HALF_WIDTH)}
-    shown = best.drop(columns=[name for name in ("run", "target_pct", "runs", "meets_target") if name in best])
+    shown = best.drop(columns=["run", "target_pct", "targets", "runs", "meets_target"], errors="ignore")
     for metric, half in halves.items():
         if shown[half].notna().any():
             pairs = zip(shown[metric], shown[half], strict=True)
@@ -60,8 +60,8 @@ def best_table(study: StoredStudy) -> Table | None:
     return as_table(
         shown.drop(columns=list(halves.values())),
         "Best configuration of each load",
-        "The fewest GPUs whose 95 % intervals meet every target, at the K that does best. A choice from many reads "
-        "better than it is: run it with other seeds.",
+        "The fewest GPUs whose 95 % intervals meet every target, with the K and the side of a comparison that do "
+        "best. A choice from many reads better than it is: run it with other seeds.",
     )
 
 

@@ -40,12 +40,15 @@ class Seen:
         Their instants; a column holds until the next one is asked for.
     output_tokens : int32 array, shape (measured,)
     meets_token_sla : bool array, shape (measured,)
+    rejected : int
+        Requests that were rejected after the warm-up.
     """
 
     config: Config
     requests: Measured
     output_tokens: npt.NDArray[np.int32]
     meets_token_sla: npt.NDArray[np.bool_]
+    rejected: int
 
     @property
     def count(self) -> int:
@@ -69,11 +72,21 @@ def request_metric(function: Callable[[Seen], Summary]) -> Callable[[Seen], Summ
 
 def request_metrics(config: Config, outcome: Outcome, first: int, meets_token_sla: npt.NDArray[np.bool_]) -> Summary:
     """Return the metrics of requests, over the accepted ones from `first` on; they are the same for every mode."""
-    seen = Seen(config, outcome.measured(first), outcome.output_tokens[first:], meets_token_sla)
+    measured = outcome.measured(first)
+    seen = Seen(config, measured, outcome.output_tokens[first:], meets_token_sla, rejected_from(outcome, first))
     found: Summary = {}
     for metric in _METRICS:
         found |= metric(seen)
     return found
+
+
+def rejected_from(outcome: Outcome, first: int) -> int:
+    """Return how many requests were rejected that come after the first `first` accepted ones in the trace."""
+    places = outcome.rejected.values()
+    if outcome.accepted is None or not first or not len(outcome.accepted):
+        return sum(map(len, places))
+    begins = outcome.accepted[first - 1]
+    return sum(int(np.count_nonzero(each > begins)) for each in places)
 
 
 @request_metric
@@ -91,17 +104,18 @@ def throughput(seen: Seen) -> Summary:
 @request_metric
 def latency(seen: Seen) -> Summary:
     """Return the latencies, and how many requests met their targets."""
-    latency_s = seen.requests.latency_s()
-    late = latency_s > seen.config.sla.request_s
+    latency_s, limit_s = seen.requests.latency_s(), seen.config.sla.request_s
+    late = latency_s > (np.inf if limit_s is None else limit_s)
     num_late, num_good = int(np.count_nonzero(late)), _number_good(seen, late)
     if seen.config.sla.ttft_s is not None or seen.config.sla.tpot_ms is not None:
         latency_s = seen.requests.latency_s()  # a column holds until the next is asked for
     del late
     return {
         "goodput_requests_per_s": num_good * (1.0 / seen.span_s if seen.span_s > 0 else np.nan),
+        "goodput_pct": 100.0 * (num_good / came) if (came := seen.count + seen.rejected) else np.nan,
         **mean_and_quantiles("latency", "s", latency_s),
         "latency_max_s": float(latency_s.max()) if seen.count else np.nan,
-        "request_sla_violation_pct": 100.0 * (num_late / seen.count) if seen.count else np.nan,
+        "request_sla_violation_pct": 100.0 * (num_late / seen.count) if seen.count and limit_s is not None else np.nan,
     }
 
 
@@ -149,8 +163,8 @@ def token_metrics(config: Config, step_s: FloatArray, weight: FloatArray) -> Sum
             "tbt_mean_ms": np.nan,
             "token_sla_violation_pct": np.nan,
         }
-    step_ms = step_s * 1000
-    late = step_ms > config.sla.token_ms
+    step_ms, limit_ms = step_s * 1000, config.sla.token_ms
+    late = step_ms > (np.inf if limit_ms is None else limit_ms)
     quantiles_ms = weighted_quantiles(step_ms, weight, list(QUANTILES.values()))
     # Two sums, neither with a further array; of a dot product the bits would hang on the number of cores.
     sum_ms = float(np.multiply(step_ms, weight, out=step_ms).sum())
@@ -158,7 +172,7 @@ def token_metrics(config: Config, step_s: FloatArray, weight: FloatArray) -> Sum
     return {
         "tbt_mean_ms": sum_ms / total,
         **named_quantiles("tbt", "ms", quantiles_ms),
-        "token_sla_violation_pct": 100.0 * late_gaps / total,
+        "token_sla_violation_pct": np.nan if limit_ms is None else 100.0 * late_gaps / total,
     }
 
 

@@ -22,6 +22,7 @@ from mbexp.config.keys import Config
 from mbexp.config.plugins import load_object
 from mbexp.errors import UserError
 from mbexp.results.catalogue import Metric, register_own
+from mbexp.results.catalogue.metric import SECTION_OF_OWN as SECTION
 from mbexp.results.catalogue.metric import unit_of_name
 from mbexp.results.metrics import warm_up_requests
 from mbexp.results.tables import BatchTable, requests_table
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mbexp.workload.trace import Trace
 
 Function = Callable[..., float]
-SECTION = "Metrics of your own"
 
 
 def metric(

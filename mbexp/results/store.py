@@ -21,10 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbexp.config.gpu_keys import STEP_KEYS
 from mbexp.config.keys import Config
-from mbexp.config.schema import dotted_paths
-from mbexp.config.workload_keys import SessionsConfig
+from mbexp.config.model_files import model_path
+from mbexp.config.schema import dotted_paths, is_group
 from mbexp.errors import UserError
 from mbexp.results.stored import manifest
 from mbexp.version import RESULTS_VERSION, __version__
@@ -37,77 +36,51 @@ if TYPE_CHECKING:
 DURABLE_FROM_S = 1.0
 ASIDE = ".*.aside"  # what files that are being written are called
 REQUESTS_BY_DEFAULT = 1_000_000  # up to this many, requests.parquet is stored unless the config says otherwise
+NOT_IN_KEY = ("output", "study", "force")  # groups and keys that change no number
 DEPENDENCIES = ("numpy", "numba", "llvmlite", "pyarrow", "hydra-core", "omegaconf", "scipy")
 
 
-def run_key(config: Config, trace_hash: str, named: Sequence[str] | None = None) -> str:
+def run_key(
+    config: Config,
+    trace_hash: str,
+    named: Sequence[str] | None = None,
+    known: dict[int, tuple[Any, str]] | None = None,
+) -> str:
     """Return 12 hex digits that name a run: its resolved configuration, its trace and the version of the results.
 
     `trace_hash` is that of the file the requests come from, or `generated_hash`; neither needs the requests. What
     does not change the numbers is left out: where results are written and which files, and what a sweep is for.
-    `named` is what `named_files` returns, where that is known already.
+    `named` is what `named_files` returns, where that is known already. `known` keeps the text of each group, so that
+    the runs of a sweep, which share most of theirs, are named without writing it again.
     """
-    values = dataclasses.asdict(config)
-    for key in ("output", "study", "force"):
-        values.pop(key)
-    values["sla"].pop("targets")  # what is asked of a run changes nothing in it
-    values["workload"].pop("path")  # the trace's hash stands for it, wherever the file lies
-    _as_first_stored(values)
+    known = {} if known is None else known
     named = named_files(config) if named is None else named
-    text = json.dumps([RESULTS_VERSION, trace_hash, values, *named], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    texts = []
+    for name in sorted(field.name for field in dataclasses.fields(config) if field.name not in NOT_IN_KEY):
+        value = getattr(config, name)
+        if not is_group(value):
+            text = json.dumps(value)
+        elif id(value) in known:
+            _, text = known[id(value)]
+        else:
+            text = json.dumps(_keyed(name, dataclasses.asdict(value)), sort_keys=True)
+            known[id(value)] = value, text  # which keeps it, and so its id
+        texts.append(f'"{name}": {text}')
+    parts = [*map(json.dumps, (RESULTS_VERSION, trace_hash)), "{" + ", ".join(texts) + "}", *map(json.dumps, named)]
+    return hashlib.sha256(("[" + ", ".join(parts) + "]").encode()).hexdigest()[:12]
 
 
-# Keys younger than the first stored runs, with the values (defaults) at which a run is what it was without them.
-YOUNGER: dict[str, tuple[Any, ...]] = {
-    "replicate": ("seeds",),
-    "scheduler.parameters": ({}, []),
-    "predictor.column": (None,),
-    "predictor.parameters": ({}, []),
-    "metrics": ([],),
-    "workload.where": ({},),
-    "sla.ttft_s": (None,),
-    "sla.tpot_ms": (None,),
-    "workload.failed": ("drop",),
-    "workload.arrivals.users": (None,),
-    "workload.arrivals.think_time_s": (0.0,),
-    "workload.arrivals.think_kind": ("constant",),
-    "workload.sessions": (dataclasses.asdict(SessionsConfig()),),
-    "execution.prefill_memory": ("held",),
-    "execution.hold_last_token": (True,),
-    "execution.prefix_cache": ("none",),
-    "execution.prefix_cache_blocks": (None,),
-    "execution.prefix_cache_of": ("gpu",),
-    "workload.columns.hash_ids": (None,),
-    "workload.columns.hash_block_tokens": (16,),
-    "execution.reserved_blocks": (0,),
-    "execution.watermark_pct": (0.0,),
-    "execution.max_model_len_tokens": (None,),
-    "gpu.price_per_hour": (None,),
-    "gpu.law.tensor_parallel": (1,),
-    "gpu.law.system": (None,),
-    "gpu.law.engine": ("vllm",),
-    **dict.fromkeys((f"gpu.law.{key}" for key in STEP_KEYS), (0.0,)),
-}
-
-
-def _as_first_stored(values: dict[str, Any]) -> None:
-    """Leave out what the first stored runs did not have, so that later commands find them."""
-    for dotted, without in YOUNGER.items():
-        *groups, name = dotted.split(".")
-        place = values
-        for group in groups:
-            place = place[group]
-        if place[name] in without:
-            del place[name]
-    execution = values["execution"]
-    # Stored runs in chunks admitted without a look at the budget; the rule means nothing to the others.
-    if execution["admission"] == "any" or execution["prefill"] != "chunked":
-        del execution["admission"]
-    # The unit was 1 by default, and had a meaning for CSV files only.
-    unit = values["workload"]["time_unit_s"]
-    own = unit is not None and values["workload"]["kind"] != "csv"
-    values["workload"]["time_unit_s"] = [unit] if own else 1.0 if unit is None else unit
+def _keyed(group: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a group what changes no number."""
+    if group == "sla":
+        values.pop("targets")  # what is asked of a run changes nothing in it
+    if group == "workload":
+        values.pop("path")  # the trace's hash stands for it, wherever the file lies
+    if group == "execution":
+        values.pop("engine")  # the limits that it gave stand there as numbers
+        if values["prefill"] == "first":
+            values.pop("admission")  # it has a meaning where prompts are computed in chunks
+    return values
 
 
 def generated_hash() -> str:
@@ -126,6 +99,8 @@ def named_files(config: Config) -> list[str]:
     from mbexp.config.plugins import source_digest
 
     hashes = [source_digest(key, name) for key, name in dotted_paths(config).items()]
+    if (model := _model_file(config)) is not None:
+        hashes.append(hashlib.sha256(model.read_bytes()).hexdigest())
     if config.gpu.law.path is not None:
         from mbexp.hardware.grid import find_grid
 
@@ -135,7 +110,12 @@ def named_files(config: Config) -> list[str]:
 
 def names_files(config: Config) -> bool:
     """Whether there is any of them."""
-    return config.gpu.law.path is not None or bool(dotted_paths(config))
+    return config.gpu.law.path is not None or bool(dotted_paths(config)) or _model_file(config) is not None
+
+
+def _model_file(config: Config) -> Path | None:
+    path = model_path(config.gpu.law.model)
+    return path if path is not None and path.is_file() else None
 
 
 def new_folder(parent: Path, config: Config, key: str) -> Path:

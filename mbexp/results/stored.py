@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbexp.errors import UserError
 from mbexp.results.catalogue import Metric, catalogue, register_own
+from mbexp.results.catalogue.metric import SECTION_OF_OWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ def know_metrics(provenance: Values) -> None:
     for row in provenance.get("own_metrics") or ():
         with contextlib.suppress(UserError, TypeError, KeyError):  # mbexp may have one of that name by now
             if row["key"] not in catalogue():
-                register_own(Metric(**row, section="Metrics of your own"))
+                register_own(Metric(**row, section=SECTION_OF_OWN))
 
 
 def is_run(folder: Path) -> bool:

@@ -24,7 +24,7 @@ ROWS = (
     ("requests", "{completed_requests:count} completed", "{left_out}"),
     ("load", "{arrival_rate_per_s}", "{load}"),
     ("throughput", "{throughput_requests_per_s}", "{throughput_tokens_per_s}"),
-    ("goodput", "{goodput_requests_per_s}", "within {sla.request_s:g} s and {sla.token_ms:g} ms per token"),
+    ("goodput", "{goodput_requests_per_s}", "{limits}"),
     ("latency", "{latency_mean_s} mean", "p50 {latency_p50_s:bare}  p95 {latency_p95_s:bare}  p99 {latency_p99_s}"),
     ("first token", "{ttft_mean_s} mean", "p99 {ttft_p99_s}, queue included"),
     ("between tokens", "{tbt_mean_ms} mean", "p99 {tbt_p99_ms}"),
@@ -47,7 +47,8 @@ def report(result: Result) -> list[str]:
     unknown = "all at once" if users is None else f"{_count(users)} users in a closed loop"
     unknown = "nothing was served" if nothing else unknown
     shown["load"] = unknown if math.isnan(load.value) else f"{load:named}"
-    shown["left_out"], shown["sla"] = _left_out(result), config.sla
+    shown["left_out"] = _left_out(result)
+    shown["limits"] = f"within {' and '.join(limits)}" if (limits := config.sla.limits) else "no limit is set"
     seeds = f"{config.seed}-{config.seed + config.replications - 1}"
     what = f"windows of {config.num_requests:,} requests" if config.replicate == "windows" else f"runs, seeds {seeds}"
     means = f"; means of {config.replications} {what}" if config.replications > 1 else ""

@@ -13,22 +13,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mbexp.errors import UserError
-from mbexp.results.index import refresh
+from mbexp.results.index import stored_runs
 from mbexp.results.store import git_state, replace_file
 from mbexp.results.stored import flat, run_folders
-from mbexp.sweep.best import TARGETS, UNDECIDED, VIOLATION, best_configurations, load_keys
+from mbexp.sweep.best import (
+    UNDECIDED,
+    VIOLATION,
+    VIOLATIONS,
+    best_configurations,
+    compared_keys,
+    load_keys,
+    targets_of,
+)
 from mbexp.sweep.engine import Ending
 from mbexp.sweep.plan import Plan
 from mbexp.sweep.points import Point
+from mbexp.sweep.sides import metrics_of
 from mbexp.sweep.table import Row, rows_of, to_table, write_csv, write_table
-from mbexp.sweep.text import text_table
+from mbexp.sweep.text import terminal_width, text_table
 from mbexp.sweep.told import verdict_lines
 from mbexp.sweep.verdicts import verdicts, without_effect
 
 TABLES = ("results.parquet", "results.csv", "replications.parquet", "replications.csv", "best.csv", "verdicts.csv")
 HEADLINES = (VIOLATION, "latency_p95_s", "throughput_requests_per_s", "goodput_requests_per_s", "gpu_utilization_pct")
 SHOWN_ROWS = 50
-TARGET_NAMES = dict(zip(TARGETS, ("the request SLA", "the token SLA"), strict=True))
+TARGET_NAMES = dict(zip(VIOLATIONS, ("the request SLA", "the token SLA"), strict=True)) | {"overloaded": "the load"}
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,15 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     """
     study = asked.points[0].config.study
     origins: dict[str, Row] = {}
-    rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of, origins)
+    values = {run.key: run.values for run in plan.runs}
+    names = [path.name for path in run_folders(plan.folder)]
+    runs = stored_runs(plan.folder, names, lambda key: flat(values.get(key, {})))
+    rows, by_seed = rows_of(plan.folder, asked.points, plan.key_of, origins, runs)
     mixed = versions(origins.values())
     _set_aside(plan.folder, plan.key_of)
-    best = best_configurations(by_seed, asked.swept, study.target_pct) if study.best else []
     given = [point.swept for point in asked.points]
+    compared = compared_keys(asked.swept, study.compare, given)
+    best = _best_of(asked, by_seed, compared) if study.best else []
     told = verdicts(by_seed, asked.swept, study.compare, study.metrics, given)
     if rows:
         write_table(to_table(rows), plan.folder, "results")
@@ -76,13 +89,11 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
         write_csv(to_table(best).drop_columns(["warnings"]), plan.folder / "best.csv")
     if told:
         write_csv(to_table(told).drop_columns(["warnings"]), plan.folder / "verdicts.csv")
-    _write_study(asked, plan, ending, wall_time_s, mixed)
-    values = {run.key: run.values for run in plan.runs}
-    refresh(plan.folder, [path.name for path in run_folders(plan.folder)], lambda key: flat(values.get(key, {})))
+    _write_study(asked, plan, ending, wall_time_s, mixed, compared)
     shown = [
         *_results(rows, asked.swept),
         *verdict_lines(told, by_seed, asked.swept, study, given),
-        *_best(best, asked),
+        *_best(best, asked, compared),
     ]
     for line in [*shown, *_warnings(rows, by_seed, asked.swept)]:
         print(line)
@@ -109,15 +120,23 @@ def _results(rows: Sequence[Row], swept: Sequence[str]) -> list[str]:
     return [*text_table(rows, [*(swept or ["scheduler"]), *HEADLINES]), ""]
 
 
-def _best(best: Sequence[Row], asked: Asked) -> list[str]:
+def _best_of(asked: Asked, by_seed: Sequence[Row], compared: Sequence[str]) -> list[Row]:
+    study = asked.points[0].config.study
+    ties = metrics_of(study.metrics) if study.metrics else ()
+    return best_configurations(by_seed, asked.swept, study.target_pct, targets_of(asked.points), compared, ties)
+
+
+def _best(best: Sequence[Row], asked: Asked, compared: Sequence[str]) -> list[str]:
     if not best:
         return []
-    target = f"at most {asked.points[0].config.study.target_pct:g} %"
-    limits = {f"{point.config.sla.request_s:g} s" for point in asked.points}
-    gaps = {f"{point.config.sla.token_ms:g} ms" for point in asked.points}
-    over = [found.pop() if len(found) == 1 else "their limit" for found in (limits, gaps)]
-    head = f"Fewest GPUs with {target} of requests over {over[0]} and {target} of tokens over {over[1]}:"
-    columns = [*load_keys(asked.swept), "num_gpus", "k_bins", *TARGETS, "latency_p95_s", "throughput_requests_per_s"]
+    targets = targets_of(asked.points)
+    if targets:
+        judged_by = [target.metric for target in targets]
+        head = f"Fewest GPUs with {' and '.join(map(str, targets))}:"
+    else:
+        judged_by, head = [*VIOLATIONS], _usual_head(asked)
+    keys = [*load_keys(asked.swept, compared), *compared, "num_gpus", "k_bins"]
+    columns = [*keys, *judged_by, "latency_p95_s", "throughput_requests_per_s"]
     shown = [row | {"meets_target": UNDECIDED} if row["judgement"] == UNDECIDED else row for row in best]
     lines = [head, *text_table(shown, [*columns, "meets_target"])]
     for what, loads in Counter(filter(None, map(_left_open, best))).items():
@@ -135,11 +154,23 @@ def _best(best: Sequence[Row], asked: Asked) -> list[str]:
     return [*lines, ""]
 
 
+def _usual_head(asked: Asked) -> str:
+    """Return what is asked of a best configuration without targets: few requests, and few tokens, over their limit."""
+    target = f"at most {asked.points[0].config.study.target_pct:g} %"
+    parts = []
+    for what, key, unit in (("requests", "request_s", "s"), ("tokens", "token_ms", "ms")):
+        found = {value for point in asked.points if (value := getattr(point.config.sla, key)) is not None}
+        if found:
+            limit = f"{found.pop():g} {unit}" if len(found) == 1 else "their limit"
+            parts.append(f"{target} of {what} over {limit}")
+    return f"Fewest GPUs with {' and '.join(parts)}:"
+
+
 def _left_open(row: Row) -> str:
     """Return which targets the answer for a load misses or leaves open, or that fewer GPUs may do as well."""
     if row["meets_target"]:
         return "fewer GPUs are undecided (fewer_gpus_undecided in best.csv)" if row["fewer_gpus_undecided"] else ""
-    targets = " nor ".join(TARGET_NAMES[metric] for metric in row["targets_not_met"].split(", "))
+    targets = " nor ".join(TARGET_NAMES.get(metric, metric) for metric in row["targets_not_met"].split(", "))
     which = "is shown to meet" if row["judgement"] == UNDECIDED else "meets"
     return f"no configuration tried {which} {targets}; the nearest is given"
 
@@ -147,14 +178,13 @@ def _left_open(row: Row) -> str:
 def _warnings(rows: Sequence[Row], by_seed: Sequence[Row], swept: Sequence[str]) -> list[str]:
     """Return what single runs would have said, each sentence once with how many say it, and which keys did nothing."""
     from mbexp.results.replications import said_once
-    from mbexp.results.terminal import WIDEST
 
     runs = {row["run"]: (row.get("warnings") or "").split("\n") for row in rows}
     told = sorted(said_once(filter(None, sentences) for sentences in runs.values()), key=lambda pair: -pair[1])
     found = [f"! {count} of {len(runs)} runs: {sentence}" for sentence, count in told]
     if idle := without_effect(by_seed, swept):
         found.append(f"! {', '.join(idle)}: no value changed any result, so rows that differ in it are one run")
-    lines = [line for each in found for line in textwrap.wrap(each, WIDEST, subsequent_indent="  ")]
+    lines = [line for each in found for line in textwrap.wrap(each, terminal_width(), subsequent_indent="  ")]
     return [*lines, ""] if lines else []
 
 
@@ -213,7 +243,9 @@ def _set_aside(folder: Path, keys: Sequence[str]) -> None:
             os.replace(folder / name, aside / name)
 
 
-def _write_study(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float, mixed: str) -> None:
+def _write_study(
+    asked: Asked, plan: Plan, ending: Ending, wall_time_s: float, mixed: str, compared: Sequence[str]
+) -> None:
     from mbexp.version import RESULTS_VERSION, __version__
 
     overrides = {run.key: list(run.overrides) for run in plan.runs}
@@ -223,12 +255,14 @@ def _write_study(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float, m
         "question": asked.points[0].config.study.question,
         "command": plan.command,
         "swept": asked.swept,
+        "compared": list(compared),
         "points": len(asked.points),
         "runs": list(dict.fromkeys(plan.key_of)),
         "made": ending.made,
         "made_elsewhere": ending.made_elsewhere,
         "stored_before": ending.stored_before,
         "target_pct": asked.points[0].config.study.target_pct,
+        "targets": asked.points[0].config.sla.targets,
         "missing": ending.missing,
         "interrupted": ending.interrupted,
         "failures": [

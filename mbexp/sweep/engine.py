@@ -13,11 +13,12 @@ from pathlib import Path
 
 from mbexp.compiled.cache import cache_folder, is_compiled
 from mbexp.modes import find_mode
+from mbexp.results.index import stored_runs
 from mbexp.results.store import ASIDE
-from mbexp.results.stored import DAMAGED
+from mbexp.results.stored import DAMAGED, flat, run_folders
 from mbexp.sweep.claims import abandoned, claim, locks_hold
 from mbexp.sweep.making import DIED, Crew, Made, make
-from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, stored, token_of, why_not_stored, written_plan
+from mbexp.sweep.plan import CLAIMS, FAILED, WORK, Plan, stored, token_of, written_plan
 from mbexp.sweep.progress import Progress
 from mbexp.sweep.worker import WATCHED, Outcome, failure, is_alive
 
@@ -101,10 +102,15 @@ def _execute(plan: Plan, plan_file: Path, crew: Crew, suspects: set[str]) -> End
 def missing_runs(plan: Plan) -> tuple[list[int], str]:
     """Return the places of the runs to make, and a line on those that are stored but cannot be read."""
     places, damaged = [], []
+    values = {run.key: run.values for run in plan.runs}
+    there = dict.fromkeys(key for key in values if (plan.folder / key).is_dir())
+    # All runs of the folder, not those of the plan alone: the index is kept of what is asked for.
+    names = dict.fromkeys([*(path.name for path in run_folders(plan.folder)), *there])
+    runs = stored_runs(plan.folder, [*names], lambda key: flat(values.get(key, {})), sure=True)
     for place, run in enumerate(plan.runs):
-        if not (plan.folder / run.key).is_dir():
+        if run.key not in there:
             places.append(place)
-        elif reason := why_not_stored(plan.folder, run.key):
+        elif reason := runs.damage(run.key):
             places.append(place)
             damaged.append(reason)
         elif plan.force:

@@ -78,6 +78,8 @@ def trace_hash(config: Config) -> str:
     from mbexp.workload.kinds import find_kind
 
     kind = find_kind(config.workload.kind)
+    if hasattr(kind, "files_sha256"):
+        return str(kind.files_sha256(config.workload))
     if hasattr(kind, "generate"):
         return generated_hash()
     return file_sha256(find_file(config.workload.path or kind.DEFAULT_FILE, config.workload.kind))

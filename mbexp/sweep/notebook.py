@@ -134,6 +134,7 @@ def sweep(jobs: int | None = None, **values: Any) -> Study:
     >>> study = mbexp.sweep(scheduler=["static_fifo", "multi_bin_dynamic"], replications=5)  # doctest: +SKIP
     >>> study.results[["scheduler", "throughput_requests_per_s"]]  # doctest: +SKIP
     """
+    from mbexp.sweep.best import targets_of
     from mbexp.sweep.ending import Asked, finish
     from mbexp.sweep.engine import execute
     from mbexp.sweep.plan import make_plan
@@ -147,6 +148,7 @@ def sweep(jobs: int | None = None, **values: Any) -> Study:
     folder = Path(points[0].config.output.dir) / name
     if "output.dir" in swept:
         raise UserError("output.dir: a sweep has one folder; it cannot be swept")
+    targets_of(points)  # a wrong one costs no run
     plan = make_plan(points, folder, points[0].config.force, _command(choices, bool(swept)))
     folder.mkdir(parents=True, exist_ok=True)
     said = io.StringIO()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.config.keys import Config, load_config
-from mbexp.config.schema import dotted_paths
+from mbexp.config.schema import dotted_paths, is_group
 from mbexp.errors import UserError
 from mbexp.results.stored import Damaged, read_run
 from mbexp.sweep.claims import claim
@@ -89,17 +89,29 @@ def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[
     key_of = []
     hashes: dict[str, str] = {}
     named: dict[str, list[str]] = {}  # by what names files
+    # Points share most of their groups: what is made of a group is made once, and kept by its id.
+    texts: dict[int, tuple[Any, str]] = {}
+    plain: dict[int, dict[str, Any]] = {}
+    requests: dict[tuple[Any, ...], str] = {}
+    paths: dict[tuple[Any, ...], str] = {}
     for point in points:
-        request = trace_request(point.config)
+        config = point.config
+        asked = (id(config.workload), id(config.predictor), config.num_requests, config.seed, config.replicate)
+        if asked not in requests:
+            requests[asked] = trace_request(config)
+        request = requests[asked]
         if request not in hashes:
-            hashes[request] = trace_hash(point.config)
-        names = json.dumps([dotted_paths(point.config), point.config.gpu.law.path])
+            hashes[request] = trace_hash(config)
+        groups = (*(id(value) for value in vars(config).values() if is_group(value)), *config.metrics)
+        if groups not in paths:
+            paths[groups] = json.dumps([dotted_paths(config), config.gpu.law.path, config.gpu.law.model])
+        names = paths[groups]
         if names not in named:
-            named[names] = named_files(point.config)
-        key = run_key(point.config, hashes[request], named[names])
+            named[names] = named_files(config)
+        key = run_key(config, hashes[request], named[names], texts)
         key_of.append(key)
         if key not in runs:
-            values = dataclasses.asdict(point.config)
+            values = _plain(config, plain)
             bins = json.dumps([values["predictor"], values["bins"]])
             runs[key] = (request, bins), Run(key, point.overrides, values, hashes[request])
     order: dict[tuple[str, ...], int] = {}
@@ -109,6 +121,17 @@ def make_plan(points: Sequence[Point], folder: Path, force: bool, command: list[
     # The longest first, so that no worker is left alone with one at the end.
     ordered = sorted(runs.values(), key=lambda item: (-item[1].requests, order[item[0][:1]], order[item[0]]))
     return Plan(folder, [run for _, run in ordered], key_of, force, command)
+
+
+def _plain(config: Config, known: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Return a configuration as plain data; groups that it shares with others are shared there too."""
+    values = dict(vars(config))
+    for name, value in values.items():
+        if is_group(value):
+            if id(value) not in known:
+                known[id(value)] = dataclasses.asdict(value)
+            values[name] = known[id(value)]
+    return values
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from mbexp.config.keys import Config, load_config
+from mbexp.config.keys import SHORTCUTS, Config, load_config
 from mbexp.config.plugins import load_object
 from mbexp.errors import UserError
 
@@ -163,7 +163,7 @@ def compose_points(
         if rest not in composed:
             composed[rest] = _compose(master, rest, loader)
         if (rest, keys) not in variants:
-            variants[rest, keys] = Variant(*composed[rest], keys)
+            variants[rest, keys] = Variant(*composed[rest])
         by_key = {key_of(parsed[line]): parsed[line] for line in lines}
         choices, config = variants[rest, keys].choices, variants[rest, keys].configure(values)
         points.append(
@@ -205,27 +205,26 @@ def _refuse_idle_scaling(points: Sequence[Point]) -> None:
 class Variant:
     """What Hydra composed for one choice of groups, with the same keys set at every point.
 
+    A group of the configuration is resolved and checked once for each combination of the overrides that it follows
+    from: the points of a large sweep share most of theirs.
+
     Parameters
     ----------
     config
         The composed configuration without Hydra's node.
     whole
         With it.
-    keys
-        Plain keys that every point sets.
     """
 
-    def __init__(self, config: DictConfig, whole: DictConfig, keys: Iterable[str]) -> None:
+    def __init__(self, config: DictConfig, whole: DictConfig) -> None:
         self.config = copy.deepcopy(config)
         self.whole = whole
         chosen = whole.hydra.runtime.choices.items()
         self.choices = {str(group): name for group, name in chosen if not str(group).startswith("hydra/")}
-        # Top-level keys whose content a point can change; the others are resolved and checked once.
         unresolved = OmegaConf.to_container(config, resolve=False)
         assert isinstance(unresolved, dict)
-        self.changing = {key.split(".")[0].split("[")[0] for key in keys}
-        self.changing |= {str(key) for key, value in unresolved.items() if "${" in str(value)}
-        self.known: Config | None = None
+        self.follows = _what_groups_follow({str(key): str(value) for key, value in unresolved.items()})
+        self.known: dict[tuple[Any, ...], Any] = {}
 
     def configure(self, overrides: Sequence[Override]) -> Config:
         """Return the checked configuration with some values set.
@@ -233,19 +232,27 @@ class Variant:
         They are set in place, since every point sets the same keys; but a dict is merged into what is there, and the
         next point must not find the last one's keys.
         """
-        merging = any(isinstance(override.value(), dict) for override in overrides)
-        config = copy.deepcopy(self.config) if merging else self.config
+        lines: dict[str, list[str]] = {}
         for override in overrides:
-            _set(config, override)
-        if self.known is None:
-            self.known = load_config(self._resolve(config, config))
-            return self.known
-        fixed = {
-            field.name: getattr(self.known, field.name)
-            for field in dataclasses.fields(self.known)
-            if field.name not in self.changing
+            lines.setdefault(_group_of(override.key_or_group), []).append(str(override.input_line))
+        # A value that names another key may follow from any; Hydra repeats it with a backslash in between.
+        anywhere = any("$" in line for each in lines.values() for line in each)
+        made_of = {
+            group: (group, *(line for each in lines if anywhere or each in follows for line in lines[each]))
+            for group, follows in self.follows.items()
         }
-        return load_config(fixed | self._resolve(config, [key for key in config if key in self.changing]))
+        values = {group: self.known[of] for group, of in made_of.items() if of in self.known}
+        if len(values) < len(made_of):
+            merging = any(isinstance(override.value(), dict) for override in overrides)
+            config = copy.deepcopy(self.config) if merging else self.config
+            for override in overrides:
+                _set(config, override)
+            values |= self._resolve(config, [group for group in made_of if group not in values])
+        checked = load_config(values)
+        for group, of in made_of.items():
+            # A shortcut has come to what it stands for, which may follow from more than it does.
+            self.known.setdefault(of, values[group] if group in SHORTCUTS else getattr(checked, group))
+        return checked
 
     def _resolve(self, config: DictConfig, keys: Iterable[Any]) -> dict[str, Any]:
         before = HydraConfig.instance().cfg
@@ -258,6 +265,26 @@ class Variant:
             }
         finally:
             HydraConfig.instance().cfg = before
+
+
+def _group_of(key: str) -> str:
+    return key.split(".")[0].split("[")[0]
+
+
+def _what_groups_follow(texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return for each top-level key of a configuration those whose values its own follows from, itself included.
+
+    Every name in an interpolation counts. One that starts above its own place may mean anything.
+    """
+    named = {
+        key: {key} | ({*texts} if "${.." in text else {*texts} & {*re.findall(r"\w+", text)} if "${" in text else set())
+        for key, text in texts.items()
+    }
+    while True:
+        further = {key: follows.union(*(named[each] for each in follows)) for key, follows in named.items()}
+        if further == named:
+            return named
+        named = further
 
 
 def _is_plain(override: Override, loader: ConfigLoader) -> bool:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from mbexp.errors import UserError
 from mbexp.results.store import replace_file
-from mbexp.sweep.best import PLANNED, Row, load_keys
+from mbexp.sweep.best import PLANNED, Row, compared_keys, load_keys, targets_of
 from mbexp.sweep.points import Assignments, Point, compose_points, expand, key_of
 
 # Hydra 1.3 makes plug-ins of this namespace only: there the class goes by an entry of Hydra's list that is no module.
@@ -77,6 +77,7 @@ class StudySweeper(Sweeper):
         self.best_of = best_of
         self.at_best = at_best or []
         self.swept: list[str] = []
+        self.compared: list[str] = []  # swept keys that a best configuration is chosen among, beside GPUs and bins
         self.command: list[str] | None = None  # that makes this study alone, where another study's command runs it
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -106,8 +107,11 @@ class StudySweeper(Sweeper):
         with read_write(self.config.hydra.sweep):
             self.config.hydra.sweep.dir = str(folder)
         study = points[0].config.study
-        sides_key(swept, study.compare, [point.swept for point in points])  # a wrong name costs no run
+        given = [point.swept for point in points]
+        sides_key(swept, study.compare, given)  # a wrong name costs no run
+        self.compared = compared_keys(swept, study.compare, given)
         metrics_of(study.metrics)
+        targets_of(points)
         plan = make_plan(points, folder, points[0].config.force, self.command or command_line())
         twice = len(points) - len(plan.runs)
         print(
@@ -129,17 +133,17 @@ class StudySweeper(Sweeper):
         swept, assignments = expand(compared, self.params, self.points, loader)
         sets = [*self.points, *self.at_best]
         own = {key for keys in sets for key in keys if key not in PLANNED} | {"study.name"}
-        best, loads = self._complete_first([line for key, line in given.items() if key not in own])
+        best, loads, compared = self._complete_first([line for key, line in given.items() if key not in own])
         for row in best:
-            chosen = {key: row[key] for key in (*loads, "num_gpus", "k_bins")}
+            chosen = {key: row[key] for key in (*loads, *compared, "num_gpus", "k_bins")}
             rest = [line for key, line in given.items() if key not in chosen]
             assignments += expand(rest, {}, [chosen | dict(keys) for keys in self.at_best], loader)[1]
         places = {key: list(dict.fromkeys(each.get(key) for each in assignments)) for key in loads}
         assignments.sort(key=lambda each: [places[key].index(each.get(key)) for key in loads])
         return list(dict.fromkeys([*swept, *(key for keys in sets for key in keys), "num_gpus", "k_bins"])), assignments
 
-    def _complete_first(self, arguments: list[str]) -> tuple[list[Row], list[str]]:
-        """Complete the study `best_of` (what is stored stays) and return its best configurations and its load keys."""
+    def _complete_first(self, arguments: list[str]) -> tuple[list[Row], list[str], list[str]]:
+        """Complete the study `best_of` (what is stored stays); return its best configurations, loads and choices."""
         loader = self.hydra_context.config_loader
         overrides = [str(line) for line in self.config.hydra.overrides.hydra]
         config = loader.load_configuration(self.best_of, [*overrides, *arguments], RunMode.MULTIRUN)
@@ -151,7 +155,7 @@ class StudySweeper(Sweeper):
         best = first.sweep(arguments)
         if not best:
             raise UserError(f"hydra.sweeper.best_of={self.best_of}: that study has no best configurations")
-        return best, load_keys(first.swept)
+        return best, load_keys(first.swept, first.compared), first.compared
 
 
 def study_name(points: Sequence[Point], swept: Sequence[str], config_name: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mbexp.errors import UserError
 from mbexp.results.arrow import list_column, text_column
 from mbexp.results.catalogue import as_columns
+from mbexp.results.index import Stored, stored_runs
 from mbexp.results.store import replace_file
 from mbexp.results.stored import Damaged, read_run, read_table
 from mbexp.sweep.points import Point
@@ -27,25 +28,27 @@ GROUPS = ("scheduler", "workload", "gpu", "predictor", "bins", "sla", "execution
 
 
 def rows_of(
-    folder: Path, points: Sequence[Point], key_of: Sequence[str], origins: dict[str, Row] | None = None
+    folder: Path,
+    points: Sequence[Point],
+    key_of: Sequence[str],
+    origins: dict[str, Row] | None = None,
+    runs: Stored | None = None,
 ) -> tuple[list[Row], list[Row]]:
     """Return a row for each stored run, in the order of the points, and one for each run and seed.
 
     A run that was asked for under two names (`study.label`) has a row for each. Into `origins` goes the provenance of
-    each run.
+    each run; `runs` are those of the folder, where they have been read.
     """
+    if runs is None:
+        runs = stored_runs(folder, [key for key in dict.fromkeys(key_of) if (folder / key).is_dir()])
     rows: list[Row] = []
     by_seed: list[Row] = []
     seen = set()
     for point, key in zip(points, key_of, strict=True):
         identity = (key, json.dumps(point.swept, sort_keys=True, default=str))
-        if identity in seen or not (folder / key).is_dir():
+        if identity in seen or key not in runs:  # what is damaged the sweep counts as missing
             continue
-        try:
-            summary, known = read_run(folder / key)
-            seeds = read_table(folder / key / "replications.parquet") if point.config.replications > 1 else None
-        except Damaged:  # the sweep counts it as missing
-            continue
+        summary, known, seeds = runs.run(key)
         seen.add(identity)
         if origins is not None:
             origins[key] = known
@@ -53,7 +56,7 @@ def rows_of(
         head |= {name: known.get(name) for name in ORIGIN if name not in point.swept}
         rows.append(head | as_columns(summary))
         if seeds is not None:
-            for one in seeds.to_pylist():
+            for one in seeds:
                 seed = one.pop("seed")
                 by_seed.append(head | {"seed": seed} | as_columns(one | {"warnings": summary.get("warnings")}))
         else:

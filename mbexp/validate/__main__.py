@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mbexp.errors import UserError
+from mbexp.errors import UserError, as_program
 from mbexp.validate.case import Case, Outcome, check
 from mbexp.validate.cases import all_cases
 from mbexp.validate.page import table_line, write_page
@@ -64,4 +64,4 @@ def run_cases(cases: Sequence[Case], fast: bool, jobs: int = 1) -> list[Outcome]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

@@ -30,7 +30,7 @@ def classical_queues() -> list[Case]:
     cases = [
         Case(
             group,
-            "M/M/1, lambda .8, exponential lengths",
+            "M/M/1, lambda 0.8, exponential lengths",
             {**poisson(0.8), **single, **time_of_longest(), **lengths("exponential", mean=1)},
             WAIT,
             "queueing.mm1",
@@ -40,7 +40,7 @@ def classical_queues() -> list[Case]:
         ),
         Case(
             group,
-            "M/D/1, lambda .8",
+            "M/D/1, lambda 0.8",
             {**poisson(0.8), **single, **constant_time()},
             WAIT,
             "queueing.md1",
@@ -149,7 +149,7 @@ def bulk_queues() -> list[Case]:
         cases.append(
             Case(
                 group,
-                f"greedy, B 8, T(b) = 1 + .1 b, lambda {rate}",
+                f"greedy, B 8, T(b) = 1 + 0.1 b, lambda {rate}",
                 {**poisson(rate), **one_queue(8), **linear_time(1, 0.1)},
                 LATENCY_WAIT_AND_BATCH,
                 "bulk_service.general",
@@ -162,7 +162,7 @@ def bulk_queues() -> list[Case]:
     cases.append(
         Case(
             group,
-            "greedy, B 8, longest of U[1, 20], lambda .4",
+            "greedy, B 8, longest of U[1, 20], lambda 0.4",
             {**poisson(0.4), **one_queue(8), **time_of_longest(), **UNIFORM_KEYS},
             LATENCY_WAIT_AND_BATCH,
             "bulk_service.general with multi_bin.batch_service",
@@ -173,7 +173,7 @@ def bulk_queues() -> list[Case]:
     cases.append(
         Case(
             group,
-            "full, B 8, longest of U[1, 20], lambda .4",
+            "full, B 8, longest of U[1, 20], lambda 0.4",
             {**poisson(0.4), **bins_of_p1(1, 8), **time_of_longest(), **UNIFORM_KEYS},
             measure.full_batches,
             "bulk_service.general with multi_bin.batch_service",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.policy.build import limit_max
 from mbexp.results.statistics import growth_warnings
 from mbexp.theory import sample_path
 from mbexp.validate.case import Quantities
@@ -66,7 +67,7 @@ def full_batch_recursion(seconds_per_token: float) -> Callable[[Result], Quantit
             trace.arrival_s,
             np.asarray(trace.output_tokens * seconds_per_token, dtype=np.float64),
             bins,
-            result.config.scheduler.fixed_batch_size,
+            limit_max(result.config.scheduler),
             result.config.gpu.count,
         )
         kept = np.flatnonzero(path.full_at < trace.arrival_s[-1])  # nan where a batch never fills

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,23 +12,27 @@ from mbexp.validate.case import PRECISION, SHOWN_CONFIDENCE, VERDICT_CONFIDENCE,
 
 INTRODUCTION = """# Validation: the simulator against theory
 
-Written by `python -m mbexp.validate --page docs/validation.md`; the command exits non-zero if a row is not ok.
+Written by `python -m mbexp.validate --page docs/validation.md`; the command exits non-zero if a row
+is not ok.
 
-Every row is a configuration that anyone can run (`mbexp/validate/cases_*.py`), simulated with many seeds, beside the
-value that theory gives (`mbexp/theory/`, the column *source* names the function). Times are in seconds of the
-simulated clock.
+Every row is a configuration that anyone can run (`mbexp/validate/cases_*.py`), simulated with many
+seeds, beside the value that theory gives (`mbexp/theory/`, the column *source* names the function).
+Times are in seconds of the simulated clock.
 
-- *simulated* is the mean over seeds with its {shown:.0f} % confidence interval. Rows use the same seeds, so rows with
-  the same arrivals tend to deviate in the same direction.
-- **ok**: the target lies within the {verdict:.1f} % interval (there are {count} comparisons; at 95 % one in twenty
-  would miss by chance), and that interval reaches less than {precision:.0f} % of the target to either side, so that a
-  bias of that size would not hide in it. *too wide* is a failure as well.
-- Where the source is a recursion, no exact mean is known: the simulator must agree with the recursion over the same
-  requests, to rounding, in every seed; the interval shows how well the mean itself is known.
-- Lengths are whole tokens. The continuous models are run with 500,000 tokens to a second, an error below 1e-5.
-- Steady-state means leave out the first 5 % of each run, and those of full batches the batch that the last arrival
-  fills (the end of the run flushes partial batches at that instant). Saturated throughput is that of the full
-  batches; the flushed partial ones are left out.
+- *simulated* is the mean over seeds with its {shown:.0f} % confidence interval. Rows use the same
+  seeds, so rows with the same arrivals tend to deviate in the same direction.
+- **ok**: the target lies within the {verdict:.1f} % interval, and that interval reaches less than
+  {precision:.0f} % of the target to either side. A bias of that size would not hide in it. *too
+  wide* is a failure as well. There are {count} comparisons: at 95 % one in twenty would miss by
+  chance.
+- Where the source is a recursion, no exact mean is known. The simulator must agree with the
+  recursion over the same requests, to rounding, in every seed. The interval shows how well the mean
+  itself is known.
+- Lengths are whole tokens. The continuous models are run with 500,000 tokens to a second, an error
+  below 1e-5.
+- Steady-state means leave out the first 5 % of each run. Those of full batches also leave out the
+  batch that the last arrival fills, since the end of the run flushes partial batches at that
+  instant. Saturated throughput is that of the full batches. The flushed partial ones are left out.
 
 The exact values can be asked for at any other point:
 
@@ -75,7 +80,17 @@ def write_page(path: Path, outcomes: Sequence[Outcome], fast: bool) -> None:
                 f"| {row.name} | {row.quantity} | {row.target:.6g} | {interval} | `{row.source}` | {row.verdict} |"
             )
         lines.append("")
-    write_whole(path, "\n".join(lines))
+    write_whole(path, wrapped("\n".join(lines)))
+
+
+def wrapped(text: str) -> str:
+    """Return `text` with the paragraphs that are one long line broken at 100 characters; tables stay."""
+    lines = []
+    for line in text.split("\n"):
+        inner = "  " if line.startswith("- ") else ""
+        prose = len(line) > 100 and not line.startswith(("|", "#"))
+        lines += textwrap.wrap(line, 100, subsequent_indent=inner, break_on_hyphens=False) if prose else [line]
+    return "\n".join(lines)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +29,18 @@ class ClosedLoop:
         Each sends a request at 0.
     think_s : float64 array, shape (n,)
         How long after the answer to each request its user sends another.
+    first_s : float
+        When the first request of each user comes.
     """
 
     users: int
     think_s: FloatArray
+    first_s: float = 0.0
 
     def arrivals_before_the_run(self) -> FloatArray:
-        """Return the arrivals that are known: 0 for one request of each user, infinity for the others."""
+        """Return the arrivals that are known: that of one request of each user, infinity for the others."""
         arrival_s = np.full(len(self.think_s), np.inf)
-        arrival_s[: self.users] = 0.0
+        arrival_s[: self.users] = self.first_s
         return arrival_s
 
     def digest(self) -> bytes:
@@ -45,7 +49,11 @@ class ClosedLoop:
 
     def of(self, accepted: IntArray) -> ClosedLoop:
         """Return the loop of the accepted requests: the user of a rejected one sends the next at once."""
-        return ClosedLoop(self.users, self.think_s[accepted])
+        return dataclasses.replace(self, think_s=self.think_s[accepted])
+
+    def later(self, delay_s: float) -> ClosedLoop:
+        """Return the loop as a queue sees it that every request reaches `delay_s` after it was sent."""
+        return ClosedLoop(self.users, self.think_s + delay_s, self.first_s + delay_s)
 
 
 def closed_loop(workload: WorkloadConfig, count: int, seed: int) -> ClosedLoop | None:

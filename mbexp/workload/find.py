@@ -9,8 +9,10 @@ from mbexp.errors import UserError, nearest
 from mbexp.workload.published import published_by_file
 
 
-def find_file(name: str | None, kind: str) -> Path:
+def find_file(name: str | None, kind: str, or_folder: bool = False) -> Path:
     """Return the file called `name`, looked for as given and then under ``data/`` of the current folder.
+
+    `or_folder` takes a folder of that name too.
 
     Raises
     ------
@@ -28,6 +30,8 @@ def find_file(name: str | None, kind: str) -> Path:
         raise UserError(f"workload.path={_short(name)}: cannot be a path ({_reason(error)})") from None
     if found is None:
         raise UserError(_missing(name, tried))
+    if found.is_dir() and or_folder:
+        return found
     if found.is_dir():
         raise UserError(f"workload.path={name}: is a folder, not a file")
     if not found.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import ModuleType
 
 import numpy as np
@@ -59,12 +60,12 @@ def load_trace(
             raise UserError(
                 f"replicate=windows: workload={workload.kind} is generated and has other requests for each seed anyway"
             )
-        refuse_unit(workload, "which has no file")
+        what = "whose requests are drawn" if hasattr(kind, "files_sha256") else "which has no file"
+        refuse_unit(workload, what)
         if workload.where:
-            raise UserError(
-                f"workload.where={workload.where}: has no effect with workload={workload.kind}, which has no file"
-            )
-        rows, file_sha256 = kind.generate(workload, num_requests, seed), ""
+            raise UserError(f"workload.where={workload.where}: has no effect with workload={workload.kind}, {what}")
+        rows = kind.generate(workload, num_requests, seed)
+        file_sha256 = kind.files_sha256(workload) if hasattr(kind, "files_sha256") else ""
         source = rows.source
     else:
         rows, file_sha256, source = _read(kind, workload)
@@ -83,7 +84,10 @@ def load_trace(
     if generated and not has_own:
         rate = "" if workload.arrivals.kind == "closed" else f" at {workload.arrivals.rate_per_s:g}/s"
         source += f"; {workload.arrivals.kind} arrivals{rate} in place of its own"
-    chosen, notes = choose_window(rows.arrival_s, workload.window, num_requests, seed if windows else None)
+    window = workload.window
+    if window.kind == "time" and getattr(kind, "CUTS_TIME", False):  # the rows are those of the window
+        window = dataclasses.replace(window, kind="rows", start_row=0)
+    chosen, notes = choose_window(rows.arrival_s, window, num_requests, seed if windows else None)
     closed: ClosedLoop | Turns | None = closed_loop(workload, chosen.stop - chosen.start, seed)
     resolution_s = kind.CLOCK_RESOLUTION_S if workload.spread_ties_s is None else workload.spread_ties_s
     arrival_s, spread = spread_ties(rows.arrival_s[chosen], resolution_s)

@@ -79,6 +79,10 @@ class Turns:
         parent[parent != NO_PARENT] = place_of[parent[parent != NO_PARENT]]
         return Turns(parent, think_s[accepted], own_s[accepted], self.users)
 
+    def later(self, delay_s: float) -> Turns:
+        """Return the turns as a queue sees them that every request reaches `delay_s` after it was sent."""
+        return Turns(self.parent, self.think_s + delay_s, self.own_s + delay_s, self.users)
+
     def causes(self) -> Causes:
         """Return the turns as an event loop takes them."""
         count = len(self.parent)

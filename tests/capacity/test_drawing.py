@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from mbexp.capacity.drawing import draw_price, draw_targets, pareto, priced_probes, write_figures
+from mbexp.capacity.drawing import draw_price, draw_targets, pareto, priced_probes
+from mbexp.capacity.pictures import write_figures
 from mbexp.figures._page import Page, on_page
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from mbexp.capacity.__main__ import main
-from mbexp.capacity.command import answers, compose, quoted_targets
+from mbexp.capacity.command import answers, compose
 from mbexp.capacity.onward import next_command, other_card
 from mbexp.capacity.options import split
+from mbexp.cli.words import quoted_targets
 from mbexp.config.keys import Config
 
 COMMON = ["execution=continuous", "gpu=h100_llama31_8b", "sla.targets=[ttft_p99_s<=1, tbt_p99_ms<=50]"]
@@ -64,12 +65,15 @@ def test_where_the_rate_is_asked_for_another_card_is_next(swept: dict[str, float
     assert now.workload == asked.workload
 
 
-def test_another_card_serves_the_same_model() -> None:
-    cards = ["a100_m_8b", "b200_m_70b_tp2", "h100_m_70b_tp4", "h100_m_8b", "roofline_a100", "roofline_h100"]
-    assert other_card("h100_m_8b", cards, ["h100_m_8b"]) == "a100_m_8b"
-    assert other_card("h100_m_8b", cards, ["h100_m_8b", "a100_m_8b"]) is None
-    assert other_card("h100_m_70b_tp4", cards, []) == "b200_m_70b_tp2"
-    assert other_card("roofline_h100", cards, []) == "roofline_a100"
+def test_another_card_serves_the_same_model_and_is_the_next_by_price() -> None:
+    cards = {"a100_m_8b": 2.0, "b200_m_8b": 6.0, "h100_m_8b": 4.0, "h200_m_8b": 4.5, "h100_m_70b_tp4": 16.0}
+    assert other_card("h100_m_8b", cards, ["h100_m_8b"]) == "h200_m_8b"
+    assert other_card("h100_m_8b", cards, ["h100_m_8b", "h200_m_8b"]) == "b200_m_8b"
+    assert other_card("b200_m_8b", cards, []) == "h200_m_8b"
+    assert other_card("h100_m_8b", cards, [*cards]) is None
+    assert other_card("h100_m_70b_tp4", cards | {"b200_m_70b_tp2": 12.5}, []) == "b200_m_70b_tp2"
+    unpriced: dict[str, float | None] = {"roofline_a100": None, "roofline_h100": None, "roofline_h200": None}
+    assert other_card("roofline_h200", unpriced, []) == "roofline_a100"
 
 
 def test_an_answer_ends_with_its_warnings_and_what_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,8 @@ import pytest
 from mbexp import UserError
 from mbexp.capacity.judge import FAIL, PASS, UNDECIDED, judge
 from mbexp.capacity.search import least
-from mbexp.capacity.targets import read_targets
+from mbexp.config.keys import SlaConfig
+from mbexp.results.targets import read_targets
 
 
 @pytest.mark.parametrize("answer", [1, 2, 3, 17, 64, 99, 100])
@@ -40,7 +41,7 @@ def _summaries(*ttft_s: float, overloaded: bool = False) -> list[dict[str, Any]]
 
 
 def test_verdicts_follow_the_one_sided_interval() -> None:
-    targets = read_targets(["ttft_p99_s<=1"], "continuous")
+    targets = read_targets(SlaConfig(targets=["ttft_p99_s<=1"]), "continuous")
     # Of 0.8, 0.9, 1.0 the mean is 0.9 and the standard error 0.1 / sqrt(3); t(0.95, 2) = 2.92 gives 0.169.
     verdict, judged = judge(targets, _summaries(0.8, 0.9, 1.0), 0.05, True)
     assert verdict == UNDECIDED
@@ -51,7 +52,7 @@ def test_verdicts_follow_the_one_sided_interval() -> None:
 
 
 def test_one_observation_has_no_interval() -> None:
-    targets = read_targets(["ttft_p99_s<=1"], "continuous")
+    targets = read_targets(SlaConfig(targets=["ttft_p99_s<=1"]), "continuous")
     verdict, judged = judge(targets, _summaries(0.9, 0.9), 0.05, False)
     assert verdict == PASS
     assert math.isnan(judged[0].half_width)
@@ -73,6 +74,6 @@ def test_one_observation_has_no_interval() -> None:
 )
 def test_wrong_targets_end_in_one_line(text: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        read_targets([text], "continuous")
+        read_targets(SlaConfig(targets=[text]), "continuous")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

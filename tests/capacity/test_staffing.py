@@ -26,7 +26,7 @@ def ask(folder: Path, target: str, rate: float, start: int = 1, options: Options
         **constant_time(1.0, "exponential"),
         **{**one_queue(1, gpus=start), "num_requests": 10_000, "sla.targets": [target], **more},
     )
-    return Question(config, options or Options(), Prober(folder, Workers(1), (), ["test"]), lambda _: None).answer()
+    return Question(config, options or Options(), Prober(folder, Workers(1), (), ["test"]), lambda *_: None).answer()
 
 
 # Loads with the spare servers of the answer. The bound lies halfway, in logarithm, between the percentiles of the

@@ -129,7 +129,7 @@ def test_keys_of_other_choices_can_be_set(mbexp: Run, tmp_path: Path) -> None:
 
 def interrupt_while_writing(folder: Path) -> tuple[int, str]:
     """Start a large run in `folder` and press Ctrl-C while its results are written; return exit code, errors."""
-    command = [sys.executable, "-m", "mbexp", "num_requests=3000000", "num_gpus=100", "output.requests=true"]
+    command = [sys.executable, "-m", "mbexp", "num_requests=1500000", "num_gpus=100", "output.requests=true"]
     # A session of its own, or the test runner would hear the signal too.
     child = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, text=True

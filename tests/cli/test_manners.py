@@ -261,7 +261,7 @@ def test_ctrl_c_in_the_last_instant_is_too_late(started: Callable[..., subproces
         import mbexp.cli.main as main
         main.job = lambda: print("stored")
         # Hears the signal when all is over: what runs first at the interpreter's end was registered last.
-        main.main = lambda run=main.main: (run(), atexit.register(os.kill, os.getpid(), signal.SIGINT))
+        main.main = lambda run=main.main: (run(), atexit.register(os.kill, os.getpid(), signal.SIGINT)) and None
         main.start()
     """)
     child = started(code=code)

@@ -13,8 +13,9 @@ import pytest
 
 from mbexp.compare_engine.__main__ import main
 from mbexp.compare_engine.compare import Timeline, table
-from mbexp.compare_engine.readers import Options, read_run
+from mbexp.compare_engine.readers import read_run
 from mbexp.errors import UserError
+from mbexp.workload.recorded import Options
 from tests import SHARED
 
 # Arrival, first and last token (s of one clock), prompt and output tokens; the second arrives before the first.
@@ -168,7 +169,7 @@ def test_which_of_several_benchmarks_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "benchmarks.json"
     document = json.loads(guidellm())
     path.write_text(json.dumps({"benchmarks": document["benchmarks"] * 2}), encoding="utf-8")
-    with pytest.raises(UserError, match="has 2 benchmarks; choose one with --benchmark 1 to 2"):
+    with pytest.raises(UserError, match="has 2 benchmarks; choose one with --benchmark=1 to 2"):
         read_run(str(path), Options())
     assert len(read_run(str(path), Options(benchmark=2))) == 3
 

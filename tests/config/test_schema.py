@@ -24,7 +24,7 @@ from mbexp.errors import UserError
         ({"sla": {"request_s": float("nan")}}, "sla.request_s=nan: must be a finite number"),
         ({"sla": {"request_s": float("inf")}}, "sla.request_s=inf: must be a finite number"),
         ({"sla": 3}, "sla=3: must be a group of keys, not a single value"),
-        ({"sla": {"request_s": None}}, "sla.request_s=null: a value is needed here"),
+        ({"seed": None}, "seed=null: a value is needed here"),
         ({"workload": {"rate_scaling": -1}}, "workload.rate_scaling=-1.0: must be above 0"),
         ({"bins": {"edges": [64, "x"]}}, "bins.edges[1]=x: must be a number"),
         ({"bins": {"edges": "64"}}, "bins.edges=64: must be a list, such as [64,256,1024]"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -140,12 +139,3 @@ def test_a_timeline_without_requests_shows_no_queue(tmp_path: Path) -> None:
     (tmp_path / "run" / "batches.parquet").unlink()
     with pytest.raises(UserError, match=r"no batches\.parquet; run it with output\.batches=true"):
         write_trace(tmp_path / "run", part)
-
-
-def test_a_reader_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(options: object) -> int:
-        raise BrokenPipeError
-
-    monkeypatch.setattr("mbexp.figures.__main__.run", gone)
-    monkeypatch.setattr("sys.stderr", io.StringIO())  # it is closed, so that Python does not complain at the end
-    assert main(["all"]) == 1

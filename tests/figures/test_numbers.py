@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 
 from mbexp.figures import draw
-from mbexp.figures.aggregate import best_rows, means, swept
+from mbexp.figures.aggregate import best_rows, means, records, swept
 from mbexp.figures.labels import axis_label, number, setting_label, short_count, spread
 from mbexp.figures.lines import short_tick
+from mbexp.figures.registry import find_figure
 from mbexp.figures.study import StoredStudy
 from mbexp.figures.style import CATEGORIES, categorical, ordered
 from mbexp.figures.trace_events import trace_events
+from mbexp.results.targets import parse
+from mbexp.sweep.best import best_configurations
 from tests.figures.figure_studies import compared, loads, methods, scaling
 
 T_95_OF_TWO_DEGREES = 4.302652729911275  # Student's t, 97.5 %, 2 degrees of freedom (tables)
@@ -168,6 +171,24 @@ def test_the_marked_choice_is_that_of_the_stored_table(folder) -> None:
     for row in best.to_dict("records"):
         assert any(f"{row['num_gpus']} GPU" in text and f"K = {row['k_bins']}" in text for text in words)
     assert "target: 5 %" in words
+
+
+def test_the_marked_choice_is_judged_by_the_targets_of_the_study() -> None:
+    study, spec = StoredStudy(scaling()), find_figure("violation_against_gpus")
+    means_of = study.results.groupby(["num_gpus", "k_bins"])["latency_mean_s"].mean()
+    frame = study.frame(spec)
+    frame.attrs["targets"] = [f"latency_mean_s<={3 * means_of.min()}", "goodput_pct>=0.001"]
+    (axes,) = spec(frame).axes
+    (ring,) = [line for line in axes.lines if line.get_markersize() == 11]
+    frame.attrs["targets"] = []
+    (usual,) = spec(frame).axes
+    assert axes.get_ylabel() != usual.get_ylabel()
+    rows = records(study.results)
+    targets = [parse(f"latency_mean_s<={3 * means_of.min()}"), parse("goodput_pct>=0.001")]
+    (best,) = best_configurations(rows, ["num_gpus", "k_bins"], 5.0, targets)
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (best["num_gpus"], best["latency_mean_s"])
+    assert best["meets_target"]
+    assert any(text.get_text().startswith("targets: latency_mean_s<=") for text in axes.get_legend().get_texts())
 
 
 def test_some_choices_meet_the_target_and_some_do_not() -> None:

@@ -104,7 +104,17 @@ def test_figures_hold_at_ten_and_at_thirty_settings(name: str, batch_sizes: int,
 def test_every_setting_and_every_rule_is_shown() -> None:
     seeds = find_figure("sensitivity_across_seeds")
     frame = study(3).frame(seeds)
-    assert len(seeds(frame).axes[0].get_yticks()) == 30
+    wide = seeds(frame)
+    assert len(wide.axes[0].get_yticks()) == 30
+    assert len(wide.axes) == 3
+    with on_page(Page(3.35)):
+        narrow = seeds(frame)
+    names = {label.get_text().replace("\n", " ") for label in narrow.axes[0].get_yticklabels()}
+    assert len(names) == 30
+    assert "20 requests/s, shortest_bin, Fixed batch size 4" in names
+    assert not any(label.get_text().splitlines()[-1].isdecimal() for label in narrow.axes[0].get_yticklabels())
+    assert narrow.get_size_inches()[1] < 11, "longer than a page"
+    assert "no room on this page for" in " ".join(text.get_text() for text in narrow.findobj(Text))
 
     cdf = find_figure("latency_cdf")
     assert set(study(3).frame(cdf)["label"]) == set(RULES)
@@ -130,6 +140,18 @@ def test_a_pareto_front_holds_what_nothing_beats() -> None:
         if not any(other[0] >= one[0] and other[1] <= one[1] and tuple(other) != tuple(one) for other in table)
     }  # fmt: skip
     assert {*zip(*front.get_data(), strict=True)} == expected  # type: ignore[arg-type]
+
+
+def test_a_legend_shows_what_the_panels_do() -> None:
+    bars = plot(study(3), Asked("bars", RATE, ("latency_mean_s",), (RULE, SIZE)))
+    drawn = [(bar.get_facecolor(), bar.get_hatch()) for bar in bars.axes[0].patches[:15]]
+    (legend,) = bars.legends
+    assert [(each.get_facecolor(), each.get_hatch()) for each in legend.get_patches()] == drawn
+    assert len({*drawn}) == 15
+
+    shares = plot(study(1), Asked("distribution", y=("latency_mean_s",), by=(RULE,)))
+    for line in (line for axes in shares.axes for line in axes.lines if len(line.get_xdata()) > 2):
+        assert (line.get_ydata()[0], line.get_ydata()[-1]) == (0, 100)
 
 
 def test_bands_end_where_a_metric_does() -> None:

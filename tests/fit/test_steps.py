@@ -12,7 +12,8 @@ from mbexp.cli.composed import composed
 from mbexp.errors import UserError
 from mbexp.fit import read_points
 from mbexp.fit.__main__ import main
-from mbexp.fit.host import Loads, fit_host, kernel_tpot_ms
+from mbexp.fit.host import fit_host, kernel_tpot_ms
+from mbexp.fit.loads import Loads
 from mbexp.fit.step_tables import Asked, read_steps
 from mbexp.fit.steps import StepPoints, fit_steps, nonnegative
 from mbexp.hardware import build_law
@@ -132,7 +133,7 @@ def test_a_splitwise_table_is_read_for_one_model_and_card() -> None:
         read_steps(str(file), "splitwise-sim", Asked(model="llama2-70b", hardware="h100-80gb", tensor_parallel=8))
     )
     assert fit.phases["decode"][1] < 3
-    assert fit.not_fitted == ("mixed_context_us: 0, since the points have no mixed steps",)
+    assert fit.not_fitted == ("mixed_extra_ms, mixed_context_us: 0, since the points have no mixed steps",)
 
 
 def loads(tpot_ms: np.ndarray) -> Loads:

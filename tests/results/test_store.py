@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 
 from mbexp import UserError, configure, simulate
 from mbexp.results.store import complete_folder, git_state, run_key, save, write_json
+from mbexp.version import RESULTS_VERSION
 
 
 def test_the_key_is_the_configuration_and_the_trace() -> None:
@@ -25,8 +29,21 @@ def test_the_key_is_the_configuration_and_the_trace() -> None:
     assert run_key(config, "a") != run_key(configure(num_gpus=8, seed=1), "a")
 
 
+def test_the_key_is_the_same_whether_or_not_groups_are_named_once_for_all() -> None:
+    """Written out here from the configuration as a whole."""
+    known: dict[int, tuple[object, str]] = {}
+    for config in [configure(seed=seed, num_gpus=gpus, **{"sla.request_s": 9.5}) for seed in (0, 1) for gpus in (2, 4)]:
+        values = dataclasses.asdict(config)
+        for group, left_out in (("sla", "targets"), ("workload", "path"), ("execution", "admission")):
+            values[group].pop(left_out)
+        for group in ("output", "study", "force"):
+            values.pop(group)
+        text = json.dumps([RESULTS_VERSION, "a", values], sort_keys=True)
+        assert run_key(config, "a") == hashlib.sha256(text.encode()).hexdigest()[:12]
+        assert run_key(config, "a", [], known) == run_key(config, "a")
+
+
 def test_a_rule_of_admission_is_in_the_key_where_it_means_something() -> None:
-    """Runs stored before there was the rule were made without a look at the budget; those keep their keys."""
 
     def key(prefill: str, admission: str) -> str:
         keys = {"execution.prefill": prefill, "execution.admission": admission}
@@ -106,6 +123,9 @@ def test_the_folder_says_where_it_comes_from(tmp_path: Path, make_trace) -> None
     assert values["trace_sha256"] == result.trace.sha256
     assert {"numpy", "numba", "pyarrow", "hydra-core"} <= set(values["dependencies"])
     assert values["law_provenance"]
+    if sys.platform == "linux":
+        assert values["cpu"] in Path("/proc/cpuinfo").read_text() or values["cpu"] == os.uname().machine
+        assert values["libc"] == os.confstr("CS_GNU_LIBC_VERSION")
 
 
 def test_a_changed_array_changes_the_traces_hash(make_trace) -> None:  # type: ignore[no-untyped-def]

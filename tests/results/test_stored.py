@@ -21,7 +21,7 @@ from mbexp.figures.registry import figures
 from mbexp.figures.study import StoredStudy
 from mbexp.report.__main__ import main as report
 from mbexp.results import index, store
-from mbexp.results.index import refresh, stored_table
+from mbexp.results.index import refresh, stored_runs, stored_table
 from mbexp.results.store import complete_folder
 from mbexp.results.stored import Damaged, read_csv, read_json, read_run, read_table
 from tests.sweep.test_plan import store_run
@@ -245,6 +245,47 @@ def test_a_sweep_gives_the_index_what_it_knows(indexed: Path, monkeypatch: pytes
     monkeypatch.setattr(index, "read_config", lambda path: pytest.fail("read"))
     table = refresh(indexed, sorted(os.listdir(indexed)), lambda key: {"num_gpus": 7})
     assert table["num_gpus"].to_pylist() == [7] * 5
+
+
+def test_a_run_for_the_tables_of_a_sweep_is_what_its_files_hold(indexed: Path) -> None:
+    names = sorted(os.listdir(indexed))
+    for _ in range(2):
+        runs = stored_runs(indexed, names)
+        for name in names:
+            summary, known, seeds = runs.run(name)
+            assert list(summary.items()) == list(read_run(indexed / name)[0].items())
+            assert known["plan"] is None
+            assert seeds is None
+            assert name in runs
+    assert "0" * 11 + "9" not in runs
+
+
+def test_a_file_is_read_again_when_its_content_changed_though_its_times_and_size_did_not(indexed: Path) -> None:
+    names = sorted(os.listdir(indexed))
+    summary = indexed / names[3] / "summary.json"
+    refresh(indexed, names)
+    before = summary.stat()
+    summary.write_bytes(b"\0" * before.st_size)
+    os.utime(summary, ns=(before.st_atime_ns, before.st_mtime_ns))
+    runs = stored_runs(indexed, names)
+    assert [name for name in names if runs.damage(name)] == [names[3]]
+    assert names[3] not in runs
+
+
+def test_what_a_power_cut_may_have_spoilt_is_read_again_before_a_sweep_relies_on_it(
+    indexed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, read = sorted(os.listdir(indexed)), []
+    monkeypatch.setattr(index, "read_run", lambda run: (read.append(run.name), read_run(run))[1])
+
+    def count(sure: bool) -> int:
+        read.clear()
+        stored_runs(indexed, names, sure=sure)
+        return len(read)
+
+    assert [count(sure=False), count(sure=False), count(sure=True), count(sure=True)] == [5, 0, 5, 5]
+    monkeypatch.setattr(index, "SETTLED_S", 0.0)
+    assert [count(sure=True), count(sure=True)] == [5, 0]
 
 
 def test_every_figure_is_known_to_the_reader_of_damage(study: Path) -> None:

@@ -28,7 +28,7 @@ from unittest import mock
 
 from mbexp import configure
 from mbexp.errors import UserError
-from mbexp.results import store
+from mbexp.results import index, store
 from mbexp.results.stored import DAMAGED, Damaged, read_run
 from mbexp.sweep import engine, making, worker
 from mbexp.sweep.making import Crew
@@ -49,6 +49,7 @@ class Schedule:
     """One seeded schedule on a folder of its own."""
 
     def __init__(self, seed: int, folder: Path) -> None:
+        self.seed = seed
         self.rng = random.Random(seed)
         self.folder = folder
         self.keys = [f"{place:012x}" for place in range(self.rng.randint(1, 5))]
@@ -206,6 +207,10 @@ class Schedule:
         with contextlib.ExitStack() as stack:
             for name in STEPS:
                 stack.enter_context(mock.patch.object(os, name, self._stepping(name)))
+            # Every second schedule has an index of its runs, which believes what it has read however young.
+            believing = {"INDEXED_FROM": 1 + 99 * (self.seed % 2), "SETTLED_S": -1e10}
+            cache = self.folder.parent / "cache"
+            stack.enter_context(mock.patch.multiple(index, **believing, cache_dir=lambda: cache))
             stack.enter_context(mock.patch.object(Path, "write_text", self._write_text()))
             for target, value in (
                 (engine, {"compile_first": lambda _: None, "Progress": lambda *_: contextlib.nullcontext()}),

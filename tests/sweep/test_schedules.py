@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mbexp.results import index
 from mbexp.sweep import engine, making, plan, worker
 from tests.sweep.schedules import broken_by
 
@@ -30,6 +31,7 @@ def without_a_lock(path: Path) -> Any:
 PLANTS: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "stored means that the summary exists": ((plan, "why_not_stored", by_existence),),
     "a damaged folder stays in the way": ((worker, "set_aside", lambda folder: folder),),
+    "the index never looks at files again": ((index, "_stamp", lambda folder: ("", 0.0)),),
     "nobody removes what is half-written": ((engine, "sweep_up", lambda folder: set()),),
     "the dead count as alive": ((making, "abandoned", lambda *_: []), (engine, "abandoned", lambda *_: [])),
 }  # fmt: skip

@@ -32,7 +32,7 @@ def test_the_fast_subset_agrees_with_theory(case: Case) -> None:
 def test_every_listed_model_has_a_case() -> None:
     names = " | ".join(f"{case.group}: {case.name}" for case in CASES)
     for word in ("M/M/1", "M/D/1", "M/G/1", "M/M/8", "M/D/4", "greedy, B 4, exponential", "full, B 4, exponential",
-                 "full, B 4, constant", "greedy, B 4, constant", "T(b) = 1 + .1 b", "Fig. 3", "Fig. 4", "Fig. 6",
+                 "full, B 4, constant", "greedy, B 4, constant", "T(b) = 1 + 0.1 b", "Fig. 3", "Fig. 4", "Fig. 6",
                  "Fig. 8", "Fig. 9", "Fig. 11", "U[1, 20], B 8, k 16", "whole tokens"):  # fmt: skip
         assert word in names
     assert len({case.name for case in CASES}) == len(CASES)
@@ -77,7 +77,7 @@ def test_the_command_prints_writes_and_fails(tmp_path: Path, capsys, monkeypatch
     page = tmp_path / "validation.md"
     assert command.main(["--fast", "--only", "M/D/1", "--page", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert "| M/D/1, lambda .8 | wait, s | 2 |" in text
+    assert "| M/D/1, lambda 0.8 | wait, s | 2 |" in text
     assert "1 of 1 quantities agree" in text
     assert list(tmp_path.iterdir()) == [page]
     assert "M/D/1" in capsys.readouterr().out

@@ -160,7 +160,7 @@ class TestConfigurations:
         from omegaconf import OmegaConf
 
         config = load_config({"workload": OmegaConf.to_container(OmegaConf.load(path))}).workload
-        assert path.stem in (config.kind, "azure_2024") or config.kind == "csv"
+        assert path.stem in (config.kind, "azure_2024") or config.kind in ("csv", "recorded")
         lines = [line for line in path.read_text().splitlines()[1:] if not line.strip().startswith("#")]
         plain = {"kind", "prompt", "output", "path"}  # said by the line above or below
         for line in lines:
@@ -188,7 +188,8 @@ class TestConfigurations:
 
 class TestRegistry:
     def test_a_file_in_the_folder_is_a_kind(self) -> None:
-        assert WORKLOADS == ("azure", "burstgpt", "burstgpt_like", "csv", "mooncake", "sharegpt", "synthetic")
+        assert WORKLOADS == ("azure", "burstgpt", "burstgpt_like", "csv", "mooncake", "recorded", "servegen_clients",
+                             "sharegpt", "synthetic")  # fmt: skip
         for name in WORKLOADS:
             module = kinds.find_kind(name)
             assert hasattr(module, "read") != hasattr(module, "generate")

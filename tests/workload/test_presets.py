@@ -66,7 +66,35 @@ FILES = {
          "ttfts": [0, 0.1, 0.1, 0.1], "itls": [[], [0.1], [0.1], [0.1]], "errors": ["timeout", "", "", ""],
          "start_times": [104.0, 105.0, 105.25, 107.5]}
     ),
+    "lmbench": (
+        "prompt_tokens,generation_tokens,ttft,generation_time,user_id,question_id,launch_time,finish_time\n"
+        "10,3,0.1,1.0,4,0,1784176216.0,1784176217.1\n20,4,0.1,1.0,5,0,1784176216.25,1784176217.5\n"
+        "30,5,0.1,1.0,4,1,1784176218.5,1784176219.6\n"
+    ),
+    "inference_perf": json.dumps(
+        [{"start_time": at, "end_time": at + 1, "info": {"input_tokens": i, "output_tokens": o,
+          "output_token_times": [at + 0.5]}} for at, i, o in ((5.0, 10, 3), (5.25, 20, 4), (7.5, 30, 5))]
+    ),
+    "recorded": json.dumps(
+        {"benchmarks": [{"requests": {"errored": [{}], "successful": [
+            {"info": {"timings": {"request_start": at, "first_token_iteration": at + 0.1,
+                                  "last_token_iteration": at + 0.5}},
+             "input_metrics": {"text_tokens": i}, "output_metrics": {"text_tokens": o}}
+            for at, i, o in ((107.5, 30, 5), (105.0, 10, 3), (105.25, 20, 4))
+        ]}}]}
+    ),
 }  # fmt: skip
+
+
+def genai_perf(*benchmarks: list[tuple[float, int]]) -> str:
+    """Experiments of requests: when each was sent, and how many responses came."""
+    return json.dumps({"experiments": [
+        {"requests": [
+            {"timestamp": START_NS + int(1e9 * at), "response_timestamps": [START_NS + int(1e9 * (at + 0.1 * k + 0.1))
+                                                                            for k in range(responses)]}
+            for at, responses in requests
+        ]} for requests in benchmarks
+    ]})  # fmt: skip
 
 
 def load(tmp_path: Path, name: str, content: str, **keys: Any) -> Trace:
@@ -136,3 +164,31 @@ def test_sharegpt_keeps_what_vllms_benchmark_keeps(tmp_path: Path) -> None:
         load(tmp_path, "sharegpt", '[{"id": 1}]')
     with pytest.raises(UserError, match="record 1: a turn of 'conversations' has no text 'value'"):
         load(tmp_path, "sharegpt", '[{"conversations": [{"value": "abcd"}, 3]}]')
+
+
+def test_genai_perf_needs_the_length_of_prompts(tmp_path: Path) -> None:
+    """Its export holds when requests were sent and when tokens came; prompts were made to one length."""
+    content = genai_perf([(0.0, 3), (0.25, 4), (1.0, 0), (2.5, 5)])
+    trace = load(tmp_path, "genai_perf", content, prompt={"value_tokens": 550})
+
+    assert trace.arrival_s.tolist() == pytest.approx([0.0, 0.25, 2.5], abs=1e-6)
+    assert trace.prompt_tokens.tolist() == [550] * 3
+    assert trace.output_tokens.tolist() == [3, 4, 5]
+    assert any("1 requests are left out: they have no response" in note for note in trace.notes)
+    with pytest.raises(UserError, match=r"give them with workload.prompt.value_tokens=N"):
+        load(tmp_path, "genai_perf", content)
+
+
+def test_one_of_several_benchmarks_is_chosen(tmp_path: Path) -> None:
+    content, prompt = genai_perf([(0.0, 3)], [(0.0, 7), (1.0, 8)]), {"value_tokens": 5}
+    chosen = load(tmp_path, "recorded", content, prompt=prompt, where={"benchmark": 2})
+
+    assert chosen.output_tokens.tolist() == [7, 8]
+    with pytest.raises(UserError, match=r"has 2 experiments; choose one with workload.where.benchmark=1 to 2"):
+        load(tmp_path, "recorded", content, prompt=prompt)
+    with pytest.raises(UserError, match=r"workload.where.model=a: workload=recorded knows benchmark=NUMBER alone"):
+        load(tmp_path, "recorded", content, prompt=prompt, where={"model": "a"})
+    with pytest.raises(UserError, match="no format that is read"):
+        load(tmp_path, "recorded", '{"a": 1}')
+    with pytest.raises(UserError, match="workload=csv reads tables, by their columns"):
+        load(tmp_path, "recorded", "a,b\n1,2\n")

@@ -11,7 +11,7 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.hardware.laws import step
 
 # What the tables do not hold can be added: the host's time, and the context of decoding beside prompts.
-ADDED = ("mixed_context_us", "host_ms", "host_us_per_sequence")
+ADDED = ("mixed_context_us", "mixed_extra_ms", "host_ms", "host_us_per_sequence", "request_overhead_ms")
 KEYS = ("system", "model", "engine", "tensor_parallel", *ADDED)
 LARGE_PCT = (5.0, 25.0)  # median and worst error of a phase from which a reader is warned
 

@@ -1,4 +1,7 @@
-"""A law from first principles: what a GPU card must read and multiply for a model card, prefill and decode apart."""
+"""A law from first principles: what a GPU card must read and multiply for a model card, prefill and decode apart.
+
+Of a mixture of experts a step reads the experts that its tokens are expected to meet, beside the other weights.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.errors import UserError
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.law import LatencyLaw, Price, batch_price
+from mbexp.hardware.laws import step
 
 ASSUMPTIONS = (
     "bandwidth_efficiency_weights",
@@ -52,15 +56,18 @@ def iteration_form(law: LawConfig) -> ClosedForm:
     """Return the roofline's price of an iteration, for the card, the model and the efficiencies of `law`."""
     bandwidth, flops = _peaks(law)
     model = find_model_card(law.model)
+    expert_s = model.expert_weights * model.bytes_per_value / (bandwidth * law.bandwidth_efficiency_weights)
     return ClosedForm(
         fixed_s=law.step_overhead_ms / 1e3,
         sequence_s=0.0,
-        floor_s=model.step_weight_bytes / (bandwidth * law.bandwidth_efficiency_weights),
+        floor_s=model.step_weight_bytes / (bandwidth * law.bandwidth_efficiency_weights) - expert_s,
         compute_s=model.decode_flops_per_token / (flops * law.compute_efficiency),
         context_s=model.kv_bytes_per_token / (bandwidth * law.bandwidth_efficiency_attention),
         prefill_token_s=model.prefill_flops_per_token / (flops * law.compute_efficiency),
         prefill_sequence_s=model.prefill_flops_per_sequence / (flops * law.compute_efficiency),
         prefill_square_s=model.prefill_flops_per_square / (flops * law.compute_efficiency_attention),
+        experts_s=expert_s,
+        experts_idle=1.0 - model.active_experts / model.experts if model.experts else 0.0,
     )
 
 
@@ -72,29 +79,21 @@ def build(gpu: GpuConfig) -> LatencyLaw:
             f"gpu.law.length={law.length}: the roofline prices prompt and output apart; "
             "leave it at prompt_plus_output, which its range refers to"
         )
-    if find_model_card(law.model).experts:
-        raise UserError(
-            f"gpu.law.model={law.model}: the roofline reads every weight in a step, and this model's experts are read "
-            "in part; choose a card with its measured step, such as gpu=h100_qwen3_30b_a3b_tp2"
-        )
     form = iteration_form(law)
     model, card = find_model_card(law.model), find_gpu_card(law.card)
     usual = LawConfig()
     assumed = all(getattr(law, key) == getattr(usual, key) for key in ASSUMPTIONS)
-    parameters = [
-        form.fixed_s,
-        form.floor_s,
-        form.compute_s,
-        form.context_s,
-        form.prefill_token_s,
-        form.prefill_sequence_s,
-        form.prefill_square_s,
-    ]
+    if model.experts:
+        batch = step.batch(form)  # the output head of a prefill, which it leaves out, is below 0.1 % of it
+    else:
+        numbers = (form.fixed_s, form.floor_s, form.compute_s, form.context_s, form.prefill_token_s,
+                   form.prefill_sequence_s, form.prefill_square_s)  # fmt: skip
+        batch = Price(roofline, np.array(numbers), rising=True)
     return LatencyLaw.configured(
         gpu,
         f"roofline of {model.name} on {card.name if card else 'a card as configured'}, "
         f"efficiencies {'assumed' if assumed else 'as configured'}",
-        Price(roofline, np.array(parameters), rising=True),
+        batch,
         form.price,
         length_range_tokens=(1, model.longest_context_tokens),
     )

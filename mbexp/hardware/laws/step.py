@@ -7,7 +7,7 @@ import numpy as np
 from mbexp.config.gpu_keys import STEP_KEYS, GpuConfig, LawConfig
 from mbexp.errors import UserError
 from mbexp.hardware.iteration import ClosedForm
-from mbexp.hardware.law import LatencyLaw, Price, batch_price
+from mbexp.hardware.law import BatchFunction, LatencyLaw, Price, batch_price
 
 KEYS = ("card", "model", "tensor_parallel", *STEP_KEYS)
 
@@ -54,7 +54,15 @@ def iteration_form(law: LawConfig) -> ClosedForm:
         mixed_context_s=law.mixed_context_us / 1e6,
         experts_s=law.experts_ms / 1e3,
         experts_idle=1.0 - law.experts_active_share,
+        mixed_extra_s=law.mixed_extra_ms / 1e3,
     )
+
+
+def batch(form: ClosedForm) -> Price[BatchFunction]:
+    """Return the price of a static batch with the numbers of an iteration."""
+    numbers = (form.fixed_s, form.sequence_s, form.floor_s, form.compute_s, form.context_s, form.prefill_token_s,
+               form.prefill_square_s, form.prefill_extra_s, form.experts_s, form.experts_idle)  # fmt: skip
+    return Price(step, np.array(numbers))
 
 
 def build(gpu: GpuConfig) -> LatencyLaw:
@@ -82,17 +90,10 @@ def build(gpu: GpuConfig) -> LatencyLaw:
             "gpu.law.kind=step: a decode step would take no time; set gpu.law.fixed_ms, floor_ms, sequence_ms and "
             "context_us, or choose a card, such as gpu=h100_llama31_8b"
         )
-    parameters = [
-        form.fixed_s,
-        form.sequence_s,
-        form.floor_s,
-        form.compute_s,
-        form.context_s,
-        form.prefill_token_s,
-        form.prefill_square_s,
-        form.prefill_extra_s,
-        form.experts_s,
-        form.experts_idle,
-    ]
-    batch = Price(step, np.array(parameters))
-    return LatencyLaw.configured(gpu, "law of a step, numbers as configured", batch, form.price)
+    return LatencyLaw.configured(
+        gpu,
+        "law of a step, numbers as configured",
+        batch(form),
+        form.price,
+        request_overhead_s=law.request_overhead_ms / 1e3,
+    )

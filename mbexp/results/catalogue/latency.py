@@ -91,7 +91,8 @@ ROWS = (
         "tpot",
         "ms",
         "time per output token",
-        f"The {{which}} percentile of the time per output token, {a_value}: {per_token}. {interpolated} {to_end}",
+        f"The {{which}} percentile of the time per output token, {a_value}. There, {per_token}. {interpolated} "
+        f"{to_end}",
     ),
     row(
         "tbt_mean_ms",
@@ -117,12 +118,13 @@ ROWS = (
         "request_sla_violation_pct",
         "%",
         "Request-SLA violation",
-        "The share of measured requests with a latency above `sla.request_s`.",
+        "The share of measured requests with a latency above `sla.request_s`; null where that is null.",
     ),
     row(
         "token_sla_violation_pct",
         "%",
         "Token-SLA violation",
-        f"The share of gaps of the measured requests that are above `sla.token_ms`. {mean_step} {every_gap}",
+        f"The share of gaps of the measured requests that are above `sla.token_ms`; null where that is null. "
+        f"{mean_step} {every_gap}",
     ),
 )

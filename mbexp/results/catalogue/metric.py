@@ -22,6 +22,7 @@ UNITS = {
     "_gb": "GB",
 }
 EVERY_MODE: tuple[str, ...] = ()
+SECTION_OF_OWN = "Metrics of your own"
 HALF_WIDTH = "_half_width"
 
 

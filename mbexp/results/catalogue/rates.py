@@ -34,11 +34,20 @@ ROWS = (
         "goodput_requests_per_s",
         "requests/s",
         "Goodput",
-        "The number of measured requests that meet every SLA, divided by the makespan. A request meets them if its "
-        "latency is at most `sla.request_s` and its time between tokens is at most `sla.token_ms`. The time between "
-        "tokens is here the mean step time of the request's batch. Under `execution=continuous`: it is the mean gap "
-        "between the request's own tokens. Where `sla.ttft_s` or `sla.tpot_ms` is set, the time to the first token or "
-        "the time per output token is at most that, too.",
+        "The number of good requests divided by the makespan. A good request is a measured request that meets every "
+        "limit that is set; null sets none. Its latency is at most `sla.request_s` and its time between tokens is at "
+        "most `sla.token_ms`. The time between tokens is here the mean step time of the request's batch. Under "
+        "`execution=continuous`: it is the mean gap between the request's own tokens. The time to the first token is "
+        "at most `sla.ttft_s`, and the time per output token at most `sla.tpot_ms`.",
+        better="higher",
+    ),
+    row(
+        "goodput_pct",
+        "%",
+        "Goodput",
+        "The share of good requests (see `goodput_requests_per_s`) among the measured requests and those that were "
+        "rejected after the warm-up. A rejected request is not good. Without any limit, all measured requests are "
+        "good.",
         better="higher",
     ),
     row(
@@ -74,8 +83,9 @@ ROWS = (
         "Queue climbs",
         "True if the number of waiting requests, as each request finds it on arrival, climbs throughout the run. "
         "Requests that arrive at the same instant do not wait for each other. Two tests at the 0.1 % level must agree, "
-        "over the means of 40 parts of the run: Kendall's tau between time and the means, and Student's t of the "
-        "changes from one part to the next. The t test is also made over 20 and 10 parts, and the largest counts. With "
-        "fewer than 160 requests there are 20 parts, with fewer than 80 there are 10. With fewer than 40 it is false.",
+        "over the means of 40 parts of the run. One is Kendall's tau between time and the means, the other Student's t "
+        "of the changes from one part to the next. The t test is also made over 20 and 10 parts, and the largest "
+        "counts. With fewer than 160 requests there are 20 parts, with fewer than 80 there are 10. With fewer than "
+        "40 it is false.",
     ),
 )

@@ -69,8 +69,11 @@ def run_to_completion(
         prompt_tokens, output_tokens = prompt_tokens[accepted], output_tokens[accepted]
         predicted_tokens = output_tokens if exact else predicted_tokens[accepted]
         closed = closed and closed.of(accepted)
+    sent_s, overhead_s = arrival_s, law.request_overhead_s
+    if overhead_s:
+        arrival_s, closed = arrival_s + overhead_s, closed and closed.later(overhead_s)
     if closed:
-        arrival_s = closed.arrivals_before_the_run()
+        sent_s = arrival_s = closed.arrivals_before_the_run()
 
     requests = sorted_by_queue(arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens)
     batches = np.empty(len(arrival_s), BATCH_DTYPE)
@@ -97,7 +100,7 @@ def run_to_completion(
         )
         arrival_s, queue_of = requests.arrival_s, requests.queue_of
     return BatchesOutcome(
-        arrival_s=arrival_s,
+        arrival_s=arrival_s - overhead_s if closed and overhead_s else sent_s,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         predicted_tokens=predicted_tokens,

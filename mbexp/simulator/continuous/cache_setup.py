@@ -52,6 +52,9 @@ def refuse_cache(rules: CacheRules) -> None:
                 "execution.prefix_cache=none; use lru, lfu or belady"
             )
         return
+    if rules.prefill == "alone" or rules.output_reserve != "none":
+        key = "prefill" if rules.prefill == "alone" else "output_reserve"
+        raise UserError(f"{where}: does not go with execution.{key}={getattr(rules, key)}; leave out one of them")
     if rules.prefix_cache_blocks is None:
         if rules.prefix_cache_of != "gpu":
             raise UserError(

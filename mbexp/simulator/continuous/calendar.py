@@ -27,7 +27,7 @@ def _bucket_of(run, time_s):
 def put_into_bucket(run, gpu):
     """Put a GPU with room, in the middle of a segment, into the bucket of its known boundary."""
     gpu.bucket = _bucket_of(run, gpu.boundary_s)
-    place = gpu.bucket & (run.num_buckets - 1)
+    place = gpu.bucket & (run.calendar_size - 1)
     follower = bucket_at(run, place).value
     gpu.bucket_next, gpu.bucket_previous, gpu.in_bucket = follower, NOBODY, True
     if follower != NOBODY:
@@ -40,7 +40,7 @@ def put_into_bucket(run, gpu):
 def take_out_of_bucket(run, gpu):
     """Take a GPU out of its bucket: it comes to a boundary, or is moved on."""
     if gpu.bucket_previous == NOBODY:
-        bucket_at(run, gpu.bucket & (run.num_buckets - 1)).value = gpu.bucket_next
+        bucket_at(run, gpu.bucket & (run.calendar_size - 1)).value = gpu.bucket_next
     else:
         gpu_at(run, gpu.bucket_previous).bucket_next = gpu.bucket_next
     if gpu.bucket_next != NOBODY:
@@ -52,9 +52,9 @@ def take_out_of_bucket(run, gpu):
 def _move_on(run, now_s, begun):
     """Move every GPU whose known boundary has passed on to its next one."""
     now = _bucket_of(run, now_s)
-    number = max(run.bucket, now - run.num_buckets + 1)
+    number = max(run.bucket, now - run.calendar_size + 1)
     while number <= now:
-        gpu_index = bucket_at(run, number & (run.num_buckets - 1)).value
+        gpu_index = bucket_at(run, number & (run.calendar_size - 1)).value
         run.idle_steps += 1
         while gpu_index != NOBODY:
             gpu = gpu_at(run, gpu_index)
@@ -77,12 +77,12 @@ def next_in_calendar(run, need, now_s, begun):
 
     Returns NOBODY where a whole round of buckets holds none.
     """
-    if run.idle_steps > 4 * (run.moves + run.num_buckets):
+    if run.idle_steps > 4 * (run.moves + run.calendar_size):
         _make_buckets(run)
     _move_on(run, now_s, begun)
     best, best_s, fewest = NOBODY, np.inf, 0
-    for number in range(run.bucket, run.bucket + run.num_buckets):
-        gpu_index = bucket_at(run, number & (run.num_buckets - 1)).value
+    for number in range(run.bucket, run.bucket + run.calendar_size):
+        gpu_index = bucket_at(run, number & (run.calendar_size - 1)).value
         run.idle_steps += 1
         while gpu_index != NOBODY:
             gpu = gpu_at(run, gpu_index)
@@ -109,7 +109,7 @@ def _make_buckets(run):
             sum_s += gpu.first_s + gpu.growth_s * gpu.boundary
     if count > 0:
         run.bucket_s = max(sum_s / count / count, LEAST_WIDTH_S)
-    for place in range(run.num_buckets):
+    for place in range(run.calendar_size):
         bucket_at(run, place).value = NOBODY
     run.bucket = 2**62
     for gpu_index in range(run.num_gpus):

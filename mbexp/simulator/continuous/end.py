@@ -115,6 +115,7 @@ def _emit_after_prefill(run, gpu, queue_set, request, now_s):
         free(run, gpu, request, item, item.emitted)
         unlink(run, gpu, request)
         if done:
+            gpu.closed = False
             finish(run, gpu, request, now_s)
         else:
             put_back(run, gpu, queue_set, request)
@@ -139,6 +140,7 @@ def _let_leave(run, gpu, queue_set, now_s):
         else:
             end_decoding(run, gpu, request)
             if emitted == item.output:
+                gpu.gone += 1
                 finish(run, gpu, request, now_s)
             else:
                 put_back(run, gpu, queue_set, request)

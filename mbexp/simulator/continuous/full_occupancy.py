@@ -42,7 +42,7 @@ def work_at_full_occupancy_s(outcome: ContinuousOutcome, law: LatencyLaw, rules:
         return law.iteration_s(decoding, int(decoding * context), int(tokens), squares, prompts)
 
     step_s = price(size, 0, 0.0, 0)
-    if rules.prefill == "first":
+    if rules.prefill != "chunked":
         pairs, number = np.unique(np.stack([outcome.prompt_tokens, skipped]), axis=1, return_counts=True)
         prefill_s = [price(0, p - h, float(p) ** 2 - float(h) ** 2, 1) for p, h in pairs.T.tolist()]
         return steps * step_s + float(np.dot(prefill_s, number))

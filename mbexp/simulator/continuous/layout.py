@@ -22,6 +22,8 @@ TO_COMPUTE, TO_COPY, IN_PREFILL, DECODING = 0, 1, 2, 3
 EXTEND, PREEMPT, REQUEUE = 0, 1, 2
 # What a request in prefill holds, or needs for its admission: its context; or its chunks, admitted by context or chunk.
 HELD, TESTED, FIRST_CHUNK = 0, 1, 2
+# What an admission keeps free for outputs to come: nothing; all that is predicted; a share of it that adapts.
+NO_OUTPUT, FULL_OUTPUT, OUTPUT_RATIO = 0, 1, 2
 # What a GPU serves.
 ANY_BIN, ONE_BIN, SHARE = 0, 1, 2
 # What the iterations of a segment are: decode steps; one prefill of whole prompts; decode steps with equal chunks of
@@ -109,6 +111,11 @@ GPU = Record(
     ("limit", i8),
     ("bin", i8),
     ("turn", i8),  # requests admitted since it took its bin
+    ("promised", i8),  # memory of its requests with their predicted outputs, where that is kept free
+    ("ratio", f8),  # share of the outputs to come that is kept free, at the decode step `ratio_step`
+    ("ratio_step", i8),
+    ("gone", i8),  # requests that left with a decode step, since the last one began
+    ("closed", b1),  # an admission failed, and nothing has left since
     ("next_update", i8),  # decode steps at which the limit is worked out anew
     ("copy_tokens", i8),  # to be copied before the next iteration
     ("row", i8),  # of its segment in the log
@@ -191,7 +198,7 @@ LAYOUT = Table(
     ("num_slots", i8),  # as many as may run on a GPU, and room to add one
     ("num_phases", i8),  # tokens of a block; 1 where memory is reserved
     ("idle_words", i8),  # of the set of empty GPUs
-    ("num_buckets", i8),  # of the calendar, a power of two; 0: GPUs are searched one by one
+    ("calendar_size", i8),  # of the calendar, a power of two; 0: GPUs are searched one by one
     ("num_nodes", i8),  # of the tree of loads, and how many of them are leaves
     ("num_leaves", i8),
     ("memory_rows", i8),  # sets of queues and one
@@ -204,6 +211,8 @@ LAYOUT = Table(
     ("memory_tokens", i8),
     ("block_tokens", i8),
     ("ahead_tokens", i8),  # paged: 1 where the token emitted last is held, 0 where the next iteration stores it
+    ("output_reserve", i8),
+    ("ratio_first", f8),  # where `output_reserve` is OUTPUT_RATIO
     ("watermark", i8),  # memory that an admission leaves free where something runs
     ("token_budget", i8),
     ("prefill_max_tokens", i8),  # 0: no limit
@@ -223,6 +232,8 @@ LAYOUT = Table(
     ("closed", b1),  # an answer makes a request come
     ("central", b1),
     ("chunked", b1),
+    ("alone", b1),  # chunked, and decoding stalls meanwhile
+    ("whole", b1),  # by_budget: nor is anyone whose context exceeds those that are left
     ("by_budget", b1),  # chunked: nobody is admitted once the tokens of the iteration are used up
     ("paged", b1),
     ("swap", b1),
@@ -272,7 +283,7 @@ head_s = LAYOUT.array("heads_s", f8, "num_sets", "num_bins", initial=np.inf)  # 
 LAYOUT.array("memory", f8, "memory_rows", "memory_numbers")  # of the selection rule; the last row is scratch
 given_at = LAYOUT.array("given", i8, 2, "num_gpus")  # given to a GPU and not finished: requests, predicted KV need
 node_at = LAYOUT.array("loads", i8, "num_nodes", initial=NONE)  # a tree over a row of `given`
-bucket_at = LAYOUT.array("buckets", i8, "num_buckets", initial=NOBODY)  # first GPU in each
+bucket_at = LAYOUT.array("calendar", i8, "calendar_size", initial=NOBODY)  # first GPU in each
 gap_count = LAYOUT.array("gap_counts", i8, NUM_BINS)
 segment_at = LAYOUT.array("segments", SEGMENT, "log_rows")
 sample_at = LAYOUT.array("samples", SAMPLE, SAMPLES)
@@ -298,6 +309,7 @@ def new_state(run: npt.NDArray[Any], table: Table = LAYOUT) -> SimpleNamespace:
     state.gpus["index"] = np.arange(len(state.gpus))
     state.gpus["room"] = capacity
     state.gpus["next_update"] = run["interval_steps"][0]
+    state.gpus["ratio"] = run["ratio_first"][0]
     state.queues[:, [HEAD, TAIL]] = NOBODY
     state.queues[:, LIMIT] = run["limit_max"][0]
     return state

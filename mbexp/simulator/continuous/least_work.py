@@ -37,8 +37,9 @@ def least_work_s(outcome: ContinuousOutcome, law: LatencyLaw, rules: ContinuousR
     steps = max(decodes / limit_max, contexts / outcome.kv_capacity_tokens)
     work_s = form.prefill_token_s * tokens + form.prefill_sequence_s * count
     linear_s = form.sequence_s * decodes + form.context_s * contexts + form.prefill_square_s * squares
-    if rules.prefill == "first":
-        prefills = max(count / limit_max, tokens / outcome.kv_capacity_tokens)
+    if rules.prefill != "chunked":
+        largest = outcome.kv_capacity_tokens if rules.prefill == "first" else rules.token_budget
+        prefills = max(count / limit_max if rules.prefill == "first" else 0.0, tokens / largest)
         decode_s = steps * form.fixed_s + max(steps * form.floor_s, form.compute_s * decodes)
         prefill_s = prefills * (form.fixed_s + form.prefill_extra_s) + max(prefills * form.floor_s, work_s)
         return decode_s + prefill_s + linear_s

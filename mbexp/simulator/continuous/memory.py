@@ -7,7 +7,17 @@ import numpy as np
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.variants import variant
 from mbexp.simulator.continuous.extended import PART
-from mbexp.simulator.continuous.layout import FIRST_CHUNK, HELD, IN_PREFILL, NOBODY, TO_COPY, phase_at, request_at
+from mbexp.simulator.continuous.layout import (
+    FIRST_CHUNK,
+    FULL_OUTPUT,
+    HELD,
+    IN_PREFILL,
+    NOBODY,
+    OUTPUT_RATIO,
+    TO_COPY,
+    phase_at,
+    request_at,
+)
 
 
 @inlined
@@ -49,8 +59,12 @@ shares_blocks = variant(PART, _shares, _never_shares)
 @inlined
 def needed(run, item):
     """Return what must be free for a request to be admitted, at the least."""
+    if run.output_reserve == FULL_OUTPUT:
+        return held_by(run, item, item.predicted)
+    if run.output_reserve == OUTPUT_RATIO:
+        return 1  # the start of the GPU, which knows the share, decides
     if shares_blocks(run) or (run.prefill_memory == FIRST_CHUNK and item.stage != TO_COPY):
-        return 1  # the start of the GPU, which knows the chunk and what is cached, decides
+        return 1  # likewise: it knows the chunk and what is cached
     return held_by(run, item, item.emitted + 1)
 
 
@@ -63,6 +77,12 @@ def held_in_prefill(run, item, computed):
     if run.prefill_memory == HELD or computed == item.prompt + item.emitted:
         return held_by(run, item, item.emitted + 1)
     return max((computed + run.block_tokens - 1) // run.block_tokens, in_place(run, item))
+
+
+@inlined
+def prompt_budget(run, gpu):
+    """Return how many prompt tokens the next iteration may compute."""
+    return run.token_budget if run.alone else run.token_budget - gpu.decoding
 
 
 @called

@@ -21,7 +21,7 @@ from mbexp.simulator.continuous.layout import (
     request_at,
     segment_at,
 )
-from mbexp.simulator.continuous.memory import chunks_until_full, steps_until_full
+from mbexp.simulator.continuous.memory import chunks_until_full, prompt_budget, steps_until_full
 
 ENDLESS = 2**62
 
@@ -41,10 +41,12 @@ def plan(run, gpu, now_s, tokens, squares, prompts, preempted, iteration, iterat
             kind, iterations = PREFILL, 1
     else:
         tokens, squares, prompts = 0, 0.0, 0
-        left = run.token_budget - gpu.decoding
+        left = prompt_budget(run, gpu)
         if gpu.prefilling > 0 and left > 0:
             kind, iterations, tokens, squares, prompts = _fill(run, gpu, left)
-            if kind == CHUNK:
+            if run.alone:
+                kind, iterations = PREFILL, 1
+            elif kind == CHUNK:
                 square_growth = 2.0 * float(left) * left
     decoding, context = gpu.decoding, gpu.context
     if kind == PREFILL:

@@ -14,6 +14,7 @@ from mbexp.compiled.heap import heap
 from mbexp.simulator.continuous.layout import (
     DECODING,
     EXTEND,
+    FULL_OUTPUT,
     GIVEN_KV,
     GIVEN_REQUESTS,
     IN_PREFILL,
@@ -30,7 +31,7 @@ from mbexp.simulator.continuous.layout import (
     preemptions_of,
     request_at,
 )
-from mbexp.simulator.continuous.memory import outgrew, phase_of
+from mbexp.simulator.continuous.memory import held_by, outgrew, phase_of
 from mbexp.simulator.continuous.prefix import free, free_prefill, keep_answer
 from mbexp.simulator.continuous.queue import push
 from mbexp.simulator.continuous.users import answered
@@ -47,6 +48,8 @@ def link(run, gpu, request):
     if gpu.youngest != NOBODY:
         request_at(run, gpu.youngest).next = request
     gpu.youngest = request
+    if run.output_reserve == FULL_OUTPUT:
+        gpu.promised += held_by(run, item, item.predicted)
     gpu.running += 1
     run.running += 1
 
@@ -61,6 +64,8 @@ def unlink(run, gpu, request):
         gpu.youngest = item.previous
     else:
         request_at(run, item.next).previous = item.previous
+    if run.output_reserve == FULL_OUTPUT:
+        gpu.promised -= held_by(run, item, item.predicted)
     gpu.running -= 1
     run.running -= 1
 
@@ -177,9 +182,8 @@ def put_back(run, gpu, queue_set, request):
 
 
 @called
-def preempt_youngest(run, gpu, queue_set):
-    """Put the request admitted last back at the head of its queue."""
-    request = gpu.youngest
+def preempt(run, gpu, queue_set, request, in_front):
+    """Put a request, the one admitted last or one that decodes, back at the head of its queue, or at its tail."""
     item = request_at(run, request)
     has_cache = item.stage != IN_PREFILL
     if has_cache:
@@ -193,7 +197,7 @@ def preempt_youngest(run, gpu, queue_set):
             gpu.first_prefill = NOBODY
         unlink(run, gpu, request)
     _lose_cache(run, gpu, request, has_cache)
-    push(run, queue_set, request, True)
+    push(run, queue_set, request, in_front)
 
 
 @called

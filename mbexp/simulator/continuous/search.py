@@ -42,7 +42,7 @@ def first_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_pa
         return lowest(idle_gpus(run, 0))  # it can take any request
 
     best, best_s, fewest = NOBODY, np.inf, 0
-    if run.num_buckets > 0:
+    if run.calendar_size > 0:
         best = NOBODY if need > run.room_max else next_in_calendar(run, need, now_s, begun)
         if best != NOBODY or need > run.room_max:
             return best

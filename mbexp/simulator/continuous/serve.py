@@ -112,8 +112,11 @@ def continuous(
         prefixes = prefixes and prefixes.of(accepted)
         homes = None if homes is None else homes[accepted]
         count_from = int(np.searchsorted(accepted, count_from))
+    sent_s, overhead_s = arrival_s, law.request_overhead_s
+    if overhead_s:
+        arrival_s, closed = arrival_s + overhead_s, closed and closed.later(overhead_s)
     if closed:
-        arrival_s = closed.arrivals_before_the_run()
+        sent_s = arrival_s = closed.arrivals_before_the_run()
     state = state_of(
         arrival_s, prompt_tokens, output_tokens, predicted_tokens, queue_of, num_queues, num_gpus,
         kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law, closed, prefixes, homes,
@@ -151,7 +154,7 @@ def continuous(
             column[who] for column in (prompt_tokens, output_tokens, predicted_tokens, queue_of)
         )
     return ContinuousOutcome(
-        arrival_s=arrival_s,
+        arrival_s=arrival_s - overhead_s if closed and overhead_s else sent_s,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         predicted_tokens=predicted_tokens,

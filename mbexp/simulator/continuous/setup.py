@@ -21,18 +21,22 @@ from mbexp.simulator.continuous.layout import (
     ANY_BIN,
     EXTEND,
     FIRST_CHUNK,
+    FULL_OUTPUT,
     GIVEN_KV,
     GIVEN_REQUESTS,
     HELD,
     LAYOUT,
+    NO_OUTPUT,
     NOBODY,
     ONE_BIN,
+    OUTPUT_RATIO,
     PREEMPT,
     REQUEUE,
     SHARE,
     TESTED,
     new_state,
 )
+from mbexp.simulator.continuous.output_ratio import RATIO_FIRST
 from mbexp.workload.closed import ClosedLoop
 from mbexp.workload.prefixes import Prefixes
 from mbexp.workload.turns import Turns
@@ -43,6 +47,7 @@ FloatArray = npt.NDArray[np.float64]
 SERVES = {"any_bin": ANY_BIN, "one_bin": ONE_BIN, "equal_share": SHARE, "load_share": SHARE}
 UNDERPREDICTION = {"extend": EXTEND, "preempt": PREEMPT, "requeue": REQUEUE}
 PREFILL_MEMORY = {"held": HELD, "tested": TESTED, "first_chunk": FIRST_CHUNK}
+OUTPUT_RESERVE = {"none": NO_OUTPUT, "full": FULL_OUTPUT, "ratio": OUTPUT_RATIO}
 STATE_BYTES_MAX = 8e9  # of what GPUs may run at once
 
 
@@ -78,6 +83,13 @@ class ContinuousRules:
     prefix_cache_blocks: int | None = None
     prefix_cache_of: str = "gpu"
     router: str = "none"
+    output_reserve: str = "none"
+    conservativeness: float = 1.0
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether prompts are computed in pieces, within a budget of tokens."""
+        return self.prefill != "first"
 
     def units(self, capacity_tokens: int) -> int:
         """Return what a GPU can hold: blocks where memory is paged, else tokens."""
@@ -117,9 +129,13 @@ def refused_requests(
     """Return which requests are rejected, by reason in the order of `REJECTIONS`: each for the first that holds."""
     true_need = prompt.astype(np.int64) + output
     if rules.kv == "paged":
-        held = true_need if rules.hold_last_token else true_need - 1
+        ahead = int(not rules.hold_last_token)
         by_prediction = np.zeros(len(prompt), np.bool_)
-        by_truth = -(-held // rules.block_tokens) > rules.units(capacity)
+        if rules.output_reserve == "full":
+            by_prediction = -(-(prompt.astype(np.int64) + predicted - ahead) // rules.block_tokens) > rules.units(
+                capacity
+            )
+        by_truth = (-(-(true_need - ahead) // rules.block_tokens) > rules.units(capacity)) & ~by_prediction
     else:
         by_prediction = prompt.astype(np.int64) + predicted > capacity
         by_truth = (true_need > capacity) & ~by_prediction
@@ -145,6 +161,13 @@ def refuse_mistakes(
             f"execution.token_budget={rules.token_budget}: must be at least the {policy.limit_max} requests that may "
             "run at once (scheduler.batch_size_max or fixed_batch_size), for each decodes a token in every iteration"
         )
+    if rules.in_pieces and rules.admission == "whole":
+        largest = int(prompt.max(initial=0))
+        if largest > rules.token_budget:
+            raise UserError(
+                f"execution.token_budget={rules.token_budget}: the longest prompt of {largest} tokens can never be "
+                "admitted whole; give it more, or use execution.admission=budget, which computes prompts in pieces"
+            )
     if SERVES[rules.gpu_serves] == SHARE and num_gpus < num_bins:
         raise UserError(
             f"execution.gpu_serves={rules.gpu_serves}: {num_bins} bins cannot share {num_gpus} GPUs; "
@@ -155,11 +178,28 @@ def refuse_mistakes(
     if not in_blocks and (rules.reserved_blocks or not rules.hold_last_token):
         name = "reserved_blocks" if rules.reserved_blocks else "hold_last_token"
         raise UserError(f"execution.{name}={getattr(rules, name)}: is a rule of blocks; use execution.kv=paged")
-    by_budget = rules.prefill == "chunked" and rules.admission == "budget"
+    by_budget = rules.in_pieces and rules.admission != "any"
+    if rules.output_reserve != "none" and not in_blocks:
+        raise UserError(f"execution.output_reserve={rules.output_reserve}: is a rule of blocks; use execution.kv=paged")
+    if rules.output_reserve == "ratio" and not (
+        rules.prefill == "alone"
+        and rules.admission == "budget"
+        and rules.prefill_memory == "tested"
+        and rules.preemption == "recompute"
+    ):
+        raise UserError(
+            "execution.output_reserve=ratio: needs execution.prefill=alone, execution.admission=budget, "
+            "execution.prefill_memory=tested and execution.preemption=recompute, as execution=sglang has them"
+        )
+    if rules.output_reserve == "ratio" and policy.assignment is None:
+        raise UserError(
+            "execution.output_reserve=ratio: each GPU admits from a queue of its own; "
+            "use execution.assignment=join_shortest in place of central"
+        )
     if rules.prefill_memory != "held" and not (in_blocks and by_budget):
         raise UserError(
-            f"execution.prefill_memory={rules.prefill_memory}: needs execution.kv=paged, execution.prefill=chunked and "
-            "execution.admission=budget; or use execution.prefill_memory=held"
+            f"execution.prefill_memory={rules.prefill_memory}: needs execution.kv=paged, execution.prefill=chunked or "
+            "alone, and execution.admission=budget or whole; or use execution.prefill_memory=held"
         )
     if in_blocks and capacity >= rules.block_tokens and rules.units(capacity) < 1:
         raise UserError(
@@ -234,7 +274,7 @@ def state_of(
             num_slots=max(width + 2, rules.block_tokens if paged else 1),
             num_phases=rules.block_tokens if paged else 1,
             idle_words=len(empty_set(num_gpus)),
-            num_buckets=leaves_of(num_gpus) if in_calendar else 0,
+            calendar_size=leaves_of(num_gpus) if in_calendar else 0,
             num_nodes=2 * leaves_of(num_gpus),
             num_leaves=leaves_of(num_gpus),
             least_of=least_of(policy),
@@ -247,6 +287,8 @@ def state_of(
             memory_tokens=capacity,
             block_tokens=rules.block_tokens,
             ahead_tokens=int(rules.hold_last_token),
+            output_reserve=OUTPUT_RESERVE[rules.output_reserve],
+            ratio_first=min(1.0, RATIO_FIRST * rules.conservativeness),
             watermark=int(rules.watermark_pct / 100 * (capacity // rules.block_tokens if paged else capacity)),
             token_budget=rules.token_budget,
             prefill_max_tokens=(rules.prefill == "first" and rules.prefill_max_tokens) or 0,
@@ -257,8 +299,10 @@ def state_of(
             prefill_memory=PREFILL_MEMORY[rules.prefill_memory],
             serves=SERVES[rules.gpu_serves],
             central=central,
-            chunked=rules.prefill == "chunked",
-            by_budget=rules.prefill == "chunked" and rules.admission == "budget",
+            chunked=rules.in_pieces,
+            alone=rules.prefill == "alone",
+            by_budget=rules.in_pieces and rules.admission != "any",
+            whole=rules.in_pieces and rules.admission == "whole",
             paged=paged,
             swap=rules.preemption == "swap",
             count_from=count_from if count_from > 0 else -1,

@@ -12,11 +12,13 @@ from mbexp.simulator.continuous.layout import (
     CHUNK,
     EMPTY,
     FIRST_CHUNK,
+    FULL_OUTPUT,
     HEAD,
     HELD,
     LONG_PAST_S,
     NOBODY,
     ONE_BIN,
+    OUTPUT_RATIO,
     SHARE,
     TO_COPY,
     WAITING,
@@ -28,7 +30,14 @@ from mbexp.simulator.continuous.layout import (
     request_at,
     start_s,
 )
-from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, held_in_prefill
+from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, held_in_prefill, prompt_budget
+from mbexp.simulator.continuous.output_ratio import (
+    charge,
+    needed_by_ratio,
+    open_up,
+    retract,
+    room_by_ratio,
+)
 from mbexp.simulator.continuous.plan import close_row, plan
 from mbexp.simulator.continuous.prefix import look_up, make_way, share_prompt, share_prompts_that_end, use_found
 from mbexp.simulator.continuous.queue import may_take_own, named_queue, pop_head, restore_memory
@@ -36,7 +45,7 @@ from mbexp.simulator.continuous.requests import (
     begin_decoding,
     begin_prefill,
     link,
-    preempt_youngest,
+    preempt,
 )
 from mbexp.simulator.continuous.segment import boundary_s
 
@@ -59,20 +68,27 @@ def start(
     gpu = gpu_at(run, gpu_index)
     queue_set = 0 if run.central else gpu_index
     held_before = gpu.held
+    by_ratio = run.output_reserve == OUTPUT_RATIO
     if first:
         if run.interval_steps > 0 and gpu.step >= gpu.next_update:
             _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, limit_state[gpu_index])
-        gpu.preempted, gpu.more = _make_room(run, gpu, queue_set)
+        gpu.preempted, gpu.more = False, 0
+        if by_ratio:
+            open_up(run, gpu)
+        else:
+            gpu.preempted, gpu.more = _make_room(run, gpu, queue_set)
         gpu.admitted = False
         gpu.new_tokens, gpu.new_squares, gpu.new_prompts = 0, 0.0, 0
         gpu.tokens_left, gpu.chunks_more = 1, 0
         if run.by_budget:
-            gpu.tokens_left, gpu.chunks_more = fill_chunks(run, gpu, run.token_budget - gpu.decoding)
+            gpu.tokens_left, gpu.chunks_more = fill_chunks(run, gpu, prompt_budget(run, gpu))
             if not gpu.preempted:
                 share_prompts_that_end(run, gpu, gpu.tokens_left)
     admitted = False
-    if not gpu.preempted:
+    if not gpu.preempted and not gpu.closed:
         admitted = _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters)
+    if by_ratio:  # never with central queues: this is the only call
+        gpu.preempted = retract(run, gpu, queue_set)
     run.held += gpu.held - held_before
     if waits or (run.central and first and run.waiting > 0 and (admitted or gpu.candidate)):
         return admitted, False  # others that come at this instant may be emptier now
@@ -135,12 +151,12 @@ def _make_room(run, gpu, queue_set):
     preempted = False
     more = growth(run, gpu, 1)
     if run.prefill_memory != HELD:
-        more += fill_chunks(run, gpu, run.token_budget - gpu.decoding)[1]
+        more += fill_chunks(run, gpu, prompt_budget(run, gpu))[1]
     while gpu.held + more > run.capacity:
-        preempt_youngest(run, gpu, queue_set)
+        preempt(run, gpu, queue_set, gpu.youngest, True)
         more = growth(run, gpu, 1)
         if run.prefill_memory != HELD:
-            more += fill_chunks(run, gpu, run.token_budget - gpu.decoding)[1]
+            more += fill_chunks(run, gpu, prompt_budget(run, gpu))[1]
         preempted = True
     return preempted, more
 
@@ -158,7 +174,12 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
     """
     number, more, left = 0, gpu.more, gpu.tokens_left
     tokens, squares, prompts = gpu.new_tokens, gpu.new_squares, gpu.new_prompts
-    while number < most and gpu.running < gpu.limit and left > 0:
+    ghosts, room = 0, 0.0
+    by_ratio = run.output_reserve == OUTPUT_RATIO
+    if by_ratio:
+        ghosts = gpu.gone
+        room = room_by_ratio(run, gpu)
+    while number < most and gpu.running + ghosts < gpu.limit and left > 0:
         bound = _is_bound(run, gpu)
         if bound:
             if not may_take_own(run, gpu, queue_set):
@@ -182,12 +203,19 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
             need = held_in_prefill(run, item, skipped + min(left, length - skipped))
         spare = run.watermark if gpu.running > 0 else 0
         fits = gpu.held + more + need - in_use + spare <= run.capacity
+        if run.output_reserve == FULL_OUTPUT:
+            fits = fits and gpu.promised + held_by(run, item, item.predicted) <= run.capacity
+        elif by_ratio:
+            fits = gpu.running == 0 or needed_by_ratio(run, item) < room
+        if run.whole and item.stage != TO_COPY:
+            fits = fits and (length <= left or gpu.running == 0)
         if run.prefill_max_tokens > 0 and prompts > 0 and item.stage != TO_COPY:
             fits = fits and tokens + length - skipped <= run.prefill_max_tokens
         if not fits:
             # Nobody overtakes the head that the rule named, and the rule's choice was for nothing.
             if not bound and run.num_bins > 1:
                 restore_memory(memory, queue_set)
+            gpu.closed = by_ratio
             break
         pop_head(run, queue_set, queue)
         number += 1
@@ -217,9 +245,16 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
                 share_prompt(run, gpu, request)
             make_way(run, gpu)
             begin_prefill(gpu, item, request, skipped)
+            if by_ratio:
+                room -= charge(run, item, chunk)
             tokens += length - skipped
             squares += float(length) * length - float(skipped) * skipped
             prompts += 1
+            if by_ratio and room <= 0.0:
+                gpu.closed = True
+                break
+    if by_ratio and left > 0 and gpu.running + ghosts >= gpu.limit and queue_set_at(run, queue_set).waiting > 0:
+        gpu.closed = True
     if number > 0:
         gpu.admitted = True
         gpu.new_tokens, gpu.new_squares, gpu.new_prompts = tokens, squares, prompts
@@ -249,6 +284,10 @@ def _note_room(run, gpu):
     gpu.running_max = max(gpu.running_max, gpu.running)
     spare = run.watermark if gpu.running > 0 else 0
     gpu.room = run.capacity - gpu.held - gpu.more - spare if gpu.running < gpu.limit else NOBODY
+    if run.output_reserve == FULL_OUTPUT and gpu.room != NOBODY:
+        gpu.room = run.capacity - gpu.promised
+    elif run.output_reserve == OUTPUT_RATIO:
+        gpu.room = NOBODY if gpu.closed else run.capacity  # even at its limit an attempt closes it
     if run.serves == ONE_BIN:
         gpu.taken_bin = gpu.bin if gpu.running > 0 else NOBODY
 
@@ -263,5 +302,5 @@ def _note_next_boundary(run, gpu):
         gpu.boundary_s = LONG_PAST_S
         if run.central:
             add(idle_gpus(run, 0), gpu.index)
-    elif run.num_buckets > 0 and gpu.room >= 0:
+    elif run.calendar_size > 0 and gpu.room >= 0:
         put_into_bucket(run, gpu)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mbexp.validate.page import write_whole
+from mbexp.errors import as_program
+from mbexp.validate.page import wrapped, write_whole
 from mbexp.validate.papers import dynamic_batching, multi_bin, original
 from mbexp.validate.papers.row import Effort
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = [TITLE] if not options.quick else [TITLE, "**Quick runs: the intervals are wide.**\n"]
     for heading, sections in ((P1, multi_bin.sections), (P2, dynamic_batching.sections), (ORIGINAL, original.sections)):
         parts += [heading, *sections(effort)]
-    text = "\n".join(parts)
+    text = wrapped("\n".join(parts))
     print(text)
     if options.page is not None:
         write_whole(options.page, text)
@@ -54,4 +54,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    as_program(main)

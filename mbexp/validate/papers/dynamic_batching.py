@@ -42,7 +42,7 @@ def figure_3() -> str:
                 "batches are whole, so the simulator runs the next b below",
             )
         )
-    return f"### Fig. 3: tau(b) = .22 b + 30 ms\n\n{table(rows)}\n"
+    return f"### Fig. 3: tau(b) = 0.22 b + 30 ms\n\n{table(rows)}\n"
 
 
 def algorithm_1(effort: Effort) -> str:
@@ -68,7 +68,7 @@ def algorithm_1(effort: Effort) -> str:
     printed = dynamic_batching.printed_memory_bound(32, 800, 500, 0.05)
     wrong = (
         "**Erratum.** P2 prints L0 = eta - (theta sigma_S + mu_S). Put into b_mem = (eta - L0)/mu, the memory eta "
-        f"cancels: with 32 requests of mean 800 and deviation 500 the printed rule allows {printed:.1f}, whatever the "
+        f"cancels. With 32 requests of mean 800 and deviation 500 the printed rule allows {printed:.1f}, whatever the "
         "GPU, and always more than run now. The margin has to be L0 = theta sigma sqrt(b), as computed above."
     )
     return f"### Algorithm 1: the largest batch that memory allows\n\n{table(rows)}\n\n{_overflow(effort)}\n\n{wrong}\n"

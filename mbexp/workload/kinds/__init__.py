@@ -8,7 +8,9 @@ A kind that reads a file defines
 - ``read(path, workload) -> Rows``.
 
 A kind that makes its own requests defines ``CLOCK_RESOLUTION_S`` and
-``generate(workload, num_requests, seed) -> UsableRows``.
+``generate(workload, num_requests, seed) -> UsableRows``. Where it draws them from files it has
+``files_sha256(workload)``, one hash of them all, too; ``CUTS_TIME`` says that it draws the window of time alone that is
+asked for.
 """
 
 from __future__ import annotations

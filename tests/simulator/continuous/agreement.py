@@ -42,9 +42,14 @@ class OwnPrice:
 AnyPrice = ClosedForm | IterationTable | OwnPrice
 
 
-def priced(price: AnyPrice, sizes: tuple[int, int] = UNBOUNDED, contexts: tuple[int, int] = UNBOUNDED) -> LatencyLaw:
+def priced(
+    price: AnyPrice,
+    sizes: tuple[int, int] = UNBOUNDED,
+    contexts: tuple[int, int] = UNBOUNDED,
+    request_overhead_s: float = 0.0,
+) -> LatencyLaw:
     """A law that has only a price by iteration."""
-    return LatencyLaw("test", None, price.price(), "made up", sizes, contexts)
+    return LatencyLaw("test", None, price.price(), "made up", sizes, contexts, request_overhead_s=request_overhead_s)
 
 
 def plain_price(price: AnyPrice) -> Callable[..., float]:
@@ -57,7 +62,7 @@ def plain_price(price: AnyPrice) -> Callable[..., float]:
         work = price.compute_s * b + price.prefill_token_s * tokens + price.prefill_sequence_s * ended
         seconds += max(price.floor_s, work) + price.context_s * context + price.prefill_square_s * squares
         if tokens:
-            seconds += price.prefill_extra_s + price.mixed_context_s * context
+            seconds += price.prefill_extra_s + price.mixed_context_s * context + (price.mixed_extra_s if b else 0.0)
         return seconds + price.experts_s * (1 - price.experts_idle ** (b + tokens))
 
     def line(x: float, points: np.ndarray, values: np.ndarray) -> float:
@@ -106,6 +111,7 @@ class Case:
     contexts: tuple[int, int] = UNBOUNDED
     users: int | None = None
     think: list[float] = field(default_factory=list)
+    overhead: float = 0.0  # of a request, before it joins a queue
     parents: list[int] | None = None  # of turns of conversations; `think` is then the time before each
 
     prefixes: Prefixes | None = None
@@ -164,6 +170,9 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         admission=rules.admission,
         prefill_memory=rules.prefill_memory,
         hold_last=rules.hold_last_token,
+        output_reserve=rules.output_reserve,
+        conservativeness=rules.conservativeness,
+        overhead=case.overhead,
         reserved_blocks=rules.reserved_blocks,
         watermark_pct=rules.watermark_pct,
         swap=rules.preemption == "swap",
@@ -196,7 +205,11 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
             reason = "exceeds_max_model_len"
         elif rules.kv == "paged":
             blocks = math.ceil((prompt + output - (not rules.hold_last_token)) / rules.block_tokens)
-            if blocks > case.memory // rules.block_tokens - rules.reserved_blocks:
+            promised = math.ceil((prompt + predicted - (not rules.hold_last_token)) / rules.block_tokens)
+            capacity = case.memory // rules.block_tokens - rules.reserved_blocks
+            if rules.output_reserve == "full" and promised > capacity:
+                reason = "predicted_need_exceeds_memory"
+            elif blocks > capacity:
                 reason = "true_need_exceeds_memory"
         elif prompt + predicted > case.memory:
             reason = "predicted_need_exceeds_memory"
@@ -248,7 +261,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.bins,
         case.gpus,
         case.memory,
-        priced(case.price, case.sizes, case.contexts),
+        priced(case.price, case.sizes, case.contexts, case.overhead),
         policy,
         ContinuousRules(**{"oversized_prompt": "reject", "interval_steps": case.interval_steps, **case.rules}),
         case.token_ms / 1000,

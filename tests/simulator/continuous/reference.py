@@ -29,6 +29,9 @@ class Setup:
     admission: str = "budget"
     prefill_memory: str = "held"
     hold_last: bool = True
+    output_reserve: str = "none"
+    conservativeness: float = 1.0
+    overhead: float = 0.0  # from a request's arrival until it joins a queue
     reserved_blocks: int = 0
     watermark_pct: float = 0.0
     swap: bool = False
@@ -103,6 +106,9 @@ class Gpu:
     at_boundary: bool = False
     preempted: bool = False  # in the start that is under way
     prefill_tokens: int = 0  # admitted to prefill in it
+    share: float = 0.0  # of the outputs to come
+    closed: bool = False
+    gone: int = 0  # completed with a decode step, since the last one began
 
 
 @dataclass
@@ -146,6 +152,7 @@ class Simulation:
         for gpu in self.gpus:
             gpu.limit = gpu.rule.first()
             gpu.next_update = setup.interval
+            gpu.share = self.first_share()
         self.share_of_bin = self._shares()
         many = 1 if setup.cache and setup.cache.shared else setup.gpus
         self.caches = [Cache(setup.cache) for _ in range(many)] if setup.cache else []
@@ -270,7 +277,9 @@ class Simulation:
 
     def chunks(self, gpu: Gpu) -> tuple[dict[int, int], int]:
         """The chunk of each request in prefill in the next iteration, by place, and the budget that is left."""
-        left = self.setup.budget - sum(r.state == "decoding" for r in gpu.running)
+        left = self.setup.budget
+        if self.setup.prefill == "chunked":
+            left -= sum(r.state == "decoding" for r in gpu.running)
         found = {}
         for r in gpu.running:
             if r.state == "prefill":
@@ -278,14 +287,95 @@ class Simulation:
                 left -= found[r.place]
         return found, left
 
+    def tokens_need(self, gpu: Gpu) -> int:
+        return sum(self.hold(r, r.emitted + 1) - self.hold(r, r.emitted) for r in gpu.running if r.state == "decoding")
+
+    def chunks_need(self, gpu: Gpu) -> int:
+        if self.setup.prefill_memory == "held":
+            return 0
+        chunks, _ = self.chunks(gpu)
+        return sum(
+            self.hold_prefill(r, r.computed + chunks[r.place]) - self.hold_prefill(r, r.computed)
+            for r in gpu.running
+            if r.state == "prefill"
+        )
+
     def step_needs(self, gpu: Gpu) -> int:
-        more = sum(self.hold(r, r.emitted + 1) - self.hold(r, r.emitted) for r in gpu.running if r.state == "decoding")
-        if self.setup.prefill_memory != "held":
-            chunks, _ = self.chunks(gpu)
-            for r in gpu.running:
-                if r.state == "prefill":
-                    more += self.hold_prefill(r, r.computed + chunks[r.place]) - self.hold_prefill(r, r.computed)
-        return more
+        return self.tokens_need(gpu) + self.chunks_need(gpu)
+
+    # A share of the outputs to come.
+
+    def first_share(self) -> float:
+        return min(1.0, 0.7 * self.setup.conservativeness)
+
+    def least_share(self) -> float:
+        return 0.14 * self.first_share()
+
+    def allowed(self, request: Req) -> int:
+        block = self.setup.block
+        beside = self.capacity * block - math.ceil(request.prompt / block) * block - block - 1
+        return max(min(request.predicted, beside), 0)
+
+    def to_come(self, request: Req) -> int:
+        return min(max(self.allowed(request) - request.emitted, 0), 4096)
+
+    def charge(self, request: Req, chunk: int) -> int:
+        ends = request.computed + chunk == request.prompt + request.emitted
+        return (math.ceil(chunk / self.setup.block) + 1) * self.setup.block + ends * min(self.allowed(request), 4096)
+
+    def room(self, gpu: Gpu) -> float:
+        chunks, _ = self.chunks(gpu)
+        taken = sum(self.charge(r, chunks[r.place]) for r in gpu.running if r.state == "prefill")
+        outputs = sum(self.to_come(r) for r in gpu.running if r.state == "decoding")
+        return (self.capacity - self.held(gpu)) * self.setup.block - taken - gpu.share * outputs
+
+    def stood_idle(self, gpu: Gpu) -> None:
+        gpu.share, gpu.closed, gpu.gone = self.first_share(), False, 0
+
+    def admit_by_share(self, gpu: Gpu) -> None:
+        if not gpu.running and (gpu.closed or gpu.gone >= gpu.limit):
+            self.stood_idle(gpu)
+        if gpu.closed:
+            return
+        room = self.room(gpu)
+        while self.chunks(gpu)[1] > 0:
+            if len(gpu.running) + gpu.gone >= gpu.limit:
+                gpu.closed = any(self.queues_of(gpu))
+                return
+            choice = self.choose(gpu)
+            if choice is None:
+                return
+            request = self.queues_of(gpu)[choice[0]][0]
+            length = request.prompt + request.emitted
+            if gpu.running and not length + self.to_come(request) + self.setup.block < room:
+                gpu.closed = True
+                return
+            left = self.chunks(gpu)[1]
+            self.take(gpu, request, choice[1])
+            room -= self.charge(request, min(left, length))
+            if room <= 0:
+                gpu.closed = True
+                return
+
+    def retract(self, gpu: Gpu) -> None:
+        """Before a decode step: who gives way, and what share is kept for those who stay."""
+        if not gpu.running:
+            self.stood_idle(gpu)
+        if not gpu.running or any(r.state == "prefill" for r in gpu.running):
+            return
+        if gpu.gone:
+            gpu.closed = False
+        gpu.gone = 0
+        if self.held(gpu) + self.tokens_need(gpu) <= self.capacity:
+            gpu.share = max(gpu.share - (self.first_share() - self.least_share()) / 600, self.least_share())
+            return
+        while self.held(gpu) + self.tokens_need(gpu) > self.capacity:
+            last = min(reversed(gpu.running), key=lambda r: (r.emitted, -r.prompt))
+            gpu.running.remove(last)
+            self.put_back(gpu, last, front=False)
+        outputs = sum(r.emitted for r in gpu.running) + 20 * len(gpu.running)
+        gpu.share = min(1.0, outputs / max(sum(self.allowed(r) for r in gpu.running), 1))
+        gpu.closed = False
 
     # Queues.
 
@@ -337,9 +427,18 @@ class Simulation:
         request = self.queues_of(gpu)[choice[0]][0]
         need = self.hold(request, request.emitted + 1)
         found, in_use, skipped = self.look_up(gpu, request)
-        if self.setup.prefill == "chunked" and self.setup.admission == "budget":
+        if self.setup.output_reserve == "ratio":
+            return None if gpu.running else (request, choice[1])
+        if self.setup.output_reserve == "full":
+            promised = sum(self.hold(r, r.predicted) for r in [*gpu.running, request])
+            if promised > self.capacity:
+                return None
+        if self.setup.prefill != "first" and self.setup.admission != "any":
             _, left = self.chunks(gpu)
             if left <= 0:
+                return None
+            too_long = request.prompt + request.emitted > left
+            if self.setup.admission == "whole" and gpu.running and too_long and not request.swapped:
                 return None
             if self.setup.prefill_memory == "first_chunk" and not request.swapped:
                 request.found = found
@@ -377,7 +476,10 @@ class Simulation:
                     self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
                 else:
                     self.open(ready[0])
-                    while self.admit(ready[0]):
+                    if self.setup.output_reserve == "ratio":
+                        self.admit_by_share(ready[0])
+                        self.retract(ready[0])
+                    while self.setup.output_reserve != "ratio" and self.admit(ready[0]):
                         pass
                     self.begin(ready[0])
         assert all(request.finish is not None for request in self.requests)
@@ -410,13 +512,7 @@ class Simulation:
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
-                if self.setup.assignment == "central":
-                    self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
-                else:
-                    self.open(ready[0])
-                    while self.admit(ready[0]):
-                        pass
-                    self.begin(ready[0])
+                self.start(ready[0])
         assert all(request.finish is not None for request in self.requests)
         self.requests = self.came
 
@@ -427,8 +523,8 @@ class Simulation:
 
     def next_arrival(self, arrivals: deque[Req]) -> float:
         if self.setup.users is None:
-            return arrivals[0].arrival
-        return self.due[0] if self.due else math.inf
+            return arrivals[0].arrival + self.setup.overhead
+        return self.due[0] + self.setup.overhead if self.due else math.inf
 
     def arrive(self, request: Req) -> None:
         request.state = "waiting"
@@ -518,9 +614,9 @@ class Simulation:
         request.away = False
 
     def end(self, gpu: Gpu) -> None:
-        grows = bool(gpu.decoded) or self.setup.prefill_memory != "held"
-        self.held_max = max(self.held_max, self.held(gpu) + (self.step_needs(gpu) if grows else 0))
-        self.make_way(gpu, self.step_needs(gpu) if grows else 0)
+        more = (self.tokens_need(gpu) if gpu.decoded else 0) + self.chunks_need(gpu)
+        self.held_max = max(self.held_max, self.held(gpu) + more)
+        self.make_way(gpu, more)
         gpu.ends = None
         gpu.at_boundary = True
         for request in gpu.running:
@@ -551,6 +647,10 @@ class Simulation:
             self.free(gpu, request, request.prompt + request.emitted - 1)
             if self.setup.cache is not None and not self.in_memory and self.setup.cache.answers_known:
                 self.cache_of(gpu).keep(self.setup.cache.contexts[request.place], request.place)
+            if request in gpu.decoded:
+                gpu.gone += 1
+            else:
+                gpu.closed = False
             request.state = "done"
             request.finish = self.now
             gpu.given -= 1
@@ -607,11 +707,14 @@ class Simulation:
 
         gpu.preempted = False
         gpu.prefill_tokens = 0
+        if setup.output_reserve == "ratio":
+            return
         while self.held(gpu) + self.step_needs(gpu) > self.capacity:
             last = gpu.running.pop()
             self.free(gpu, last, last.computed if last.state == "prefill" else last.prompt + last.emitted - 1)
             self.put_back(gpu, last, front=True)
             gpu.preempted = True
+
         if not gpu.preempted and self.in_memory and setup.prefill == "chunked" and self.chunks(gpu)[1] > 0:
             for r in gpu.running:
                 if r.state == "prefill":
@@ -619,11 +722,12 @@ class Simulation:
 
     def admit(self, gpu: Gpu) -> bool:
         """Admit one request, if the GPU can."""
-        setup = self.setup
         found = None if gpu.preempted else self.admissible(gpu)
-        if found is None:
-            return False
-        request, pointer = found
+        return found is not None and self.take(gpu, *found)
+
+    def take(self, gpu: Gpu, request: Req, pointer: int) -> bool:
+        """Admit a request, unless a prefill would pass its most tokens."""
+        setup = self.setup
         length = request.prompt + request.emitted
         found_blocks, _, skipped = self.look_up(gpu, request)
         if setup.prefill == "first" and not request.swapped and setup.prefill_max is not None:
@@ -668,12 +772,11 @@ class Simulation:
         in_prefill = [r for r in gpu.running if r.state == "prefill"]
         decoding = [r for r in gpu.running if r.state == "decoding"]
         gpu.chunks = []
+        gpu.decoded = [] if in_prefill and setup.prefill != "chunked" else decoding
         if setup.prefill == "first":
-            gpu.decoded = [] if in_prefill else decoding
             gpu.chunks = [(r, r.prompt + r.emitted - r.computed) for r in in_prefill]
         else:
-            gpu.decoded = decoding
-            left = setup.budget - len(decoding)
+            left = setup.budget - (len(decoding) if setup.prefill == "chunked" else 0)
             for r in in_prefill:
                 tokens = min(left, r.prompt + r.emitted - r.computed)
                 if tokens > 0:

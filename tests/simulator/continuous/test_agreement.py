@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 
 import numpy as np
@@ -29,7 +30,16 @@ from tests.hardware.test_iteration import TABLE
 from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form, with_rules
 from tests.simulator.continuous.corner_cases import CORNERS
 
-EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "600"))
+EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "200"))
+
+
+def some_fast(*seeds: int) -> pytest.MarkDecorator:
+    """Return ranges of seeds between these ends: the first of every run of the tests, the others slow."""
+    ranges = [range(first, stop) for first, stop in itertools.pairwise(seeds)]
+    return pytest.mark.parametrize(
+        "seeds", [ranges[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ranges[1:])], ids=str
+    )
+
 
 # Multiples of a power of two add up exactly, so that ends, arrivals and turns of GPUs coincide to the last bit.
 TICK_S = 2.0**-8
@@ -63,7 +73,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         requests = [(gap, prompt, output, output, queue) for gap, prompt, output, _, queue in requests]
     rules = {
         "prefill": draw(st.sampled_from(PREFILLS)),
-        "token_budget": cap + draw(st.integers(0, 16)),
+        "token_budget": cap + draw(st.integers(0, 30)),
         "prefill_max_tokens": draw(st.one_of(st.none(), st.integers(1, 60))),
         "kv": draw(st.sampled_from(KV_RULES)),
         "block_tokens": draw(st.sampled_from([1, 2, 3, 4, 16])),
@@ -77,11 +87,17 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         "admission": draw(st.sampled_from(ADMISSIONS)),
         **fixed,
     }
+    if rules["admission"] == "whole":
+        rules["token_budget"] = cap + 30
     if rules["kv"] == "paged":
         rules["hold_last_token"] = draw(st.booleans())
         rules["reserved_blocks"] = draw(st.integers(0, 1))
-        if rules["prefill"] == "chunked" and rules["admission"] == "budget":
+        rules["output_reserve"] = draw(st.sampled_from(["none", "none", "full"]))
+        if rules["prefill"] != "first" and rules["admission"] != "any":
             rules["prefill_memory"] = draw(st.sampled_from(PREFILL_MEMORIES))
+        if rules["prefill"] == "alone" and draw(st.booleans()):
+            rules |= {"output_reserve": "ratio", "admission": "budget", "prefill_memory": "tested"}
+            rules |= {"preemption": "recompute", "conservativeness": draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))}
     shares = rules["gpu_serves"].endswith("share")
     return Case(
         requests=requests,
@@ -146,6 +162,13 @@ def test_corners_are_as_worked_out_by_hand(name):
 @many(EXAMPLES)
 @given(cases())
 def test_every_mode_to_the_last_bit_of_its_ties(case):
+    assert difference(case) is None
+
+
+@pytest.mark.slow
+@many(5 * EXAMPLES)
+@given(cases())
+def test_many_more_of_every_mode(case):
     assert difference(case) is None
 
 
@@ -229,11 +252,33 @@ def engine_rules(rng: np.random.Generator, rules: dict) -> dict:
     if rng.random() < 0.5:
         return {}
     found = {"admission": str(rng.choice(ADMISSIONS)), "watermark_pct": float(rng.choice([0.0, 1.0, 20.0]))}
+    if found["admission"] == "whole":
+        found["token_budget"] = rules["token_budget"] + 200
     if rules["kv"] == "paged":
         found |= {"hold_last_token": bool(rng.integers(2)), "reserved_blocks": int(rng.integers(2))}
-        if rules["prefill"] == "chunked" and found["admission"] == "budget":
+        found["output_reserve"] = str(rng.choice(["none", "full"]))
+        if rules["prefill"] != "first" and found["admission"] != "any":
             found["prefill_memory"] = str(rng.choice(PREFILL_MEMORIES))
     return found
+
+
+def by_ratio(case: Case, seed: int) -> Case:
+    """The same case under a share of the outputs to come, in memory that is short every other time."""
+    rng = np.random.default_rng(seed)
+    rules = {
+        "prefill": "alone",
+        "kv": "paged",
+        "admission": "budget",
+        "prefill_memory": "tested",
+        "preemption": "recompute",
+        "output_reserve": "ratio",
+        "conservativeness": float(rng.choice([0.0, 0.2, 1.0, 3.0])),
+        "block_tokens": int(rng.choice([1, 1, 4])),
+    }
+    longest = max(prompt + output for _, prompt, output, *_ in case.requests)
+    memory = case.memory if seed % 2 else int(longest * rng.uniform(1.2, 2.0)) + 8
+    assignment = "join_shortest" if case.assignment == "central" else case.assignment
+    return dataclasses.replace(case, memory=memory, assignment=assignment, rules={**case.rules, **rules})
 
 
 def step_law_case(seed: int) -> Case:
@@ -251,6 +296,7 @@ def step_law_case(seed: int) -> Case:
         prefill_token_ms=float(rng.uniform(0.01, 1)),
         prefill_square_ns=float(rng.uniform(0, 3000)),
         prefill_extra_ms=float(rng.uniform(0, 5)),
+        mixed_extra_ms=float(rng.uniform(0, 5)),
         mixed_context_us=float(rng.uniform(0, 20)),
         experts_ms=0.0 if dense else float(rng.uniform(5, 20)),
         experts_active_share=0.0625,
@@ -264,7 +310,7 @@ def step_law_case(seed: int) -> Case:
         ms += (law.sequence_ms + law.host_us_per_sequence / 1e3) * b + law.context_us / 1e3 * context
         ms += law.prefill_square_ns / 1e6 * squares
         if tokens:
-            ms += law.prefill_extra_ms + law.mixed_context_us / 1e3 * context
+            ms += law.prefill_extra_ms + law.mixed_context_us / 1e3 * context + (law.mixed_extra_ms if b else 0.0)
         return (ms + law.experts_ms * (1 - (1 - law.experts_active_share) ** (b + tokens))) / 1e3
 
     price = build_law(GpuConfig(law=law)).require_iteration()
@@ -272,8 +318,9 @@ def step_law_case(seed: int) -> Case:
 
 
 @pytest.mark.parametrize("prefill", PREFILLS)
-def test_larger_cases_with_a_step_law(prefill):
-    for seed in range(120):
+@some_fast(0, 50, 120)
+def test_larger_cases_with_a_step_law(prefill, seeds):
+    for seed in seeds:
         case = step_law_case(seed)
         rules = {**case.rules, "prefill": prefill, "prefill_memory": "held"}
         found = difference(dataclasses.replace(case, rules=rules))
@@ -288,9 +335,9 @@ def test_a_step_law_is_priced_in_as_few_segments_as_the_formula_without_its_term
     assert records.num_segments < 9
 
 
-@pytest.mark.parametrize("first", range(0, 400, 100))
-def test_larger_cases_with_any_prices(first):
-    for seed in range(first, first + 100):
+@some_fast(0, 200, 400)
+def test_larger_cases_with_any_prices(seeds):
+    for seed in seeds:
         found = difference(random_case(seed))
         assert found is None, f"seed {seed}: {found}"
 
@@ -315,8 +362,31 @@ def many_gpus_case(seed: int) -> Case:
     return dataclasses.replace(case, requests=requests, price=price, rules=rules)
 
 
-def test_many_gpus_with_central_queues():
-    for seed in range(60):
+def test_a_share_of_the_outputs_to_come():
+    retracted = 0
+    for seed in range(120):
+        case = by_ratio(many_gpus_case(seed) if seed % 5 == 0 else random_case(seed), seed)
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
+        retracted += int(run_closed_form(case).preemptions.sum())
+    assert retracted > 15
+
+
+def test_a_request_reaches_its_queue_later_than_it_arrives():
+    for seed in range(40):
+        case = dataclasses.replace(random_case(seed), overhead=0.375)
+        if seed % 2:
+            think = np.random.default_rng(seed).exponential(0.3, len(case.requests)).tolist()
+            case = dataclasses.replace(case, users=seed, think=think)
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
+        arrived = run_closed_form(case)
+        assert np.all(arrived.start_s - arrived.arrival_s >= 0.375 - 1e-9)
+
+
+@some_fast(0, 24, 60)
+def test_many_gpus_with_central_queues(seeds):
+    for seed in seeds:
         found = difference(many_gpus_case(seed))
         assert found is None, f"seed {seed}: {found}"
 
@@ -329,8 +399,9 @@ def test_many_gpus_in_a_calendar(monkeypatch):
         assert found is None, f"seed {seed}: {found}"
 
 
-def test_larger_closed_loops():
-    for seed in range(60):
+@some_fast(0, 24, 60)
+def test_larger_closed_loops(seeds):
+    for seed in seeds:
         case = random_case(seed) if seed % 2 else many_gpus_case(seed)
         rng = np.random.default_rng(seed)
         think = (rng.exponential(0.3, len(case.requests)) * rng.integers(0, 2, len(case.requests))).tolist()
