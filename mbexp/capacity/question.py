@@ -38,7 +38,7 @@ class Question:
     ) -> None:
         self.config, self.options, self.prober = config, options, prober
         self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-        self.targets = read_targets(config.sla.targets, config.execution.name)
+        self.targets = read_targets(config.sla.targets, config.execution.name, config.workload.classes)
         self.seeded, self.most = _replications(config, options)
         self.probes: dict[int, Probe] = {}
         looks = 1 if not self.seeded else 1 + math.ceil(math.log2(options.max_replications / options.min_replications))

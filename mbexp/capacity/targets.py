@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,18 @@ from mbexp.errors import UserError, unknown_choice
 from mbexp.results.catalogue import catalogue
 
 GOODPUT = "goodput_pct"  # of requests that came, those that meet every limit of one request
-WRITTEN = re.compile(r"\s*([\w]+)\s*(<=|>=)\s*([-+.\w]+)\s*")
+OF_REQUESTS = (
+    "latency_",
+    "queue_delay_",
+    "ttft_",
+    "tpot_",
+    "throughput_",
+    "goodput_",
+    "request_sla_",
+    "starved_",
+    "service_time_",
+)  # begin names of metrics of requests, which each class has
+WRITTEN = re.compile(r"\s*([\w]+(?:@\w+)?)\s*(<=|>=)\s*([-+.\w]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -38,15 +49,17 @@ class Target:
 
     def value(self, summary: Mapping[str, Any]) -> float:
         """Return the metric of a run; requests that were rejected are not good."""
-        if self.metric == GOODPUT:
-            arrived = summary["measured_requests"] + summary["rejected_requests"]
-            good = summary["goodput_requests_per_s"] * summary["makespan_s"]
+        name, at, of_class = self.metric.partition("@")
+        if name == GOODPUT:
+            end = at + of_class
+            arrived = summary[f"measured_requests{end}"] + (0 if at else summary["rejected_requests"])
+            good = summary[f"goodput_requests_per_s{end}"] * summary[f"makespan_s{end}"]
             return 100.0 * float(good) / arrived if arrived else math.nan
         return float(summary[self.metric])
 
 
-def read_targets(written: Sequence[str], mode: str) -> list[Target]:
-    """Return the targets of a configuration, each checked.
+def read_targets(written: Sequence[str], mode: str, classes: Collection[str] = ()) -> list[Target]:
+    """Return the targets of a configuration, each checked; ``ttft_p99_s@chat<=1`` is one of a class of requests.
 
     Raises
     ------
@@ -55,10 +68,10 @@ def read_targets(written: Sequence[str], mode: str) -> list[Target]:
     """
     if not written:
         raise UserError("sla.targets: no target is set; add one, such as 'sla.targets=[ttft_p99_s<=1]'")
-    return [_read(text, mode) for text in written]
+    return [_read(text, mode, classes) for text in written]
 
 
-def _read(text: str, mode: str) -> Target:
+def _read(text: str, mode: str, classes: Collection[str]) -> Target:
     where = f"sla.targets={text}"
     match = WRITTEN.fullmatch(text)
     try:
@@ -69,8 +82,17 @@ def _read(text: str, mode: str) -> Target:
     known = {key: row.better for key, row in catalogue().items() if row.better and row.is_of(mode)}
     better = {**known, GOODPUT: "higher"}
     better.pop("wall_time_s", None)
+    name, at, of_class = name.partition("@")
     if name not in better:
         raise unknown_choice("sla.targets", name, better)
+    if at and of_class not in classes:
+        raise (
+            unknown_choice(f"{where}: class", of_class, classes)
+            if classes
+            else UserError(f"{where}: there are no classes; set workload.classes")
+        )
+    if at and not name.startswith(OF_REQUESTS):
+        raise UserError(f"{where}: {name} is not known by class, only metrics of requests are")
     if target.at_most != (better[name] == "lower"):
         right = "<=" if better[name] == "lower" else ">="
         raise UserError(f"{where}: of {name} {better[name]} is better; write {name}{right}{target.bound:g}")

@@ -10,13 +10,17 @@ import numpy.typing as npt
 from mbexp.config.execution_keys import ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
+from mbexp.modes._claims import claims_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mbexp.hardware.law import LatencyLaw
     from mbexp.modes.problem import Problem, Summary
     from mbexp.simulator.continuous.outcome import ContinuousOutcome, MeasuredOneByOne
     from mbexp.simulator.continuous.setup import ContinuousRules
+
+IntArray = npt.NDArray[np.int32]
 
 LOOP = "mbexp.simulator.continuous.loop:run_until_served"
 ASSIGNMENT_STREAM = 4  # random stream of the assignment rules
@@ -65,7 +69,14 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0,
         warm_up_requests(config, trace.arrival_s),
         trace.closed,
+        claims_of(problem, policy, predicted, _alone_s),
     )
+
+
+def _alone_s(law: LatencyLaw, prompt_tokens: IntArray, predicted_tokens: IntArray) -> npt.NDArray[np.float64]:
+    from mbexp.simulator.alone import service_by_iterations_s
+
+    return service_by_iterations_s(law, prompt_tokens, predicted_tokens)
 
 
 def longest_of_bin(predicted: npt.NDArray[np.int32], queue_of: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:

@@ -35,6 +35,8 @@ class Outcome(ABC):
         The hardware that ran.
     users : int or None
         How many sent the requests in a closed loop; None where arrivals do not depend on answers.
+    is_fifo : bool
+        Whether queues were first in, first out.
     """
 
     # What a mode tells of each request, in the order of the columns of requests.parquet.
@@ -50,6 +52,7 @@ class Outcome(ABC):
     kv_capacity_tokens: int
     rejected: dict[str, IntArray] = field(default_factory=dict)
     users: int | None = None
+    is_fifo: bool = True
 
     @abstractmethod
     def column(self, name: str, chosen: slice) -> npt.NDArray[Any]:

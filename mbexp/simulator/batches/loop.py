@@ -6,6 +6,8 @@ come out of an array are unsigned: a negative one would be looked for, at each a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import types
 
@@ -19,6 +21,7 @@ from mbexp.policy import limit as limits
 from mbexp.policy import selection as selections
 from mbexp.policy.slots import FILL, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Interval, Queue, Queues
+from mbexp.simulator.batches.order import formed_by, join, look_at_ready, look_at_taken, take
 from mbexp.simulator.batches.state import BATCHES_TYPE, GPUS_TYPE, QUEUES_TYPE, REQUESTS_TYPE
 
 FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME, STUCK = 0, 1, 2, 3, 4
@@ -35,11 +38,17 @@ _limit, _select, _fill = switch(LIMITS), switch(SELECTIONS), switch(FILLS)
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
 
-SIGNATURE = types.UniTuple(types.int64, 2)(
-    REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
-    types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
-    types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64,
-)  # fmt: skip
+
+def signature(*order: Any) -> Any:
+    """Return the signature of the loop with an order of these types; `types.none` where queues are first in, first out.
+
+    What asks for the order is then not compiled at all: the compiler cuts off branches on None.
+    """
+    return types.UniTuple(types.int64, 2)(
+        REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
+        types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
+        types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64, *order,
+    )  # fmt: skip
 
 
 @inlined
@@ -53,19 +62,22 @@ def _named_queue(now_s, queues, ready_count, rule, select, memory, parameters):
 
 
 @inlined
-def _formed_s(requests, first, waiting, limit, head_s, rule, fill, fill_parameters):
+def _formed_s(requests, queue, first, waiting, limit, head_s, rule, fill, fill_parameters, order):
     """Return the instant at which the fill rule lets a queue with `first` at its head send a batch."""
+    filling_s = np.inf
+    if order is not None:
+        head_s, filling_s = formed_by(order, queue, limit, requests.arrival_s)
     if rule == GREEDY:
         return head_s
-    filling_s = np.inf
-    if waiting >= limit:
+    if order is None and waiting >= limit:
         filling_s = requests.arrival_s[np.uint64(requests.trace_index[np.uint64(first + limit - 1)])]
     return _fill(rule, fill, Queue(waiting, limit, head_s, filling_s), fill_parameters)
 
 
 @inlined
 def _refresh(
-    queue, now_s, flush_s, requests, queues, ready_count, timer_s, heads_matter, fill_rule, fill, fill_parameters
+    queue, now_s, flush_s, requests, queues, ready_count, timer_s, heads_matter, fill_rule, fill, fill_parameters,
+    order,
 ):  # fmt: skip
     """Work out anew when `queue` is formed and whether it is ready.
 
@@ -80,12 +92,23 @@ def _refresh(
         formed_s = np.inf
         if waiting > 0:
             first = np.int64(queues.head[queue])
-            head = requests.trace_index[np.uint64(first)]
+            head = np.int64(requests.trace_index[np.uint64(first)]) if order is None else order.lines[queue]["first"]
             queues.head_index[queue] = head
             head_s = requests.arrival_s[np.uint64(head)]
             queues.head_arrival_s[queue] = head_s
             formed_s = min(
-                _formed_s(requests, first, waiting, queues.limit[queue], head_s, fill_rule, fill, fill_parameters),
+                _formed_s(
+                    requests,
+                    queue,
+                    first,
+                    waiting,
+                    queues.limit[queue],
+                    head_s,
+                    fill_rule,
+                    fill,
+                    fill_parameters,
+                    order,
+                ),
                 flush_s,
             )
         queues.formed_s[queue] = formed_s
@@ -164,11 +187,11 @@ def _make_known(arrival_s, joined, known, due_s):
     return known
 
 
-@compiled(SIGNATURE, _nrt=False)
+@compiled(signature(types.none), _nrt=False)
 def run(
     requests, queues, gpus, capacity, law, law_parameters, noise,
     limit_rule, limit_function, limit_parameters, bounds, state, select_rule, select, memory, select_parameters,
-    fill_rule, fill, fill_parameters, batches, think_s, users,
+    fill_rule, fill, fill_parameters, batches, think_s, users, order,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -187,6 +210,8 @@ def run(
     think_s, users
         Of a closed loop (`mbexp.workload.closed`), in which the arrivals are filled in as answers make them known; no
         number and 0 where they do not depend on answers.
+    order
+        Who is next inside a queue (`mbexp.simulator.batches.order`); None where queues are first in, first out.
 
     Returns
     -------
@@ -223,10 +248,12 @@ def run(
             while joined < n and arrival_s[np.uint64(joined)] < now_s:
                 queue = np.int64(queue_of[np.uint64(joined)])
                 waiting[queue] += 1
+                if order is not None:
+                    join(order, queue, joined, arrival_s[joined], arrival_s)
                 if not is_ready[queue]:
                     ready_count, timer_s = _refresh(
                         queue, arrival_s[np.uint64(joined)], flush_s, requests, queues, ready_count, timer_s,
-                        heads_matter, fill_rule, fill, fill_parameters,
+                        heads_matter, fill_rule, fill, fill_parameters, order,
                     )  # fmt: skip
                 joined += 1
         else:
@@ -263,17 +290,19 @@ def run(
                 if limit[queue] != before and waiting[queue] > 0:
                     ready_count, timer_s = _refresh(
                         queue, now_s, flush_s, requests, queues, ready_count, timer_s,
-                        heads_matter, fill_rule, fill, fill_parameters,
+                        heads_matter, fill_rule, fill, fill_parameters, order,
                     )  # fmt: skip
 
         # 2. Arrivals, in trace order.
         while joined < n and arrival_s[np.uint64(joined)] == now_s:
             queue = np.int64(queue_of[np.uint64(joined)])
             waiting[queue] += 1
+            if order is not None:
+                join(order, queue, joined, now_s, arrival_s)
             if not is_ready[queue]:
                 ready_count, timer_s = _refresh(
                     queue, now_s, flush_s, requests, queues, ready_count, timer_s,
-                    heads_matter, fill_rule, fill, fill_parameters,
+                    heads_matter, fill_rule, fill, fill_parameters, order,
                 )  # fmt: skip
             joined += 1
 
@@ -287,16 +316,21 @@ def run(
                 if waiting[queue] > 0 and (flush_now or not is_ready[queue]):
                     ready_count, timer_s = _refresh(
                         queue, now_s, flush_s, requests, queues, ready_count, timer_s,
-                        heads_matter, fill_rule, fill, fill_parameters,
+                        heads_matter, fill_rule, fill, fill_parameters, order,
                     )  # fmt: skip
 
         # 3. Dispatch: the lowest idle GPU takes a batch from the queue that the rule names.
         while idle_count > 0 and ready_count > 0:
+            if order is not None:
+                look_at_ready(order, queues, ready_count, heads_matter, now_s, arrival_s)
             queue = _named_queue(now_s, queues, ready_count, select_rule, select, memory, select_parameters)
             if queue < 0 or queue >= num_queues or not is_ready[queue]:
                 return num_batches, BAD_SELECTION
             first = np.int64(queues.head[queue])
             size = min(waiting[queue], limit[queue])
+            if order is not None:
+                look_at_taken(order, queue, heads_matter, now_s, arrival_s)
+                size = take(order, requests, queue, first, size, capacity)
             need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
                 requests, first, size
             )
@@ -343,6 +377,6 @@ def run(
             waiting[queue] -= size
             ready_count, timer_s = _refresh(
                 queue, now_s, flush_s, requests, queues, ready_count, timer_s,
-                heads_matter, fill_rule, fill, fill_parameters,
+                heads_matter, fill_rule, fill, fill_parameters, order,
             )  # fmt: skip
     return num_batches, FINISHED

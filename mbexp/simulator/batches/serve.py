@@ -14,6 +14,7 @@ from mbexp.policy.build import Policy
 from mbexp.simulator.admission import all_but, rejected_requests, sorted_by_queue
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
+from mbexp.simulator.order import Claims, no_claims, refuse_no_key
 from mbexp.workload.closed import ClosedLoop
 
 IntArray = npt.NDArray[np.int32]
@@ -33,6 +34,7 @@ def run_to_completion(
     policy: Policy,
     noise: FloatArray | None = None,
     closed: ClosedLoop | None = None,
+    claims: Claims | None = None,
 ) -> BatchesOutcome:
     """Serve every request that fits, batch by batch; the rules are those of docs/semantics.
 
@@ -44,6 +46,8 @@ def run_to_completion(
         Queue of each request, below `num_queues`.
     noise : float64 array, shape (>= n,), optional
         Factor on the time of the j-th batch.
+    claims : Claims, optional
+        What the requests bring into an order; nothing where not given.
 
     Raises
     ------
@@ -52,8 +56,7 @@ def run_to_completion(
         law a time that is not finite.
     """
     price = law.require_batch()
-    from mbexp.simulator.batches import loop  # its import compiles, which continuous batching need not wait for
-
+    arrived = len(arrival_s)
     exact = predicted_tokens is output_tokens
     arrival_s, queue_of = _plain(arrival_s), _plain(queue_of)
     prompt_tokens, output_tokens = _plain(prompt_tokens), _plain(output_tokens)
@@ -69,15 +72,23 @@ def run_to_completion(
     if closed:
         arrival_s = closed.arrivals_before_the_run()
 
-    requests = sorted_by_queue(arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens)
+    columns = arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens
+    run, order = _loop(policy)
+    ranking: Any
+    if order is None:
+        requests, ranking = sorted_by_queue(*columns), (None,)
+    else:
+        requests, ranking = order.in_order(policy.order, (claims or no_claims(arrived)).of(accepted), *columns)
     batches = np.empty(len(arrival_s), BATCH_DTYPE)
-    count, status = loop.run(
+    count, status = run(
         requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
         kv_capacity_tokens, price.function, price.parameters, np.empty(0) if noise is None else noise,
         *loop_rules(policy, num_queues), batches,
-        closed.think_s if closed else np.empty(0), closed.users if closed else 0,
+        closed.think_s if closed else np.empty(0), closed.users if closed else 0, *ranking,
     )  # fmt: skip
     _raise_if_bad(status, count)
+    if order is not None:
+        refuse_no_key(ranking.failed)
     return BatchesOutcome(
         arrival_s=arrival_s,
         prompt_tokens=prompt_tokens,
@@ -91,6 +102,7 @@ def run_to_completion(
         kv_capacity_tokens=kv_capacity_tokens,
         rejected=rejected,
         users=closed.users if closed else None,
+        is_fifo=policy.order is None,
     )
 
 
@@ -107,6 +119,21 @@ def loop_rules(policy: Policy, num_queues: int) -> tuple[Any, ...]:
         np.zeros(selection.memory + num_queues), selection.parameters,
         number_of(fill.function, loop.FILLS), fill.function, fill.parameters,
     )  # fmt: skip
+
+
+def _loop(policy: Policy) -> tuple[Any, Any]:
+    """Return the loop that serves a policy, and the module of its queues' order or None.
+
+    The import of a loop compiles it, which a run that does not use it need not wait for.
+    """
+    if policy.order is None:
+        from mbexp.simulator.batches.loop import run
+
+        return run, None
+    from mbexp.simulator.batches import order
+    from mbexp.simulator.batches.ordered import run_in_order
+
+    return run_in_order, order
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import types
 
@@ -23,6 +25,7 @@ from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     EMPTY,
     FINISHED,
+    HEAD,
     NOBODY,
     NUM_BINS,
     RUN_TYPE,
@@ -31,12 +34,14 @@ from mbexp.simulator.continuous.layout import (
     blank_request,
     gap_count,
     gpu_at,
+    queue_at,
     request_at,
     sample_at,
     standing_at,
 )
+from mbexp.simulator.continuous.order import at_every_boundary
 from mbexp.simulator.continuous.queue import push
-from mbexp.simulator.continuous.search import first_to_admit, wake
+from mbexp.simulator.continuous.search import first_to_admit, rouse, wake
 from mbexp.simulator.continuous.segment import boundary_s
 from mbexp.simulator.continuous.start import start
 
@@ -45,12 +50,18 @@ _f8_2d = types.Array(types.float64, 2, "C")
 _i8 = types.Array(types.int64, 1, "C")
 _i4 = types.Array(types.int32, 1, "C")
 
-SIGNATURE = types.int64(
-    RUN_TYPE, _f8, _i4, _i4, _i4, types.Array(types.uint16, 1, "C"),
-    types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECTION.type, _f8,
-    ITERATION_TYPE, _f8, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d,
-    types.Array(types.int64, 2, "C"), ASSIGNMENT.type, _f8, _f8, _f8_2d, _i8, _i8,
-)  # fmt: skip
+
+def signature(*order: Any) -> Any:
+    """Return the signature of the loop with an order of these types; `types.none` where queues are first in, first out.
+
+    What asks for the order is then not compiled at all: the compiler cuts off branches on None.
+    """
+    return types.int64(
+        RUN_TYPE, _f8, _i4, _i4, _i4, types.Array(types.uint16, 1, "C"),
+        types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECTION.type, _f8,
+        ITERATION_TYPE, _f8, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d,
+        types.Array(types.int64, 2, "C"), ASSIGNMENT.type, _f8, _f8, _f8_2d, _i8, _i8, *order,
+    )  # fmt: skip
 
 
 @called
@@ -131,11 +142,19 @@ def _assigned(
     return gpu_index
 
 
-@compiled(SIGNATURE, _nrt=False)
+@inlined
+def _next_to_admit(run, queues, heads_s, memory, now_s, last, select, select_parameters, order):
+    """Return the GPU that will come first to admit a request of the central queues, NOBODY where none is known."""
+    if order is not None and at_every_boundary(order):
+        return rouse(run, now_s, last)
+    return first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_parameters)
+
+
+@compiled(signature(types.none), _nrt=False)
 def run_until_served(
     runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select, select_parameters,
     iteration, iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
-    given, assign, assign_parameters, assign_memory, draws, share_first, share_count,
+    given, assign, assign_parameters, assign_memory, draws, share_first, share_count, order,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -150,6 +169,8 @@ def run_until_served(
         Two uniform numbers for each request, or none.
     share_first, share_count
         The GPUs of each share: first and how many.
+    order
+        Who is next inside a queue (`mbexp.simulator.continuous.order`); None where queues are first in, first out.
 
     Returns
     -------
@@ -189,7 +210,7 @@ def run_until_served(
         alone = False
         if event_s == now_s:
             gpu_index = pop_event(run)
-            if end(run, gpu_index, now_s):
+            if end(run, gpu_index, now_s, order):
                 search = run.central
             if run.closed:
                 next_arrival_s = _next_arrival_s(run)  # an answer may have made one known
@@ -212,7 +233,10 @@ def run_until_served(
                 )
                 if queue_set == NOBODY:
                     return BAD_ASSIGNMENT
-            push(run, queue_set, joined, False)
+            head_before = queue_at(run, queue_set, HEAD, 0).value
+            push(run, queue_set, joined, False, order, now_s)
+            if order is not None:
+                search = search or (run.central and queue_at(run, 0, HEAD, 0).value != head_before)
             if joined == run.count_from:
                 _count_from_here(run, now_s)
             run.joined = joined + 1
@@ -226,14 +250,16 @@ def run_until_served(
                 elif gpu.kind == EMPTY:
                     stand(run, gpu)
                 elif gpu.room >= 0:
-                    wake(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters)
+                    wake(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters, order)
             continue
 
         # 3. One start.
         found = NOBODY
         if search:
             if run.waiting > 0:
-                found = first_to_admit(run, queues, heads_s, memory, now_s, last, select, select_parameters)
+                found = _next_to_admit(run, queues, heads_s, memory, now_s, last, select, select_parameters, order)
+            if order is not None and next_event_s(run) == now_s:
+                continue  # a GPU that was roused is at a boundary now: its iteration ends first
             if found == NOBODY:
                 search = False
             elif gpu_at(run, found).kind != EMPTY:
@@ -256,7 +282,7 @@ def run_until_served(
             continue
         if start(
             run, gpu_index, now_s, queues, heads_s, memory, select, select_parameters, iteration,
-            iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
+            iteration_parameters, limit_rule, limit_parameters, bounds, limit_state, order,
         ):  # fmt: skip
             search = run.central and run.waiting > 0
         gpu = gpu_at(run, gpu_index)

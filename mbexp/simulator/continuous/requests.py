@@ -11,6 +11,7 @@ import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.heap import heap
+from mbexp.simulator.continuous.fair import change_decoding
 from mbexp.simulator.continuous.layout import (
     DECODING,
     EXTEND,
@@ -82,11 +83,13 @@ def end_prefill(gpu, item):
 
 
 @inlined
-def begin_decoding(run, gpu, request, age_s):
+def begin_decoding(run, gpu, request, age_s, order):
     """Let a running request decode from the next iteration on; it emitted its last token `age_s` ago."""
     item = request_at(run, request)
     item.stage = DECODING
     item.joined_step = gpu.step
+    if order is not None and order.fair:
+        change_decoding(order, gpu, request, 1)
     gpu.decoding += 1
     gpu.context += item.prompt + item.emitted
     # It leaves with its last token, or comes up for a decision when it reaches its prediction.
@@ -113,10 +116,12 @@ def begin_decoding(run, gpu, request, age_s):
 
 
 @inlined
-def end_decoding(run, gpu, request):
+def end_decoding(run, gpu, request, order):
     """Take a decoding request off a GPU: its memory and its tokens, but not its entry among the leaves."""
     item = request_at(run, request)
     emitted = item.emitted + (gpu.step - item.joined_step)
+    if order is not None and order.fair:
+        change_decoding(order, gpu, request, -1)
     gpu.decoding -= 1
     gpu.context -= item.prompt + emitted
     gpu.held -= held_by(run, item, emitted)
@@ -150,7 +155,7 @@ def finish(run, gpu, request, now_s):
 
 
 @called
-def put_back(run, gpu, queue_set, request):
+def put_back(run, gpu, queue_set, request, order, now_s):
     """Put a request, off its GPU already, whose output outgrew its prediction back into its queue.
 
     Its prediction doubles, so that it is longer than what has been emitted, and not longer than the memory allows.
@@ -160,18 +165,18 @@ def put_back(run, gpu, queue_set, request):
     run.outgrown += 1
     run.put_back += 1
     _lose_cache(run, gpu, request, True)
-    push(run, queue_set, request, run.underprediction == PREEMPT)
+    push(run, queue_set, request, run.underprediction == PREEMPT, order, now_s)
 
 
 @called
-def preempt_youngest(run, gpu, queue_set):
+def preempt_youngest(run, gpu, queue_set, order, now_s):
     """Put the request admitted last back at the head of its queue."""
     request = gpu.youngest
     item = request_at(run, request)
     has_cache = item.stage != IN_PREFILL
     if has_cache:
         drop_leave(run, gpu, request)
-        end_decoding(run, gpu, request)
+        end_decoding(run, gpu, request, order)
     else:
         gpu.held -= held_in_prefill(run, item, item.computed)
         end_prefill(gpu, item)
@@ -180,7 +185,7 @@ def preempt_youngest(run, gpu, queue_set):
             gpu.first_prefill = NOBODY
         unlink(run, gpu, request)
     _lose_cache(run, gpu, request, has_cache)
-    push(run, queue_set, request, True)
+    push(run, queue_set, request, True, order, now_s)
 
 
 @called

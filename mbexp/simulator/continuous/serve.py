@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +12,7 @@ from mbexp.errors import UserError
 from mbexp.hardware.closed_form import closed_form
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import round_robin
-from mbexp.policy.build import Policy
+from mbexp.policy.build import Policy, first_come
 from mbexp.policy.slots import Rule
 from mbexp.simulator.continuous import loop
 from mbexp.simulator.continuous.layout import (
@@ -29,6 +32,7 @@ from mbexp.simulator.continuous.setup import (
     refused_requests,
     state_of,
 )
+from mbexp.simulator.order import Claims, no_claims, refuse_no_key
 from mbexp.simulator.outcome import REJECTIONS
 from mbexp.workload.closed import ClosedLoop
 
@@ -55,6 +59,7 @@ def continuous(
     log_segments: int = 0,
     count_from: int = 0,
     closed: ClosedLoop | None = None,
+    claims: Claims | None = None,
 ) -> ContinuousOutcome:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
@@ -75,6 +80,8 @@ def continuous(
         How many segments to keep, for a timeline.
     count_from : int
         Place in the trace: gaps are counted from its arrival on; what is then under way counts from its last event.
+    claims : Claims, optional
+        What the requests bring into an order; nothing where not given.
 
     Raises
     ------
@@ -84,6 +91,7 @@ def continuous(
         rule or the law returns what it may not.
     """
     price = law.require_iteration()
+    claims = claims or no_claims(len(arrival_s))
     if not law.decode_step_s(1, 1) > 0:
         raise UserError(f"execution=continuous: under the latency law {law.name} a decode step takes no time")
     refuse_mistakes(prompt_tokens, num_queues, num_gpus, kv_capacity_tokens, policy, rules)
@@ -116,15 +124,18 @@ def continuous(
     )
     assign = policy.assignment or Rule(round_robin, np.zeros(0), 0)  # not called where queues are central
     state.run["closed_form"] = price.function is closed_form
-    status = loop.run_until_served(
+    run, ranking = _loop(policy, rules, claims.of(accepted), state)
+    status = run(
         state.run, *(np.ascontiguousarray(column) for column in columns),
         state.queues, state.heads_s, state.memory, policy.selection.function, policy.selection.parameters,
         price.function, price.parameters, policy.limit.function, policy.limit.parameters, policy.bounds,
         policy.limit_state(num_gpus),
         state.given, assign.function, assign.parameters, np.zeros(assign.memory + len(first)),
-        np.empty((0, 2)) if draws is None else draws, first, count,
+        np.empty((0, 2)) if draws is None else draws, first, count, *ranking,
     )  # fmt: skip
     _raise_if_bad(status)
+    if len(ranking) > 1:
+        refuse_no_key(ranking.failed)
     totals = state.run[0]
     return ContinuousOutcome(
         arrival_s=arrival_s,
@@ -151,7 +162,7 @@ def continuous(
         num_segments=int(totals["num_segments"]),
         num_gpus=num_gpus,
         kv_capacity_tokens=kv_capacity_tokens,
-        block_tokens=rules.block_tokens if rules.kv == "paged" else 1,
+        block_tokens=rules.unit_tokens,
         waiting_max=int(totals["waiting_max"]),
         outgrown=int(totals["outgrown"]),
         instants=int(totals["instants"]),
@@ -161,7 +172,22 @@ def continuous(
             if mask.any()
         },
         users=closed.users if closed else None,
+        is_fifo=policy.order is None,
     )
+
+
+def _loop(policy: Policy, rules: ContinuousRules, claims: Claims, state: SimpleNamespace) -> tuple[Any, Any]:
+    """Return the loop that serves a policy, and the order that it takes: one without parts where there is none.
+
+    The import of a loop compiles it, which a run that does not use it need not wait for.
+    """
+    future = rules.kv == "future"
+    if policy.order is None and not future:
+        return loop.run_until_served, (None,)
+    from mbexp.simulator.continuous.order import order_of
+    from mbexp.simulator.continuous.ordered import run_in_order
+
+    return run_in_order, order_of(policy.order or first_come(), claims, state, future)
 
 
 def _raise_if_bad(status: int) -> None:

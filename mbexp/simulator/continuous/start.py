@@ -5,6 +5,7 @@ from __future__ import annotations
 from mbexp.compiled.decorators import inlined
 from mbexp.policy.views import Interval
 from mbexp.simulator.continuous.fronts import set_front
+from mbexp.simulator.continuous.future import fits_at_its_peak
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     BAD_SELECTION,
@@ -27,6 +28,7 @@ from mbexp.simulator.continuous.layout import (
     start_s,
 )
 from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, held_in_prefill
+from mbexp.simulator.continuous.order import look_at_heads, stops_at_every_boundary
 from mbexp.simulator.continuous.plan import close_row, plan
 from mbexp.simulator.continuous.queue import may_take_own, named_queue, pop_head, restore_memory
 from mbexp.simulator.continuous.requests import (
@@ -41,7 +43,7 @@ from mbexp.simulator.continuous.segment import boundary_s
 @inlined
 def start(
     run, gpu_index, now_s, queues, heads_s, memory, select, select_parameters, iteration, iteration_parameters,
-    limit_rule, limit_parameters, bounds, limit_state,
+    limit_rule, limit_parameters, bounds, limit_state, order,
 ):  # fmt: skip
     """Start a GPU that stands at a boundary: its limit, room for the next step, admission, the next iteration.
 
@@ -58,13 +60,15 @@ def start(
 
     if run.interval_steps > 0 and gpu.step >= gpu.next_update:
         _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, limit_state[gpu_index])
-    preempted, more = _make_room(run, gpu, queue_set)
+    preempted, more = _make_room(run, gpu, queue_set, order, now_s)
     admitted, tokens, squares, prompts = False, 0, 0.0, 0
     if not preempted:
         admitted, more, tokens, squares, prompts = _admit(
-            run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters
+            run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters, order
         )
     _note_held(run, gpu, held_before, more)
+    if order is not None and order.future and gpu.running < gpu.limit:
+        gpu.room = run.capacity - gpu.held  # whoever fits is found at each boundary
     if gpu.changed or admitted or preempted or gpu.done == gpu.iterations:
         close_row(run, gpu, now_s)
         if gpu.running == 0:
@@ -75,7 +79,7 @@ def start(
         gpu.changed = False
     if run.by_budget and gpu.kind == CHUNK:
         gpu.room = NOBODY  # the chunks use up the budget
-    _note_next_boundary(run, gpu)
+    _note_next_boundary(run, gpu, queue_set, order)
     return concerns_others or admitted or preempted
 
 
@@ -107,7 +111,7 @@ def _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, lim
 
 
 @inlined
-def _make_room(run, gpu, queue_set):
+def _make_room(run, gpu, queue_set, order, now_s):
     """While memory cannot take what the next iteration adds, preempt the request admitted last.
 
     Returns
@@ -120,7 +124,7 @@ def _make_room(run, gpu, queue_set):
     if run.prefill_memory != HELD:
         more += fill_chunks(run, gpu, run.token_budget - gpu.decoding)[1]
     while gpu.held + more > run.capacity:
-        preempt_youngest(run, gpu, queue_set)
+        preempt_youngest(run, gpu, queue_set, order, now_s)
         more = growth(run, gpu, 1)
         if run.prefill_memory != HELD:
             more += fill_chunks(run, gpu, run.token_budget - gpu.decoding)[1]
@@ -129,7 +133,7 @@ def _make_room(run, gpu, queue_set):
 
 
 @inlined
-def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters):
+def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, select_parameters, order):
     """Admit the heads of queues while fewer run than the limit and the head fits beside what is held and `more`.
 
     Returns
@@ -143,6 +147,8 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
     if run.by_budget:
         left, chunks_more = fill_chunks(run, gpu, run.token_budget - gpu.decoding)
     while gpu.running < gpu.limit and left > 0:
+        if order is not None:
+            look_at_heads(run, order, queue_set, now_s)
         bound = _is_bound(run, gpu)
         if bound:
             if not may_take_own(run, gpu, queue_set):
@@ -165,6 +171,8 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
             need = held_in_prefill(run, item, min(left, length))
         spare = run.watermark if gpu.running > 0 else 0
         fits = gpu.held + more + need + spare <= run.capacity
+        if order is not None and order.future:
+            fits = fits_at_its_peak(run, order, gpu, item, spare)
         if run.prefill_max_tokens > 0 and prompts > 0 and item.stage != TO_COPY:
             fits = fits and tokens + length <= run.prefill_max_tokens
         if not fits:
@@ -172,13 +180,13 @@ def _admit(run, gpu, queue_set, more, now_s, queues, heads_s, memory, select, se
             if not bound and run.num_bins > 1:
                 restore_memory(memory, queue_set)
             break
-        pop_head(run, queue_set, queue)
+        pop_head(run, queue_set, queue, order)
         admitted = True
         _join_those_running(run, gpu, queue, request, now_s)
         if item.stage == TO_COPY:
             gpu.copy_tokens += length
             gpu.held += held_by(run, item, item.emitted)
-            begin_decoding(run, gpu, request, now_s - item.last_token_s)
+            begin_decoding(run, gpu, request, now_s - item.last_token_s, order)
             more = growth(run, gpu, 1) + chunks_more
             if run.by_budget:
                 left -= 1
@@ -227,9 +235,11 @@ def _note_held(run, gpu, held_before, more):
 
 
 @inlined
-def _note_next_boundary(run, gpu):
+def _note_next_boundary(run, gpu, queue_set, order):
     """Note the boundary that ends the iteration which begins, for whoever looks for a GPU that can admit."""
     gpu.planned = gpu.iterations
+    if order is not None and stops_at_every_boundary(run, order, queue_set, gpu) and gpu.kind != EMPTY:
+        gpu.planned = gpu.done + 1
     gpu.boundary = gpu.done + 1.0
     gpu.boundary_s = LONG_PAST_S if gpu.kind == EMPTY else boundary_s(gpu, gpu.boundary)
     if run.many_gpus:

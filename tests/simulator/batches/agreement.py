@@ -15,8 +15,10 @@ from mbexp.hardware.law import LatencyLaw, Price, batch_price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.serve import run_to_completion
+from mbexp.simulator.order import Claims
 from mbexp.workload.closed import ClosedLoop
 from tests.simulator.batches.reference import Outcome, Request, Rules, simulate
+from tests.simulator.orders import CHANGING, claim_of, drawn_claims, key_of
 
 
 def weighted(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output):
@@ -49,6 +51,10 @@ class Case:
     think: list[float] = field(default_factory=list)
 
     @property
+    def claims(self) -> Claims:
+        return drawn_claims(len(self.requests), len(self.requests))
+
+    @property
     def config(self) -> SchedulerConfig:
         return SchedulerConfig(**self.scheduler, controller=ControllerConfig(**self.controller))
 
@@ -76,12 +82,14 @@ def run_reference(case: Case) -> Outcome:
         window=config.controller.window_batches,
         interval=config.controller.interval_batches,
         memory=case.memory,
+        order=key_of(config.order, config.order_by, dict(config.parameters)),
+        order_changes=config.order in CHANGING,
     )
     law: Callable[..., tuple[float, float, float]] = (
         case.law.service if isinstance(case.law, LatencyLaw) else functools.partial(weighted, list(case.law))
     )
     requests = [
-        Request(place, float(arrival), prompt, output, predicted, queue)
+        Request(place, float(arrival), prompt, output, predicted, queue, claim_of(case.claims, place))
         for place, (arrival, (_, prompt, output, predicted, queue)) in enumerate(
             zip(case.arrivals, case.requests, strict=True)
         )
@@ -109,6 +117,7 @@ def run_compiled(case: Case) -> BatchesOutcome:
         build_policy(case.config, SlaConfig(token_ms=case.token_ms), case.memory),
         np.array(case.noise, np.float64) if case.noise else None,
         ClosedLoop(case.users, np.array(case.think, np.float64)) if case.users else None,
+        case.claims,
     )
 
 

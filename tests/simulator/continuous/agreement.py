@@ -19,8 +19,10 @@ from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
+from mbexp.simulator.order import Claims
 from mbexp.workload.closed import ClosedLoop
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
+from tests.simulator.orders import CHANGING, claim_of, drawn_claims, key_of
 
 RELATIVE = 1e-9
 
@@ -109,6 +111,10 @@ class Case:
         return np.cumsum([row[0] for row in self.requests]).tolist() if self.requests else []
 
     @property
+    def claims(self) -> Claims:
+        return drawn_claims(len(self.requests), self.seed)
+
+    @property
     def draws(self) -> np.ndarray:
         return np.random.default_rng(self.seed).random((len(self.requests), 2))
 
@@ -165,6 +171,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         contexts=case.contexts,
         users=case.users,
         think=case.think,
+        order=key_of(config.order, config.order_by, dict(config.parameters)),
+        order_changes=config.order in CHANGING,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -185,7 +193,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         if reason:
             rejected.setdefault(reason, []).append(place)
         else:
-            requests.append(Req(place, arrival, prompt, output, predicted, queue))
+            claim = claim_of(case.claims, place)
+            requests.append(Req(place, arrival, prompt, output, predicted, queue, claim=claim))
     simulation = Simulation(setup, requests)
     simulation.run()
     return simulation, rejected
@@ -214,6 +223,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         case.draws,
         log_segments=100_000,
         closed=ClosedLoop(case.users, np.array(case.think, np.float64)) if case.users else None,
+        claims=case.claims,
     )
 
 
