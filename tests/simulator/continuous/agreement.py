@@ -19,11 +19,13 @@ from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price
 from mbexp.policy.build import build_policy
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
+from mbexp.simulator.order import Claims
 from mbexp.workload.closed import ClosedLoop
 from mbexp.workload.prefixes import Prefixes
 from mbexp.workload.turns import Turns
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
 from tests.simulator.continuous.reference_cache import CacheSetup
+from tests.simulator.orders import CHANGING, claim_of, drawn_claims, key_of
 
 RELATIVE = 1e-9
 
@@ -128,6 +130,10 @@ class Case:
         return np.cumsum([row[0] for row in self.requests]).tolist() if self.requests else []
 
     @property
+    def claims(self) -> Claims:
+        return drawn_claims(len(self.requests), self.seed)
+
+    @property
     def draws(self) -> np.ndarray:
         return np.random.default_rng(self.seed).random((len(self.requests), 2))
 
@@ -191,6 +197,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         parents=case.parents,
         rejected=turned_away,
         cache=cache_of(case),
+        order=key_of(config.order, config.order_by, dict(config.parameters)),
+        order_changes=config.order in CHANGING,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -216,7 +224,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
             rejected.setdefault(reason, []).append(place)
             turned_away.append(Req(place, arrival, prompt, output, predicted, queue))
         else:
-            requests.append(Req(place, arrival, prompt, output, predicted, queue))
+            claim = claim_of(case.claims, place)
+            requests.append(Req(place, arrival, prompt, output, predicted, queue, claim=claim))
     simulation = Simulation(setup, requests)
     simulation.run()
     return simulation, rejected
@@ -266,6 +275,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         log_segments=100_000,
         closed=case.closed,
         prefixes=case.prefixes,
+        claims=case.claims,
     )
 
 
