@@ -13,12 +13,20 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SET = ["workload.rate_scaling", "workload.burst_likeness", "predictor.sigma", "study.label"]
+SET = ["workload.rate_scaling", "workload.burst_likeness", "predictor.sigma", "study.label", "scheduler.order"]
 METRICS = [
     "offered_load", "latency_mean_s", "latency_p99_s", "starved_pct", "queue_delay_max_s", "padding_waste_pct",
-    "throughput_requests_per_s",
+    "throughput_requests_per_s", "goodput_requests_per_s", "preempted_requests_pct", "running_mean", "jain_index",
+    "throughput_tokens_per_s", "latency_mean_s@heavy", "latency_mean_s@light", "goodput_requests_per_s@light",
 ]  # fmt: skip
-STUDIES = ("queue_orders_run_to_completion", "queue_orders_continuous", "bins_or_order", "burst_orders")
+STUDIES = (
+    "queue_orders_run_to_completion",
+    "queue_orders_continuous",
+    "bins_or_order",
+    "burst_orders",
+    "future_peak",
+    "fair_orders",
+)
 DRAWN = {"latency_mean_s": "mean latency (s)", "latency_p99_s": "p99 latency (s)", "starved_pct": "starved (%)"}
 MODES = {"queue_orders_run_to_completion": "run to completion", "queue_orders_continuous": "continuous"}
 

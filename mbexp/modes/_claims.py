@@ -42,8 +42,9 @@ def claims_of(
     """
     if policy.order is None:
         return None
-    if policy.order.fair and not problem.classes:
-        raise UserError(f"scheduler.order={problem.config.scheduler.order}: is fair to classes; set workload.classes")
+    order = problem.config.scheduler.order
+    if (policy.order.fair or order == "priority") and not problem.classes:
+        raise UserError(f"scheduler.order={order}: is a rule for classes; set workload.classes")
     from mbexp.simulator.order import Claims
 
     config, trace = problem.config, problem.trace

@@ -112,7 +112,7 @@ def key_of(order, index, now_s, arrival_s, prompt, predicted, emitted, class_ser
         size = item["service_s"]
     seen = Waiting(
         index, arrival_s, prompt, predicted, emitted, size, item["service_s"], item["limit_s"], item["priority"],
-        int(item["of_class"]), class_service,
+        np.int64(item["of_class"]), class_service,
     )  # fmt: skip
     key = order.rank(now_s, seen, order.parameters)
     if key != key:

@@ -22,8 +22,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"scheduler.order": "vtc", "workload.classes": CHAT}, r"scheduler\.order=vtc: counts .* use execution=continuous"),
     (
         {"scheduler.order": "vtc", "execution": "continuous"},
-        r"scheduler\.order=vtc: is fair to classes; set workload\.classes",
+        r"scheduler\.order=vtc: is a rule for classes; set workload\.classes",
     ),
+    ({"scheduler.order": "priority"}, r"scheduler\.order=priority: is a rule for classes; set workload\.classes"),
     ({"workload.classes": {"chat": {"share_pct": 100}}}, r"workload\.classes\.chat: has no limit"),
     (
         {"workload.classes": {"chat": {"share_pct": 100, "ttft_s": 1, "weight": 0}}},

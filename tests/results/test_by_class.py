@@ -11,6 +11,7 @@ from mbexp.config.workload_keys import ClassConfig
 from mbexp.errors import UserError
 from mbexp.results.catalogue import find_column
 from mbexp.results.targets import Target, read_targets
+from mbexp.results.terminal import report
 from mbexp.workload.trace import Trace
 
 CLASSES = {"chat": {"ttft_s": 2.0, "request_s": 3.0}, "batch": {"request_s": 30.0, "weight": 2.0, "priority": 1}}
@@ -56,6 +57,11 @@ def test_metrics_of_a_class_are_those_of_its_rows(result: mbexp.Result) -> None:
     assert 0 < summary["request_sla_violation_pct"] < 100
     together = sum(each.sum() for each in good.values()) / summary["makespan_s"]
     assert summary["goodput_requests_per_s"] == pytest.approx(together)
+
+
+def test_a_class_has_a_line_in_the_terminal(result: mbexp.Result) -> None:
+    (line,) = [line for line in report(result) if line.strip().startswith("chat ")]
+    assert f"{result.summary['latency_mean_s@chat']:.3g} s mean" in line
 
 
 def test_priority_makes_the_first_class_wait_less(result: mbexp.Result) -> None:

@@ -13,6 +13,7 @@ from mbexp.config.keys import SlaConfig
 from mbexp.config.scheduler_keys import ControllerConfig, SchedulerConfig
 from mbexp.hardware.law import LatencyLaw, Price, batch_price
 from mbexp.policy.build import build_policy
+from mbexp.simulator.batches import ordered_loop  # noqa: F401 -- compiled now, not while Hypothesis traces lines
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.serve import run_to_completion
 from mbexp.simulator.order import Claims

@@ -60,7 +60,7 @@ def test_many_more_small_cases_agree(case):
     agree(case)
 
 
-@settings(max_examples=EXAMPLES // 3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES // 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases(), st.sampled_from(ORDERS), st.sampled_from(ORDER_BY), st.data())
 def test_orders_agree(case, order, by, data):
     """Whoever the order puts first goes first, in every fill and selection, with and without users."""

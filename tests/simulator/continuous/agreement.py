@@ -17,6 +17,7 @@ from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.iteration_table import IterationTable
 from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price
 from mbexp.policy.build import build_policy
+from mbexp.simulator.continuous import ordered_loop  # noqa: F401 -- compiled now, not while Hypothesis traces lines
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
 from mbexp.simulator.order import Claims
