@@ -80,6 +80,18 @@ def test_long_runs_in_an_order_agree(order):
         agree(case)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+def test_orders_of_turns_of_conversations_agree(order):
+    for seed in range(8):
+        batch_size, selection, fill = POINTS[(7 * seed + ORDERS.index(order)) % len(POINTS)]
+        case = long_case(seed, batch_size, selection, fill, count=200)
+        case.scheduler |= {"order": order, "order_by": ORDER_BY[seed % 4]}
+        random = np.random.default_rng(seed)
+        parents = [int(random.integers(max(-1, place - 40), place)) for place in range(200)]
+        agree(turned(case, parents, (random.integers(0, 64, 200) / 64).tolist()))
+
+
 def closed(case: Case, users: int, think: list[float]) -> Case:
     """The requests of a case, sent by users; a batch that they could not fill leaves by timeout."""
     fill = "timeout" if case.config.fill == "full" else case.config.fill

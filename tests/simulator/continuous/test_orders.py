@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mbexp.config.scheduler_keys import ORDER_BY, ORDERS
 from tests.simulator.continuous.agreement import Case, difference
 from tests.simulator.continuous.test_agreement import cases, many, many_gpus_case, random_case, step_law_case
+from tests.simulator.continuous.test_prefixes import prefix_case
 
 EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "100"))
 
@@ -41,3 +42,11 @@ def test_many_more_larger_cases():
         for case in (random_case(seed), many_gpus_case(seed), step_law_case(seed)):
             found = difference(in_order(case, order, by))
             assert found is None, f"seed {seed}: {found}"
+
+
+@pytest.mark.slow
+def test_orders_beside_conversations_and_prefix_caches():
+    for seed in range(300):
+        case = in_order(prefix_case(seed, bool(seed % 2)), ORDERS[seed % len(ORDERS)], ORDER_BY[seed // 2 % 4])
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
