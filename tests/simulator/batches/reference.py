@@ -27,8 +27,8 @@ class Request:
     output: int
     predicted: int
     bin: int
-    number: int = -1  # in the order in which requests come
     claim: Any = None  # what an order knows of it besides
+    number: int = -1  # in the order in which requests come
     key: float = 0.0
 
     @property
