@@ -51,7 +51,7 @@ class Question:
         self.changed = dict(changed or {})
         self.config, self.options, self.prober = config, options, prober
         self.say = say or Shown()
-        self.targets = read_targets(config.sla, config.execution.name)
+        self.targets = read_targets(config.sla, config.execution.name, config.workload.classes)
         self.seeded, self.most = (False, 1) if one_trace else _replications(config, options)
         self.probes: dict[int, Probe] = {}
         looks = 1 if not self.seeded else 1 + math.ceil(math.log2(options.max_replications / options.min_replications))

@@ -10,7 +10,7 @@ from mbexp.config.schema import option
 
 EXECUTIONS = mode_names()
 PREFILLS = ("first", "chunked", "alone")
-KV_RULES = ("reserve", "paged")
+KV_RULES = ("reserve", "paged", "future")
 RESERVATIONS = ("prediction", "longest_of_bin")
 PREEMPTIONS = ("recompute", "swap")
 UNDERPREDICTIONS = ("extend", "preempt", "requeue")
@@ -56,7 +56,8 @@ class ExecutionConfig:
     )
     kv: str = option(
         "reserve",
-        "reserve: prompt + predicted output held from admission on; paged: blocks as needed",
+        "reserve: prompt + predicted output held from admission on; paged: blocks as needed; future: tokens as needed, "
+        "admitted if the peak to come fits",
         choices=KV_RULES,
     )
     reserve_for: str = option(

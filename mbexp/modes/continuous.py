@@ -11,14 +11,18 @@ from mbexp.config.engine_limits import note_of
 from mbexp.config.execution_keys import ROUTERS, ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
+from mbexp.modes._claims import claims_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mbexp.config.keys import SlaConfig
+    from mbexp.hardware.law import LatencyLaw
     from mbexp.modes.problem import Problem, Summary
     from mbexp.simulator.continuous.outcome import ContinuousOutcome, MeasuredOneByOne
     from mbexp.simulator.continuous.setup import ContinuousRules
+
+IntArray = npt.NDArray[np.int32]
 
 LOOP = "mbexp.simulator.continuous.loop:run_until_served"
 ASSIGNMENT_STREAM = 4  # random stream of the assignment rules
@@ -76,6 +80,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         trace.closed,
         None if execution.prefix_cache == "none" else shared_prefixes(trace, execution.block_tokens),
         conversation_homes(problem) if execution.assignment == "session_affinity" else None,
+        claims_of(problem, policy, predicted, _alone_s),
     )
 
 
@@ -95,6 +100,12 @@ def conversation_homes(problem: Problem) -> npt.NDArray[np.float64]:
         above[below] = above[above[below]]
     draws: npt.NDArray[np.float64] = problem.random(ASSIGNMENT_STREAM).random((len(root), 2))[root, 0]
     return draws
+
+
+def _alone_s(law: LatencyLaw, prompt_tokens: IntArray, predicted_tokens: IntArray) -> npt.NDArray[np.float64]:
+    from mbexp.simulator.alone import service_by_iterations_s
+
+    return service_by_iterations_s(law, prompt_tokens, predicted_tokens)
 
 
 def longest_of_bin(predicted: npt.NDArray[np.int32], queue_of: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:

@@ -60,6 +60,14 @@ ROWS = (
         "queueing delay",
         f"The {{which}} percentile of the queueing delays. {interpolated}",
     ),
+    row("queue_delay_max_s", "s", "Longest queueing delay", "The longest queueing delay of a measured request."),
+    row(
+        "starved_pct",
+        "%",
+        "Requests starved",
+        "The share of the measured requests whose queueing delay is more than `sla.starvation_multiple` times the "
+        "median one. It is undefined where at least half of the requests do not wait.",
+    ),
     row(
         "service_time_mean_s",
         "s",

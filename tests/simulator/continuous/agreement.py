@@ -17,13 +17,16 @@ from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.iteration_table import IterationTable
 from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price
 from mbexp.policy.build import build_policy
+from mbexp.simulator.continuous import ordered_loop  # noqa: F401 -- compiled now, not while Hypothesis traces lines
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
+from mbexp.simulator.order import Claims
 from mbexp.workload.closed import ClosedLoop
 from mbexp.workload.prefixes import Prefixes
 from mbexp.workload.turns import Turns
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
 from tests.simulator.continuous.reference_cache import CacheSetup
+from tests.simulator.orders import CHANGING, claim_of, drawn_claims, key_of
 
 RELATIVE = 1e-9
 
@@ -129,6 +132,10 @@ class Case:
         return np.cumsum([row[0] for row in self.requests]).tolist() if self.requests else []
 
     @property
+    def claims(self) -> Claims:
+        return drawn_claims(len(self.requests), self.seed)
+
+    @property
     def draws(self) -> np.ndarray:
         return np.random.default_rng(self.seed).random((len(self.requests), 2))
 
@@ -194,6 +201,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         cache=cache_of(case),
         router=rules.router,
         homes=case.homes,
+        order=key_of(config.order, config.order_by, dict(config.parameters)),
+        order_changes=config.order in CHANGING,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -219,7 +228,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
             rejected.setdefault(reason, []).append(place)
             turned_away.append(Req(place, arrival, prompt, output, predicted, queue))
         else:
-            requests.append(Req(place, arrival, prompt, output, predicted, queue))
+            claim = claim_of(case.claims, place)
+            requests.append(Req(place, arrival, prompt, output, predicted, queue, claim=claim))
     simulation = Simulation(setup, requests)
     simulation.run()
     return simulation, rejected
@@ -270,6 +280,7 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         closed=case.closed,
         prefixes=case.prefixes,
         homes=np.array(case.homes) if case.homes else None,
+        claims=case.claims,
     )
 
 
