@@ -6,6 +6,8 @@ user's function also by the modules and files that its own module depends on.
 
 from __future__ import annotations
 
+import functools
+import gc
 import glob
 import importlib
 import sys
@@ -52,6 +54,8 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         folder = _folder_of(function)
+        collects = gc.isenabled()
+        gc.disable()  # a compilation makes millions of objects that live to its end
         before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
         if folder is not None:
             numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
@@ -64,7 +68,30 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
             done = numba.njit(signature, cache=True, **options)(function)
         finally:
             numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+            if collects:
+                gc.enable()
         return done
+
+    return decorate
+
+
+def compiled_late(signature: Any, **options: Any) -> Callable[[Function], Function]:
+    """Return a decorator that compiles a function for one signature when Python first calls it.
+
+    For what a run may not need. Such a function is no value that compiled code could take; `options` are those of
+    `numba.njit`.
+    """
+
+    def decorate(function: Function) -> Function:
+        @functools.cache
+        def ready() -> Function:
+            return compiled(signature, no_cfunc_wrapper=True, **options)(function)
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            return ready()(*arguments)
+
+        return call
 
     return decorate
 
