@@ -41,6 +41,8 @@ with _hidden("scipy", "scipy.linalg", "coverage"):
             importlib.import_module(_name)
 import numba  # noqa: E402
 
+from mbexp.compiled.inside import Inside, same_for_constants  # noqa: E402
+
 _STARTED = time.time()
 
 Function = Callable[..., Any]
@@ -116,17 +118,24 @@ def _forget(function: Function, folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+# Of functions that only compiled code calls: the two ways in from outside would take a fifth of their compilation.
+_INSIDE = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": Inside}
+
+
+def _inside(function: Function, **options: Any) -> Function:
+    done: Function = numba.njit(**_INSIDE, **options)(function)  # type: ignore[call-overload]
+    return done if done is function else same_for_constants(done)  # itself where nothing is compiled
+
+
 def inlined(function: Function) -> Function:
     """Compile a function into those that call it; it must not make arrays. A decorator.
 
     Numba hands an array over as seven arguments, so that a call with many of them costs more than what it calls; and
     where no array is made, none needs to be counted.
     """
-    done: Function = numba.njit(forceinline=True, _nrt=False)(function)  # type: ignore[call-overload]
-    return done
+    return _inside(function, forceinline=True)
 
 
 def called(function: Function) -> Function:
     """Compile a function that stays one, for what is long or seldom needed; it must not make arrays. A decorator."""
-    done: Function = numba.njit(_nrt=False)(function)  # type: ignore[call-overload]
-    return done
+    return _inside(function)
