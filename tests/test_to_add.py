@@ -101,7 +101,7 @@ def read(path, workload):
 
 from mbexp.modes.run_to_completion import check, meets_token_sla, metrics, notes, rows, table  # noqa: F401
 
-LOOP = "mbexp.simulator.batches.loop:run"
+LOOP = "mbexp.simulator.batches.loop:serve_all"
 
 
 def simulate(problem):

@@ -6,6 +6,8 @@ user's function also by the modules and files that its own module depends on.
 
 from __future__ import annotations
 
+import functools
+import gc
 import glob
 import importlib
 import sys
@@ -39,6 +41,8 @@ with _hidden("scipy", "scipy.linalg", "coverage"):
             importlib.import_module(_name)
 import numba  # noqa: E402
 
+from mbexp.compiled.inside import Inside, same_for_constants  # noqa: E402
+
 _STARTED = time.time()
 
 Function = Callable[..., Any]
@@ -52,6 +56,8 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         folder = _folder_of(function)
+        collects = gc.isenabled()
+        gc.disable()  # a compilation makes millions of objects that live to its end
         before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
         if folder is not None:
             numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
@@ -64,7 +70,30 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
             done = numba.njit(signature, cache=True, **options)(function)
         finally:
             numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+            if collects:
+                gc.enable()
         return done
+
+    return decorate
+
+
+def compiled_late(signature: Any, **options: Any) -> Callable[[Function], Function]:
+    """Return a decorator that compiles a function for one signature when Python first calls it.
+
+    For what a run may not need. Such a function is no value that compiled code could take; `options` are those of
+    `numba.njit`.
+    """
+
+    def decorate(function: Function) -> Function:
+        @functools.cache
+        def ready() -> Function:
+            return compiled(signature, no_cfunc_wrapper=True, **options)(function)
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            return ready()(*arguments)
+
+        return call
 
     return decorate
 
@@ -89,17 +118,24 @@ def _forget(function: Function, folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+# Of functions that only compiled code calls: the two ways in from outside would take a fifth of their compilation.
+_INSIDE = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": Inside}
+
+
+def _inside(function: Function, **options: Any) -> Function:
+    done: Function = numba.njit(**_INSIDE, **options)(function)  # type: ignore[call-overload]
+    return done if done is function else same_for_constants(done)  # itself where nothing is compiled
+
+
 def inlined(function: Function) -> Function:
     """Compile a function into those that call it; it must not make arrays. A decorator.
 
     Numba hands an array over as seven arguments, so that a call with many of them costs more than what it calls; and
     where no array is made, none needs to be counted.
     """
-    done: Function = numba.njit(forceinline=True, _nrt=False)(function)  # type: ignore[call-overload]
-    return done
+    return _inside(function, forceinline=True)
 
 
 def called(function: Function) -> Function:
     """Compile a function that stays one, for what is long or seldom needed; it must not make arrays. A decorator."""
-    done: Function = numba.njit(_nrt=False)(function)  # type: ignore[call-overload]
-    return done
+    return _inside(function)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled.decorators import compiled
+from mbexp.compiled.decorators import compiled_late
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -108,7 +108,7 @@ _f8, _i8 = types.Array(types.float64, 1, "C"), types.Array(types.int64, 1, "C")
 _number = types.float64
 
 
-@compiled(types.void(_f8, _f8, _number, _number, _number, _f8, _i8), _nrt=False)
+@compiled_late(types.void(_f8, _f8, _number, _number, _number, _f8, _i8), _nrt=False)
 def _count(values, weight, low, high, scale, weights, counts):  # type: ignore[no-untyped-def]
     """Count every value from `low` to `high` in its bucket, and add its weight where it has one."""
     if len(weight) == 0:
@@ -124,7 +124,7 @@ def _count(values, weight, low, high, scale, weights, counts):  # type: ignore[n
             weights[bucket] += weight[place]
 
 
-@compiled(types.UniTuple(types.float64, 2)(_f8, _number, _number, _number, types.int64), _nrt=False)
+@compiled_late(types.UniTuple(types.float64, 2)(_f8, _number, _number, _number, types.int64), _nrt=False)
 def _ends(values, low, high, scale, bucket):  # type: ignore[no-untyped-def]
     """Return the lowest and the highest value in a bucket."""
     lowest, highest = np.inf, -np.inf
@@ -134,7 +134,7 @@ def _ends(values, low, high, scale, bucket):  # type: ignore[no-untyped-def]
     return lowest, highest
 
 
-@compiled(types.void(_f8, _f8, _number, _number, _number, _i8, _f8, _f8), _nrt=False)
+@compiled_late(types.void(_f8, _f8, _number, _number, _number, _i8, _f8, _f8), _nrt=False)
 def _collect(values, weight, low, high, scale, next_place, kept, kept_weight):  # type: ignore[no-untyped-def]
     """Copy what lies in the buckets that have a place, bucket by bucket."""
     for place in range(len(values)):

@@ -20,20 +20,8 @@ def number_of(function: object, known: Sequence[object]) -> int:
 def switch(known: Sequence[Any]) -> Any:
     """Return a compiled function (number, other, *arguments): calls ``known[number]``, inlined, or else `other`."""
 
-    @inlined
-    def call(number, other, *arguments):
-        return other(*arguments)
-
-    for place in reversed(range(len(known))):
-        call = _case(place, inlined(getattr(known[place], "py_func", known[place])), call)
-    return call
-
-
-def _case(place, function, rest):
-    @inlined
-    def call(number, other, *arguments):
-        if number == place:
-            return function(*arguments)
-        return rest(number, other, *arguments)
-
-    return call
+    # One function with a branch for each: a chain of functions would be compiled as often as it is long.
+    scope = {f"known_{place}": inlined(getattr(rule, "py_func", rule)) for place, rule in enumerate(known)}
+    branches = [f"    if number == {place}:\n        return known_{place}(*arguments)\n" for place in range(len(known))]
+    exec("def call(number, other, *arguments):\n" + "".join(branches) + "    return other(*arguments)\n", scope)
+    return inlined(scope["call"])

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled.decorators import compiled
+from mbexp.compiled.decorators import compiled_late
 from mbexp.simulator.batches.state import Requests
 from mbexp.simulator.outcome import OF_ANY_MODE
 
@@ -90,14 +90,14 @@ def queue_starts(queue_of: npt.NDArray[np.uint16], num_queues: int) -> npt.NDArr
 _i4 = types.Array(types.int32, 1, "C")
 
 
-@compiled(types.void(types.Array(types.uint16, 1, "C"), types.Array(types.int64, 1, "C")), _nrt=False)
+@compiled_late(types.void(types.Array(types.uint16, 1, "C"), types.Array(types.int64, 1, "C")), _nrt=False)
 def _count(queue_of, counts):  # type: ignore[no-untyped-def]
     """Count the requests of each queue; NumPy's own would first make eight bytes of each two."""
     for queue in queue_of:
         counts[queue] += 1
 
 
-@compiled(types.void(types.Array(types.uint16, 1, "C"), types.Array(types.int64, 1, "C"), *[_i4] * 7), _nrt=False)
+@compiled_late(types.void(types.Array(types.uint16, 1, "C"), types.Array(types.int64, 1, "C"), *[_i4] * 7), _nrt=False)
 def _sort(queue_of, places, prompt_tokens, output_tokens, predicted_tokens, index, prompt, output, predicted):  # type: ignore[no-untyped-def]
     """Sort by queue, keeping the trace order inside each; `places` says where each queue's next request goes."""
     for request in range(len(queue_of)):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled.decorators import compiled
+from mbexp.compiled.decorators import compiled_late
 from mbexp.hardware.law import LAW_TYPE, LatencyLaw
 from mbexp.simulator.admission import queue_starts
 from mbexp.simulator.batches.outcome import BatchesOutcome
@@ -40,7 +40,7 @@ def work_at_full_batches_s(records: BatchesOutcome, law: LatencyLaw, limits: npt
 _i4 = types.Array(types.int32, 1, "C")
 
 
-@compiled(
+@compiled_late(
     types.Tuple((types.float64, types.int64, types.float64))(
         LAW_TYPE, types.Array(types.float64, 1, "C"), *[_i4] * 4, *[types.int64] * 4
     ),

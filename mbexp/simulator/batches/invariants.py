@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, types
 
-from mbexp.compiled.decorators import compiled
+from mbexp.compiled.decorators import compiled_late
 from mbexp.errors import InvariantError
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE
@@ -67,10 +67,11 @@ def check(records: BatchesOutcome, arrived: int | None = None) -> dict[str, int]
     _check_counts(records, arrived)
     # Windows that follow each other inside each queue and hold as many requests as there are leave none out.
     queue_start = np.concatenate(([0], np.cumsum(np.bincount(records.queue_of)))).astype(np.int64)
+    began_s = records.arrival_s[0] if len(records.arrival_s) else 0.0
     found = _scan(
         records.batches, queue_start, records.queue_of, records.index, records.arrival_s,
-        records.prompt_tokens, records.output_tokens, records.predicted_tokens, records.num_gpus,
-        records.kv_capacity_tokens, records.is_fifo,
+        records.prompt_tokens, records.output_tokens, records.predicted_tokens, records.kv_capacity_tokens,
+        records.is_fifo, queue_start[:-1].copy(), np.full(len(queue_start) - 1, -1), np.full(records.num_gpus, began_s),
     )  # fmt: skip
     broken, where, busy_s, idle_s, available_s, waited_s, served_s, latencies_s, waiting_max = found
     if broken != HOLDS:
@@ -112,15 +113,24 @@ def _require_equal(invariant: str, one_s: float, other_s: float, scale_s: float)
         raise InvariantError(f"{invariant} ({one_s} against {other_s} s)")
 
 
-@compiled(
+@compiled_late(
     types.Tuple((types.int64, types.int64, *[types.float64] * 6, types.int64))(
-        _batches, _i8, _u2, _i4, _f8, _i4, _i4, _i4, types.int64, types.int64, types.boolean
-    )
+        _batches, _i8, _u2, _i4, _f8, _i4, _i4, _i4, types.int64, types.boolean, _i8, _i8, _f8
+    ),
+    _nrt=False,
 )
 def _scan(  # type: ignore[no-untyped-def]
-    batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, num_gpus, capacity, is_fifo
+    batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, capacity, is_fifo, next_place, newest,
+    free_s
 ):  # fmt: skip
     """Follow the batches in order of formation, queue by queue and GPU by GPU.
+
+    Parameters
+    ----------
+    next_place, newest
+        Scratch, one number a queue: where it begins, and the last request that it sent (-1).
+    free_s
+        Scratch, one number a GPU: the first arrival.
 
     Returns
     -------
@@ -128,12 +138,9 @@ def _scan(  # type: ignore[no-untyped-def]
         Place in `SCANNED` or `HOLDS`, and the batch; busy and idle GPU time, and makespan x GPUs; the areas under the
         numbers waiting and in service; the sum of latencies; the largest number waiting.
     """
-    num_queues = len(queue_start) - 1
+    num_queues, num_gpus = len(next_place), len(free_s)
     count = len(arrival_s)
     began_s = arrival_s[0] if count > 0 else 0.0
-    next_place = queue_start[:-1].copy()
-    newest = np.full(num_queues, -1)  # last request that each queue sent
-    free_s = np.full(num_gpus, began_s)
     busy_s, idle_s, waited_s, served_s, latencies_s = 0.0, 0.0, 0.0, 0.0, 0.0
     now_s = began_s
     joined, waiting, waiting_max = 0, 0, 0
@@ -194,13 +201,18 @@ def _scan(  # type: ignore[no-untyped-def]
         waiting -= size
         served_s += size * (finish_s - start_s)
 
-    ended_s = free_s.max()
-    idle_s += (ended_s - free_s).sum()
+    ended_s = free_s[0]
+    for last_s in free_s:
+        ended_s = max(ended_s, last_s)
+    after_s = 0.0
+    for last_s in free_s:
+        after_s += ended_s - last_s
+    idle_s += after_s
     available_s = num_gpus * (ended_s - began_s)
     return HOLDS, 0, busy_s, idle_s, available_s, waited_s, served_s, latencies_s, waiting_max
 
 
-@compiled(types.boolean(_batches, _i4, _i4))
+@compiled_late(types.boolean(_batches, _i4, _i4), _nrt=False)
 def _known(batches, index, batch_of):  # type: ignore[no-untyped-def]
     """Whether `batch_of` names, for every request, the batch whose window holds it."""
     for number in range(len(batches)):

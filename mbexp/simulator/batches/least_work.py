@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled.decorators import compiled
+from mbexp.compiled.decorators import compiled_late
 from mbexp.hardware.law import LAW_TYPE, LatencyLaw
 from mbexp.simulator.batches.outcome import BatchesOutcome
 
@@ -55,7 +55,7 @@ def _sizes(limit_max: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]
 _i8 = types.Array(types.int64, 1, "C")
 
 
-@compiled(types.float64(LAW_TYPE, types.Array(types.float64, 1, "C"), *[_i8] * 5), _nrt=False)
+@compiled_late(types.float64(LAW_TYPE, types.Array(types.float64, 1, "C"), *[_i8] * 5), _nrt=False)
 def _sum_of_least(law, law_parameters, prompts, outputs, number, low, high):  # type: ignore[no-untyped-def]
     """Sum over lengths, each met `number` times, the least share of a batch of any size.
 

@@ -382,4 +382,4 @@ def serve_all(
     return num_batches, FINISHED
 
 
-run = compiled(signature(types.none, types.none), _nrt=False)(serve_all)
+run = compiled(signature(types.none, types.none), _nrt=False, no_cfunc_wrapper=True)(serve_all)

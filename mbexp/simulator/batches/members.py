@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled.decorators import compiled
+from mbexp.compiled.decorators import compiled_late
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCHES_TYPE
 
@@ -100,7 +100,7 @@ def totals(
 _i4, _i8, _f8 = (types.Array(dtype, 1, "C") for dtype in (types.int32, types.int64, types.float64))
 
 
-@compiled(types.void(BATCHES_TYPE, _i4, _i4, _i4, _i4, _i4, _i4, _i8, _i8), _nrt=False)
+@compiled_late(types.void(BATCHES_TYPE, _i4, _i4, _i4, _i4, _i4, _i4, _i8, _i8), _nrt=False)
 def _lengths(batches, index, prompt, output, longest_prompt, longest_output, longest_total, sum_prompt, sum_output):  # type: ignore[no-untyped-def]
     for number in range(len(batches)):
         first = np.uint64(batches[number]["first"])
@@ -120,7 +120,7 @@ def _lengths(batches, index, prompt, output, longest_prompt, longest_output, lon
         sum_output[number] = all_output
 
 
-@compiled(
+@compiled_late(
     types.UniTuple(types.int64, 5)(
         BATCHES_TYPE, _i4, _i4, _i4, types.int64, types.int64, types.boolean, *[types.int64] * 4, _f8, _i8, _i8
     ),

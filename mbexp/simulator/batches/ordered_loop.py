@@ -9,4 +9,4 @@ from mbexp.simulator.batches.loop import signature
 from mbexp.simulator.batches.order import ORDER_TYPE
 from mbexp.simulator.batches.ordered import serve_in_order
 
-run = compiled(signature(types.none, *ORDER_TYPE), _nrt=False)(serve_in_order)
+run = compiled(signature(types.none, *ORDER_TYPE), _nrt=False, no_cfunc_wrapper=True)(serve_in_order)

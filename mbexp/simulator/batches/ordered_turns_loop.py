@@ -8,4 +8,4 @@ from mbexp.simulator.batches.order import ORDER_TYPE
 from mbexp.simulator.batches.ordered import serve_in_order
 from mbexp.simulator.batches.turns import TURNS_TYPE
 
-run = compiled(signature(TURNS_TYPE, *ORDER_TYPE), _nrt=False)(serve_in_order)
+run = compiled(signature(TURNS_TYPE, *ORDER_TYPE), _nrt=False, no_cfunc_wrapper=True)(serve_in_order)

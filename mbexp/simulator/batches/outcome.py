@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from mbexp.compiled.decorators import compiled
+from mbexp.compiled.decorators import compiled_late
 from mbexp.simulator.batches.state import BATCHES_TYPE
 from mbexp.simulator.outcome import Outcome
 
@@ -175,7 +175,7 @@ def of_requests(
 _i4, _f8, _bool = (types.Array(dtype, 1, "C") for dtype in (types.int32, types.float64, types.boolean))
 
 
-@compiled(types.void(BATCHES_TYPE, _i4, _i4), _nrt=False)
+@compiled_late(types.void(BATCHES_TYPE, _i4, _i4), _nrt=False)
 def _number(batches, index, served):  # type: ignore[no-untyped-def]
     """Write the number of its batch to every request."""
     for number in range(len(batches)):
@@ -185,19 +185,19 @@ def _number(batches, index, served):  # type: ignore[no-untyped-def]
             served[np.uint64(index[place])] = number
 
 
-@compiled(types.void(_f8, _i4, _f8, _f8), _nrt=False)
+@compiled_late(types.void(_f8, _i4, _f8, _f8), _nrt=False)
 def _since(instants, batch_of, arrival_s, out):  # type: ignore[no-untyped-def]
     for request in range(len(batch_of)):
         out[request] = instants[np.uint64(batch_of[request])] - arrival_s[request]
 
 
-@compiled(types.void(_f8, _i4, _f8), _nrt=False)
+@compiled_late(types.void(_f8, _i4, _f8), _nrt=False)
 def _numbers(of_batches, batch_of, out):  # type: ignore[no-untyped-def]
     for request in range(len(batch_of)):
         out[request] = of_batches[np.uint64(batch_of[request])]
 
 
-@compiled(types.void(_bool, _i4, _bool), _nrt=False)
+@compiled_late(types.void(_bool, _i4, _bool), _nrt=False)
 def _flags(of_batches, batch_of, out):  # type: ignore[no-untyped-def]
     for request in range(len(batch_of)):
         out[request] = of_batches[np.uint64(batch_of[request])]

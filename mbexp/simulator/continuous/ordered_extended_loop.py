@@ -8,4 +8,4 @@ from mbexp.simulator.continuous.loop import signature
 from mbexp.simulator.continuous.order import ORDER_TYPE
 from mbexp.simulator.continuous.ordered import run_in_order
 
-run_until_served = compiled(signature(EXTENDED_RUN_TYPE, *ORDER_TYPE), _nrt=False)(run_in_order)
+run_until_served = compiled(signature(EXTENDED_RUN_TYPE, *ORDER_TYPE), _nrt=False, no_cfunc_wrapper=True)(run_in_order)
