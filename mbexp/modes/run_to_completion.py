@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mbexp.simulator.batches.members import Totals
     from mbexp.simulator.batches.outcome import BatchesOutcome
 
-LOOP = "mbexp.simulator.batches.loop:run"
+LOOP = "mbexp.simulator.batches.loop:serve_all"
 NOISE_STREAM = 3  # random stream of the batch times
 
 FloatArray = npt.NDArray[np.float64]
