@@ -1,8 +1,8 @@
 """Try sweeps on real clusters of two nodes on this machine: python scripts/try_clusters.py [slurm] [ray]
 
 Each cluster makes a sweep, loses a node in the middle and then the command itself, and resumes by the same command.
-Its tables must have the bytes of those that joblib makes. The two nodes are network namespaces with addresses of their
-own, which needs root; no packet leaves the machine. Without root, Ray's two nodes are two sets of processes.
+Its tables must have the bytes of those that joblib makes. Slurm's two nodes are network namespaces with addresses of
+their own, which needs root; no packet leaves the machine. Ray's two nodes are two sets of processes.
 
 Slurm needs the programs of Debian's slurmctld, slurmd, slurmdbd, slurm-client, munge, mariadb-server-core and iproute2.
 The Python that runs this script needs the extras [slurm] and [ray]. The exit status is 1 where tables differ or a
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -241,23 +242,33 @@ class Slurm:
 
 
 class Ray:
-    """A Ray of two nodes with one core each."""
+    """A Ray of two nodes with one core each: two sets of processes that share this machine's address."""
 
     launcher = ("hydra/launcher=ray_cluster",)
+    port = 17100
+    # How long Ray waits for its own parts; the defaults end a start on a machine that has other work.
+    patience = (
+        "RAY_raylet_start_wait_time_s=600",
+        "RAY_agent_register_timeout_ms=600000",
+        "RAY_worker_register_timeout_seconds=600",
+        "RAY_gcs_rpc_server_connect_timeout_s=120",
+        "RAY_gcs_server_request_timeout_seconds=300",
+        "RAY_health_check_timeout_ms=60000",
+    )
 
     def __init__(self, work: Path, nodes: tuple[Node, Node]) -> None:
         self.work, self.nodes = work, nodes
-        self.addresses = ADDRESSES if nodes[0].name else ("127.0.0.1", "127.0.0.1")
         self.env = os.environ | {
-            "RAY_ADDRESS": f"{self.addresses[0]}:9301",
+            "RAY_ADDRESS": f"127.0.0.1:{self.port}",
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": f"{LIMIT_S:g}",
-            "HOME": str(work),
+            "HOME": str(work),  # recent Ray writes a token there
+            **dict(each.split("=") for each in self.patience),
         }
 
     def start(self) -> str:
         """Start it; return what it is."""
-        self._start(0, "--head", "--port=9301", "--include-dashboard=false")
+        # Sockets have names of at most 107 characters, so that the folder of the session is a short one.
+        self._start(0, "--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.work}/ray")
         wait_for("the first node", lambda: self._alive() == 1)
         self.start_second()
         return f"Ray {importlib.metadata.version('ray')} with two nodes"
@@ -276,17 +287,20 @@ class Ray:
 
     def _start(self, place: int, *words: str) -> None:
         program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1"]
-        # A busy machine is slow to tell Ray the ports of its agents, which gives up where none are given.
-        agents = ("dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export", "runtime-env-agent")
-        ports = [f"--{agent}-port={9310 + 10 * place + number}" for number, agent in enumerate(agents)]
-        room = ["--object-store-memory=100000000", f"--node-ip-address={self.addresses[place]}"]
+        first = self.port + 1000 * (place + 1)
+        # A node that is to find ports by itself waits for each, and gives up where a busy machine is slow to give one.
+        names = ("dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export", "runtime-env-agent")
+        names = (*names, "node-manager", "object-manager")
+        ports = [f"--{name}-port={first + number}" for number, name in enumerate(names)]
+        ports += [f"--min-worker-port={first + 100}", f"--max-worker-port={first + 900}"]
+        room = ["--object-store-memory=100000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         self.nodes[place].start([*program, *room, *ports, *words], self.work / f"ray{place + 1}.out", self.env)
 
     def _alive(self) -> int:
-        code = "import ray; ray.init(log_to_driver=False); print(sum(node['Alive'] for node in ray.nodes()))"
-        words = [*self.nodes[0].within(), sys.executable, "-c", code]
-        done = subprocess.run(words, capture_output=True, text=True, env=self.env)
-        return int(done.stdout.split()[-1]) if not done.returncode else 0
+        code = "import ray; ray.init(log_to_driver=False); print('alive', sum(node['Alive'] for node in ray.nodes()))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=self.env)
+        found = re.search(r"^alive (\d+)$", done.stdout, re.MULTILINE)  # Ray says other things beside it
+        return int(found.group(1)) if found else 0
 
 
 def sweep(folder: Path, points: int) -> list[str]:
@@ -377,7 +391,7 @@ def main() -> int:
                 continue
             folder = work / name
             folder.mkdir()
-            with two_nodes(namespaces=os.geteuid() == 0 and shutil.which("ip") is not None) as nodes:
+            with two_nodes(namespaces=name == "slurm") as nodes:
                 try_cluster(kinds[name](folder, nodes), folder, options.points, work)
     except Failed as error:
         print(f"failed: {error}")

@@ -14,11 +14,13 @@ from mbexp.figures.aggregate import configuration_keys, swept
 from mbexp.figures.labels import setting_label
 from mbexp.figures.registry import FigureSpec, figures
 from mbexp.results.catalogue import as_columns
+from mbexp.results.index import DAMAGE, OF_LISTS, refresh
 from mbexp.results.stored import Damaged, read_config, read_csv, read_json, read_run, read_table, table_columns
 from mbexp.sweep.sides import LABEL, is_load, sides_key
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Read = TypeVar("Read")
 TARGET_PCT = 5.0
@@ -47,6 +49,7 @@ class StoredStudy:
 
     folder: Path
     damage: list[str] = field(default_factory=list, compare=False)
+    _values: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -138,11 +141,44 @@ class StoredStudy:
         lacking = [name for name in names if name not in frame.columns and name in configuration_keys()]
         if not lacking:
             return frame
-        values = [self.config(run) for run in frame["run"]]
         with_keys = frame.copy()
         for name in lacking:
-            with_keys[name] = [config.get(name) for config in values]
+            with_keys[name] = [self._value(name, run) for run in frame["run"]]
         return with_keys
+
+    def _value(self, key: str, run: str) -> Any:
+        """Return what a run has as a key of its configuration; None where it has no such key."""
+        if key not in self._values:
+            self._values[key] = {} if self.is_single_run else self._values_of_whole_runs(key)
+        values = self._values[key]
+        # reading the file of a damaged run tells what is wrong with it
+        return values[run] if run in values else self.config(run).get(key)
+
+    def _values_of_whole_runs(self, key: str) -> dict[str, Any]:
+        table = self._index
+        whole = table[DAMAGE].is_null().to_pylist()
+        known = key in table.column_names and key not in OF_LISTS
+        stored = table[key].to_pylist() if known else [None] * len(table)
+        values: dict[str, Any] = {}
+        of_text: dict[str, Any] = {}
+        for run, is_whole, value in zip(self._runs, whole, stored, strict=True):
+            if not is_whole:
+                continue
+            if isinstance(value, str):  # of a list the index has the text alone: one run of each text is read
+                if value not in of_text:
+                    of_text[value] = self.config(run).get(key)
+                value = of_text[value]
+            values[run] = value
+        return values
+
+    @cached_property
+    def _runs(self) -> list[str]:
+        return list(dict.fromkeys(self.results["run"]))
+
+    @cached_property
+    def _index(self) -> pa.Table:
+        """Return a row for each run of the study, in order, from the index that stands in for their files."""
+        return refresh(self.folder, [self.run_folder(run).name for run in self._runs])
 
     def why_not(self, spec: FigureSpec, any_study: bool = False) -> str:
         """Return why a figure cannot be drawn of this study, or an empty string.
@@ -194,7 +230,7 @@ class StoredStudy:
         return [name for name in spec.needs if name not in known]
 
     def _is_where(self, spec: FigureSpec, run: str) -> bool:
-        return not spec.where or self.config(run).get(spec.where[0]) == spec.where[1]
+        return not spec.where or self._value(spec.where[0], run) == spec.where[1]
 
     def frame(self, spec: FigureSpec, any_study: bool = False) -> pd.DataFrame:
         """Return the frame of a figure; `any_study` as for `why_not`.

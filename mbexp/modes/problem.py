@@ -107,7 +107,10 @@ class Mode(Protocol):
 
     @property
     def LOOP(self) -> str:
-        """Module and name of the event loop, ``package.module:function``: what takes seconds to compile."""
+        """Module and name of the event loop, ``package.module:function``: what takes seconds to compile.
+
+        The function is the one that is compiled, since machine code is kept under its name.
+        """
         ...
 
     def simulate(self, problem: Problem) -> Outcome:

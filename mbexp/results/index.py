@@ -44,6 +44,7 @@ NAME, STAMP, DAMAGE = ".name", ".stamp", ".damage"  # columns of the index alone
 OWN, SETTLED, SUMMARY, ORIGIN, SEEDS = ".own", ".settled", ".summary", ".origin", ".seeds"
 HIDDEN = (NAME, STAMP, DAMAGE, OWN, SETTLED, SUMMARY, ORIGIN, SEEDS)
 NEEDED = (NAME, DAMAGE, OWN)  # to list runs
+OF_LISTS = ("run", "folder", "study", "finished", "trace_source", "law")  # neither of the configuration nor metrics
 AS_STORED = (NAME, DAMAGE, SUMMARY, ORIGIN, SEEDS)  # what a sweep makes its tables of
 LAYOUT = "3"  # of the index; part of its name
 # Of a run's provenance: what tables, the comparison of versions and the next command need.

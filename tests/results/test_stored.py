@@ -16,6 +16,7 @@ import pytest
 import mbexp.report.content
 import mbexp.runs
 from mbexp.errors import UserError
+from mbexp.figures.aggregate import configuration_keys
 from mbexp.figures.drawing import find_study
 from mbexp.figures.registry import figures
 from mbexp.figures.study import StoredStudy
@@ -23,7 +24,7 @@ from mbexp.report.__main__ import main as report
 from mbexp.results import index, store
 from mbexp.results.index import refresh, stored_runs, stored_table
 from mbexp.results.store import complete_folder
-from mbexp.results.stored import Damaged, read_csv, read_json, read_run, read_table
+from mbexp.results.stored import Damaged, read_config, read_csv, read_json, read_run, read_table
 from tests.sweep.test_plan import store_run
 
 KINDS: dict[str, Callable[[Path], object]] = {
@@ -286,6 +287,39 @@ def test_what_a_power_cut_may_have_spoilt_is_read_again_before_a_sweep_relies_on
     assert [count(sure=False), count(sure=False), count(sure=True), count(sure=True)] == [5, 0, 5, 5]
     monkeypatch.setattr(index, "SETTLED_S", 0.0)
     assert [count(sure=True), count(sure=True)] == [5, 0]
+
+
+def test_keys_for_figures_are_those_of_the_runs_though_few_files_are_read(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
+
+    monkeypatch.setenv("MBEXP_CACHE", str(tmp_path))
+    monkeypatch.setattr(index, "INDEXED_FROM", 1)
+    results = StoredStudy(study).results
+    names = tuple(sorted({*configuration_keys()} - {*results.columns}))
+    configs = [read_config(study / run / "config.yaml") for run in results["run"]]
+    assert any(isinstance(config.get(name), list) for config in configs for name in names)
+    for _ in range(2):  # with no index yet, and with one
+        stored = StoredStudy(study)
+        for name in names:
+            expected = pd.Series([config.get(name) for config in configs], name=name)
+            pd.testing.assert_series_equal(stored.with_keys(results, (name,))[name], expected)
+        monkeypatch.setattr(index, "read_run", lambda run: pytest.fail(f"{run} was read"))
+
+
+def test_a_key_of_a_damaged_run_is_read_from_its_own_file(study: Path, tmp_path: Path) -> None:
+    for name in ("summary.json", "config.yaml"):
+        folder = tmp_path / name
+        shutil.copytree(study, folder)
+        path = next(folder.glob(f"*/{name}"))
+        os.truncate(path, 0)
+        stored = StoredStudy(folder)
+        if name == "summary.json":
+            assert stored.with_keys(stored.results, ("gpu.law.c0_ms",))["gpu.law.c0_ms"].nunique() == 1
+            continue
+        with pytest.raises(Damaged, match=f"{path.parent.name}/config.yaml: empty"):
+            stored.with_keys(stored.results, ("gpu.law.c0_ms",))
 
 
 def test_every_figure_is_known_to_the_reader_of_damage(study: Path) -> None:

@@ -57,7 +57,7 @@ def by_hydra(overrides: tuple[str, ...]) -> Any:
     "arguments",
     [
         ["k_bins=1,2,4,8"],
-        ["scheduler=glob(*)", "num_gpus=1,2", "seed=range(3)"],
+        ["scheduler=glob(*,exclude=[vllm,sglang,tensorrt_llm])", "num_gpus=1,2", "seed=range(3)"],
         ["workload=choice(burstgpt_like,synthetic)", "workload.rate_scaling=1,100"],
         ["bins=explicit", "bins.edges=[1,2],[3,4,5]"],
         ["num_gpus=1,2", "gpu.count=3"],  # the key behind a shortcut wins

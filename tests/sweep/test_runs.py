@@ -24,6 +24,11 @@ RUN_NAME = 12
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
+def complaints(err: str) -> list[str]:
+    """Return what is written to the terminal besides the progress, which a slow machine comes to show."""
+    return [line for line in err.splitlines() if " runs done" not in line]
+
+
 def runs(folder: Path) -> set[str]:
     """Return the names of the stored runs of a sweep."""
     return {path.name for path in folder.glob("*") if len(path.name) == RUN_NAME and (path / "summary.json").is_file()}
@@ -124,7 +129,7 @@ def test_one_bad_run_loses_neither_the_others_nor_the_table(
     folder = tmp_path / "outputs" / "sweep_k_bins"
     assert code == 1
     assert "1 rows of 3 runs" in out
-    assert err.count("\n") == 1
+    assert len(complaints(err)) == 1
     assert "2 of 3 runs failed; the first (" in err
     assert "k_bins=1" in err
     assert "a matrix of 2 bins for a run of 1" in err
@@ -198,7 +203,7 @@ def test_a_mistake_in_a_sweep_is_one_line_and_nothing_runs(
 
     assert code == 1
     assert err.startswith(message)
-    assert err.count("\n") == 1
+    assert len(complaints(err)) == 1
     assert not (tmp_path / "outputs").exists()
 
 
@@ -209,7 +214,7 @@ def test_a_sweep_that_cannot_be_stored_is_one_line(command: Command, tmp_path: P
 
     assert code == 1
     assert err.startswith("mbexp: output.dir=outputs: cannot write there (")
-    assert err.count("\n") == 1
+    assert len(complaints(err)) == 1
 
 
 def test_a_sweep_of_many_keys_has_a_folder_of_bearable_name(command: Command, tmp_path: Path) -> None:
@@ -249,8 +254,8 @@ def test_a_launcher_that_cannot_start_is_one_line(command: Command, tmp_path: Pa
     code, _, err = command("--config-dir", "conf", "-m", "k_bins=1,2", *SMALL, "hydra/launcher=broken")
 
     assert code == 1
-    assert err.startswith("mbexp: hydra/launcher: ")
-    assert err.count("\n") == 1
+    assert complaints(err)[0].startswith("mbexp: hydra/launcher: ")
+    assert len(complaints(err)) == 1
 
 
 def test_a_narrower_sweep_keeps_the_wider_ones_table(command: Command, tmp_path: Path) -> None:
@@ -364,7 +369,7 @@ def test_a_full_disk_stops_the_sweep_with_a_reason_and_it_can_go_on(tmp_path: Pa
     assert full.returncode == 1
     assert "1 of 3 runs failed, 2 were not tried" in full.stderr
     assert "File too large" in full.stderr
-    assert full.stderr.count("\n") == 1
+    assert len(complaints(full.stderr)) == 1
     assert only_results(folder)
     ended = subprocess.run(
         [sys.executable, "-m", "mbexp", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
