@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.continuous import CAP, forms
 from benchmarks.report import Table
 from benchmarks.timing import in_turn
-from mbexp.config.execution_keys import ASSIGNMENTS
+from mbexp.config.execution_keys import RULES_OF_ASSIGNMENT
 
 GPUS = (16, 100, 1000, 10_000)
 RATE_PER_S = 25.0  # of one GPU, a third of what it can serve
@@ -23,7 +23,7 @@ def table(each_gpu: int, rounds: int, gpus: Sequence[int] = GPUS) -> Table:
         "Choosing among GPUs",
         ["rule", *(f"{count:,} GPUs, M requests/s" for count in gpus), *(f"{n:,} / {gpus[0]}" for n in gpus[1:])],
     )
-    for rule in ASSIGNMENTS:
+    for rule in RULES_OF_ASSIGNMENT:
         requests = {count: max(each_gpu * count, LEAST_REQUESTS) for count in gpus}
         keys = {**CAP, "execution.assignment": rule}
         runs = {str(count): forms(requests[count], count, RATE_PER_S, keys) for count in gpus}

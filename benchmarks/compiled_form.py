@@ -22,7 +22,7 @@ def prepare(case: Case) -> Form:
         count, status = loop.run(
             case.requests, new_queues(case.requests.queue_start, len(case)), new_gpus(case.num_gpus),
             case.kv_capacity_tokens, price.function, price.parameters, no_noise,
-            *loop_rules(policy, case.num_queues), batches, no_noise, 0, None,
+            *loop_rules(policy, case.num_queues), batches, no_noise, 0, None, None,
         )  # fmt: skip
         assert status == loop.FINISHED
 

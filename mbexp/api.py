@@ -75,7 +75,12 @@ def simulate(trace: Trace | None = None, predicted_tokens: Any = None, **values:
     functions = [each for each in metrics if callable(each)]
     if names := [each for each in metrics if not callable(each)]:
         values["metrics"] = names
-    choosing = [key for key in values if key.partition(".")[0] in ("workload", "num_requests")]
+    of_requests = ("workload.classes", "workload.class_column")  # what a trace does not say
+    choosing = [
+        key
+        for key in values
+        if key.partition(".")[0] in ("workload", "num_requests") and not key.startswith(of_requests)
+    ]
     if trace is not None and choosing:
         raise UserError(
             f"{choosing[0]}={values[choosing[0]]}: has no effect beside a trace; give it to load_trace, or no trace"

@@ -7,6 +7,7 @@ key                       decorator                   function
 ``scheduler.selection``   `bin_selection`             ``select(now_s, queues, memory, parameters)``
 ``scheduler.fill``        `batch_fill`                ``fill(queue, parameters)``
 ``execution.assignment``  `assignment`                ``assign(gpus, request, memory, parameters)``
+``scheduler.order``       `queue_order`               ``rank(now_s, request, parameters)``
 ========================  ==========================  ==================================================
 
 docs/policies.md shows one of each. A latency law of your own is made with `batch_price`, `iteration_price`,
@@ -16,8 +17,8 @@ docs/policies.md shows one of each. A latency law of your own is made with `batc
 from __future__ import annotations
 
 from mbexp.hardware.law import LatencyLaw, Price, batch_price, iteration_price
-from mbexp.policy.slots import assignment, batch_fill, batch_limit, bin_selection
-from mbexp.policy.views import Arrival, Bounds, Gpus, Interval, Queue, Queues
+from mbexp.policy.slots import assignment, batch_fill, batch_limit, bin_selection, queue_order
+from mbexp.policy.views import Arrival, Bounds, Gpus, Interval, Queue, Queues, Waiting
 
 __all__ = [
     "Arrival",
@@ -28,10 +29,12 @@ __all__ = [
     "Price",
     "Queue",
     "Queues",
+    "Waiting",
     "assignment",
     "batch_fill",
     "batch_limit",
     "batch_price",
     "bin_selection",
     "iteration_price",
+    "queue_order",
 ]

@@ -9,6 +9,7 @@ from mbexp.config.keys import Config
 from mbexp.modes import mode_of
 from mbexp.modes.problem import Problem, Summary, make_problem
 from mbexp.prediction import Prediction
+from mbexp.results.by_class import request_metrics_by_class
 from mbexp.results.metrics import request_metrics, warm_up_requests
 from mbexp.results.notes import notes, short_tail
 from mbexp.results.own import own_metrics
@@ -69,8 +70,12 @@ def summarize(problem: Problem, outcome: Outcome) -> Summary:
     """Return every metric of an outcome that docs/metrics.md defines, but counts and what is known without a run."""
     mode = mode_of(problem.config)
     first = warm_up_requests(problem.config, outcome.arrival_s)
+    seen = problem.config, outcome, first, mode.meets_token_sla(problem, outcome, first)
+    of_requests = (
+        request_metrics(*seen) if problem.classes is None else request_metrics_by_class(*seen, problem.classes)
+    )
     return {
-        **request_metrics(problem.config, outcome, first, mode.meets_token_sla(problem, outcome, first)),
+        **of_requests,
         **mode.metrics(problem, outcome, first),
     }
 

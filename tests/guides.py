@@ -159,7 +159,10 @@ def run_command(words: list[str]) -> str:
 def reader() -> Iterator[None]:
     """Be a reader for the duration: an empty folder that is on the import path, a terminal of one width, one worker."""
     before = {name: os.environ.get(name) for name in ("COLUMNS", "MBEXP_JOBS", "HYDRA_FULL_ERROR")}
-    path, modules = [*sys.path], {*sys.modules}
+    from mbexp.figures import registry
+
+    path, modules, drawn = [*sys.path], {*sys.modules}, registry.figures()
+    registry._FOUND = dict(drawn)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         os.environ |= {"COLUMNS": WIDTH, "MBEXP_JOBS": "1"}
         os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -167,6 +170,7 @@ def reader() -> Iterator[None]:
         try:
             yield
         finally:
+            registry._FOUND = drawn  # those of the page are forgotten
             sys.path[:] = path
             for name in {*sys.modules} - modules:
                 if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):  # files of the page

@@ -20,7 +20,7 @@ from benchmarks import (
 from benchmarks.__main__ import main
 from benchmarks.cases import SCHEDULERS, make_case, same_batches, steady_trace
 from benchmarks.timing import ratio
-from mbexp.config.execution_keys import ASSIGNMENTS
+from mbexp.config.execution_keys import RULES_OF_ASSIGNMENT
 
 LOADS = {"idle": (20, 0.05), "busy": (3, 0.2), "overloaded": (2, 40.0)}  # GPUs, and requests a second of each
 
@@ -91,7 +91,7 @@ def test_continuous_batching_in_c_finds_the_same(gpus):
 def test_the_cost_of_choosing_among_gpus_is_reported(monkeypatch):
     monkeypatch.setattr(assignment, "LEAST_REQUESTS", 100)
     table = assignment.table(2, 1, [3, 5])
-    assert [row[0] for row in table.rows] == list(ASSIGNMENTS)
+    assert [row[0] for row in table.rows] == list(RULES_OF_ASSIGNMENT)
 
 
 def test_without_a_compiler_c_is_left_out_and_said_so(monkeypatch):

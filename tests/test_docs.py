@@ -16,22 +16,9 @@ DOCS = ROOT / "docs"
 PAGES = sorted(page for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")] if "_build" not in page.parts)
 # Pages that are not yet written by the rules of prose; this list only becomes shorter.
 NOT_YET = {
-    "docs/bring_your_own.md",
-    "docs/continuous_results.md",
-    "docs/figures.md",
-    "docs/gallery.md",
-    "docs/gpu_laws.md",
-    "docs/metrics.md",
     "docs/papers.md",
-    "docs/performance.md",
-    "docs/plants.md",
-    "docs/policies.md",
-    "docs/predictors.md",
-    "docs/results.md",
     "docs/results/performance.md",
-    "docs/slurm.md",
-    "docs/step_law.md",
-    "docs/workloads.md",
+    "docs/results.md",
 }
 WORDS_MAX, COLUMNS_MAX = 30, 100
 
@@ -88,7 +75,7 @@ def sentences(text: str) -> list[str]:
         pieces = re.split(r" \| |; ", block.strip(" |")) if row else [block]  # a cell may hold a list
         for piece in pieces:
             plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", piece))
-            found += [part.strip() for part in re.split(r"(?<=[.?!])\s+", plain) if part.strip()]
+            found += [part.strip() for part in re.split(r"(?<=[.?!])\**\s+", plain) if part.strip()]
     return found
 
 

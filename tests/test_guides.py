@@ -11,14 +11,7 @@ from tests import ROOT, guides
 # Guides that are not run yet; this list only becomes shorter.
 NOT_YET = {
     "docs/bring_your_own.md",  # its files are run by tests/test_bring_your_own.py
-    "docs/capacity.md",
-    "docs/figures.md",
     "docs/gpu_laws.md",  # its laws are run by tests/hardware/test_documented_laws.py
-    "docs/policies.md",  # its rules are run by tests/policy/test_documented_rules.py
-    "docs/predictors.md",
-    "docs/slurm.md",
-    "docs/step_law.md",
-    "docs/workloads.md",
 }
 
 
@@ -36,7 +29,24 @@ def test_the_list_of_what_is_not_run_holds_no_more_than_there_is() -> None:
     assert {*guides_of_the_site()} >= NOT_YET
 
 
-@pytest.mark.parametrize("page", [page for page in guides_of_the_site() if page not in NOT_YET])
+# CI runs these beside the fast tests: pytest -m slow tests/test_guides.py
+SLOW = {
+    "README.md",
+    "docs/capacity.md",
+    "docs/figures.md",
+    "docs/my_gpu.md",
+    "docs/my_trace.md",
+    "docs/predictors.md",
+    "docs/sweeps.md",
+}
+CASES = [
+    pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW), id=page)
+    for page in guides_of_the_site()
+    if page not in NOT_YET
+]
+
+
+@pytest.mark.parametrize("page", CASES)
 def test_a_guide_shows_what_is_printed(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert guides.unexplained(text) == []

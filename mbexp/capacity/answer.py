@@ -43,7 +43,7 @@ class Probe:
 
     def mean(self, key: str) -> float:
         """Return the mean of a metric over the replications."""
-        return sum(float(one[key]) for one in self.summaries) / len(self.summaries)
+        return sum(math.nan if one[key] is None else float(one[key]) for one in self.summaries) / len(self.summaries)
 
     def short(self) -> str:
         """Return every target's value in a line."""

@@ -16,6 +16,7 @@ from mbexp.capacity.search import least
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.results.targets import read_targets
+from mbexp.workload.load import OWN_ARRIVALS
 
 Say = Callable[..., None]
 STEP = 1.01  # of rates: a grid, so that the answer is the same wherever a search begins
@@ -50,7 +51,7 @@ class Question:
         self.changed = dict(changed or {})
         self.config, self.options, self.prober = config, options, prober
         self.say = say or Shown()
-        self.targets = read_targets(config.sla, config.execution.name)
+        self.targets = read_targets(config.sla, config.execution.name, config.workload.classes)
         self.seeded, self.most = (False, 1) if one_trace else _replications(config, options)
         self.probes: dict[int, Probe] = {}
         looks = 1 if not self.seeded else 1 + math.ceil(math.log2(options.max_replications / options.min_replications))
@@ -88,9 +89,10 @@ class Question:
         return Answer(self, -found.high, -found.low, found.monotone)
 
     def _offered_load(self, number: int) -> float:
-        """Return the offered load of one run at a number."""
+        """Return the offered load of one run at a number, NaN where there is none."""
         config, changed = self.at(number)
-        return float(self.prober.summaries(config, changed, [self.config.seed])[0]["offered_load"])
+        load = self.prober.summaries(config, changed, [self.config.seed])[0]["offered_load"]
+        return math.nan if load is None else float(load)  # all at once, or users who bring what the GPUs carry
 
     def _work(self) -> int:
         """Return how many GPUs the offered load keeps busy."""
@@ -109,7 +111,7 @@ class Question:
             gpu = dataclasses.replace(config.gpu, count=number)
             return dataclasses.replace(config, num_gpus=number, gpu=gpu), {"num_gpus": number, **self.changed}
         workload, factor = config.workload, STEP**number
-        if workload.kind == "synthetic" or workload.timestamps == "generated":
+        if workload.kind in OWN_ARRIVALS or workload.timestamps == "generated":
             rate = workload.arrivals.rate_per_s * factor
             arrivals = dataclasses.replace(workload.arrivals, rate_per_s=rate)
             workload = dataclasses.replace(workload, arrivals=arrivals)

@@ -33,7 +33,7 @@ def run_and_store(config: Config) -> Path:
     from mbexp.results.targets import read_targets
     from mbexp.run import run
 
-    targets = read_targets(config.sla, config.execution.name) if config.sla.targets else []
+    targets = read_targets(config.sla, config.execution.name, config.workload.classes) if config.sla.targets else []
     result, summaries = run_replications(config, run)
     lines = report(result)
     key = run_key(config, result.trace.file_sha256 or generated_hash())

@@ -32,6 +32,7 @@ for _open in (
     _all_keys.scheduler.parameters,
     _all_keys.predictor.parameters,
     _all_keys.workload.where,
+    _all_keys.workload.classes,
 ):  # their names are the user's own
     OmegaConf.set_struct(_open, False)
 ConfigStore.instance().store(name="all_keys", node=_all_keys)

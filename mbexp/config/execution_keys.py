@@ -10,11 +10,13 @@ from mbexp.config.schema import option
 
 EXECUTIONS = mode_names()
 PREFILLS = ("first", "chunked", "alone")
-KV_RULES = ("reserve", "paged")
+KV_RULES = ("reserve", "paged", "future")
 RESERVATIONS = ("prediction", "longest_of_bin")
 PREEMPTIONS = ("recompute", "swap")
 UNDERPREDICTIONS = ("extend", "preempt", "requeue")
-ASSIGNMENTS = ("central", *rule_names("assignment"))
+ROUTERS = ("prefix_dynamo", "prefix_sglang", "prefix_llm_d", "session_affinity")  # that know caches, conversations
+RULES_OF_ASSIGNMENT = ("central", *rule_names("assignment"))
+ASSIGNMENTS = (*RULES_OF_ASSIGNMENT, *ROUTERS)
 GPU_SERVES = ("any_bin", "one_bin", "equal_share", "load_share")
 OVERSIZED = ("refuse", "reject")
 ADMISSIONS = ("budget", "whole", "any")
@@ -54,7 +56,8 @@ class ExecutionConfig:
     )
     kv: str = option(
         "reserve",
-        "reserve: prompt + predicted output held from admission on; paged: blocks as needed",
+        "reserve: prompt + predicted output held from admission on; paged: blocks as needed; future: tokens as needed, "
+        "admitted if the peak to come fits",
         choices=KV_RULES,
     )
     reserve_for: str = option(

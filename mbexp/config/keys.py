@@ -45,6 +45,9 @@ class SlaConfig:
     request_s: float | None = option(20.0, "longest time from arrival to the last token; null: no limit", above=0)
     ttft_s: float | None = option(None, "longest time to the first token of a good request; null: no limit", above=0)
     tpot_ms: float | None = option(None, "largest mean gap of a good request's tokens; null: no limit", above=0)
+    starvation_multiple: float = option(
+        10.0, "a request is starved that waits longer than so many times the median wait", above=1
+    )
     targets: list[str] = option(
         [], "what must hold: metric<=bound or metric>=bound, for mbexp.capacity, study.best and reports"
     )
@@ -104,11 +107,13 @@ class Config:
 
     @property
     def workload_read(self) -> WorkloadConfig:
-        """The workload with the column among those kept that `predictor.column` takes predictions from."""
-        columns, column = self.workload.columns, self.predictor.column
-        if self.predictor.kind != "column" or not column or column in columns.extra:
+        """The workload with the columns among those kept that predictions and classes are taken from."""
+        columns = self.workload.columns
+        asked = [self.workload.class_column, self.predictor.column if self.predictor.kind == "column" else None]
+        more = [column for column in dict.fromkeys(asked) if column and column not in columns.extra]
+        if not more:
             return self.workload
-        return dataclasses.replace(self.workload, columns=dataclasses.replace(columns, extra=[*columns.extra, column]))
+        return dataclasses.replace(self.workload, columns=dataclasses.replace(columns, extra=[*columns.extra, *more]))
 
 
 def load_config(values: Mapping[str, Any]) -> Config:

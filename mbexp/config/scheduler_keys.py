@@ -12,6 +12,8 @@ QUEUES = ("fifo", "per_bin")
 BATCH_SIZES = rule_names("limit")
 SELECTIONS = rule_names("selection")
 FILLS = rule_names("fill")
+ORDERS = rule_names("order")
+ORDER_BY = ("prompt", "output", "total", "service")
 MEMORY_RULES = ("corrected", "original", "printed")
 
 
@@ -42,6 +44,12 @@ class SchedulerConfig:
         "round_robin", "which ready bin is served; a dotted path names your own", choices=SELECTIONS, dotted=True
     )
     fill: str = option("greedy", "when a batch may leave; a dotted path names your own", choices=FILLS, dotted=True)
+    order: str = option("fifo", "who is next inside a queue; a dotted path names your own", choices=ORDERS, dotted=True)
+    order_by: str = option(
+        "output",
+        "what sjf and its kin sort by: prompt, predicted output, both, or the predicted time alone on a GPU",
+        choices=ORDER_BY,
+    )
     timeout_s: float = option(1.0, "'timeout': longest wait of a head before its batch leaves partly filled", low=0)
     batch_size_min: int = option(1, "B_min of Algorithm 2", low=1, high=1_000_000)
     batch_size_max: int = option(128, "B_max of Algorithms 1 and 2", low=1, high=1_000_000)

@@ -131,6 +131,11 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
         if not isinstance(value, Mapping):
             raise UserError(f"{where}={_show(value)}: must name columns and their values, such as {{model: GPT-4}}")
         return {str(key): _texts(f"{where}.{key}", item) for key, item in value.items()}
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}={_show(value)}: must name groups of keys, such as {{chat: {{...}}}}")
+        of = typing.get_args(hint)[1]
+        return {str(name): _convert(of, item, f"{where}.{name}", metadata) for name, item in value.items()}
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         return None if value is None else _convert(inner[0], value, where, metadata)

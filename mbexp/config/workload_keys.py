@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mbexp.config.choices import module_names
 from mbexp.config.schema import Filter, option
+from mbexp.errors import UserError
 
 WORKLOADS = module_names("workload/kinds")
 WINDOWS = ("rows", "time", "busiest", "typical")
@@ -125,6 +126,18 @@ class ColumnsConfig:
 
 
 @dataclass(frozen=True)
+class ClassConfig:
+    """A class of requests: a tenant, or a kind of work, with limits of its own."""
+
+    share_pct: float | None = option(None, "share of the requests, drawn, where no column says the class", above=0)
+    request_s: float | None = option(None, "longest time to the last token; null: sla.request_s", above=0)
+    ttft_s: float | None = option(None, "longest time to the first token; null: sla.ttft_s", above=0)
+    tpot_ms: float | None = option(None, "largest mean gap between tokens; null: sla.tpot_ms", above=0)
+    priority: int = option(0, "scheduler.order=priority: the lowest goes first")
+    weight: float = option(1.0, "share of service that is fair, relative to other classes", above=0)
+
+
+@dataclass(frozen=True)
 class WorkloadConfig:
     """Where requests come from and how time is read."""
 
@@ -163,3 +176,22 @@ class WorkloadConfig:
     arrivals: ArrivalsConfig = option(ArrivalsConfig(), "'synthetic', and of any kind where timestamps=generated")
     prompt: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': prompt lengths")
     output: LengthsConfig = option(LengthsConfig(value_tokens=1), "'synthetic': output lengths")
+    classes: dict[str, ClassConfig] = option({}, "classes of requests by name, each with a limit of its own")
+    class_column: str | None = option(
+        None, "column of the trace that holds the class of each request; null: drawn by share_pct"
+    )
+
+    def __post_init__(self) -> None:
+        for name, each in self.classes.items():
+            where = f"workload.classes.{name}"
+            if not name.isidentifier():
+                raise UserError(f"{where}: must be a name of letters, digits and underscores")
+            if each.request_s is None and each.ttft_s is None and each.tpot_ms is None:
+                raise UserError(f"{where}: has no limit; give it a request_s, a ttft_s or a tpot_ms")
+            if self.class_column is None and each.share_pct is None:
+                raise UserError(f"{where}: has no share_pct, and no workload.class_column says who belongs to it")
+        shares = sum(each.share_pct or 0.0 for each in self.classes.values())
+        if self.classes and self.class_column is None and abs(shares - 100) > 1e-6:
+            raise UserError(f"workload.classes: the shares add up to {shares:g} %, not to 100")
+        if self.class_column is not None and not self.classes:
+            raise UserError(f"workload.class_column={self.class_column}: names no class; add workload.classes")

@@ -34,18 +34,19 @@ PAPERS = {
 GROUPS = ("Studies", "Continuous batching", "Inside a run", *PAPERS.values())
 INTRODUCTION = """# Gallery
 
-Every figure that mbexp draws, once. Each is one function of a tidy table (`mbexp/figures/`); colours can be told apart
-with any colour vision and in grey, and the same stored results give the same bytes. This page and its pictures are
-made by
+Which figures are there? This page shows each one once. A figure is one function of a tidy table
+(`mbexp/figures/`). Colours can be told apart with any colour vision and in grey. The same stored
+results give the same bytes. This page and its pictures are made by
 
 ```
 {commands}
 python -m mbexp.figures all --gallery docs/gallery.md
 ```
 
-`python -m mbexp.figures outputs/STUDY` draws the figures of one study as PDF and PNG, `--list` says which there are and
-why one is not drawn. In a notebook, `mbexp.figures.draw(name, of)` draws one of a folder, of results in memory or of a
-frame. A new figure is one function with `@figure` above it, in any module of `mbexp/figures/`:
+`python -m mbexp.figures outputs/STUDY` draws the figures of one study as PDF and PNG. `--list` says
+which there are and why one is not drawn. In a notebook, `mbexp.figures.draw(name, of)` draws one of
+a folder, of results in memory or of a frame. A new figure is one function with `@figure` above it,
+in any module of `mbexp/figures/`:
 
 ```python
 @figure("Goodput against GPUs", needs=("num_gpus", "goodput_requests_per_s"), varies=("num_gpus",))
@@ -69,7 +70,7 @@ def write_gallery(studies: Sequence[StoredStudy], page: Path) -> Path:
             parts.append(f"## {group}\n")
         (picture,) = save(spec(study.frame(spec)), page.parent / "figures", spec.name, ["png"])
         parts.append(
-            f"### {spec.title}\n\n{textwrap.fill(spec.caption, 118)}\n\n![{spec.title}](figures/{picture.name})\n\n"
+            f"### {spec.title}\n\n{textwrap.fill(spec.caption, 100)}\n\n![{spec.title}](figures/{picture.name})\n\n"
             f"`python -m mbexp.figures {study.shown_folder} --only {spec.name}`\n"
         )
     commands = "\n".join(sorted({command_of(study) for _, study in chosen}))

@@ -8,20 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.config.engine_limits import note_of
-from mbexp.config.execution_keys import ExecutionConfig
+from mbexp.config.execution_keys import ROUTERS, ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
+from mbexp.modes._claims import claims_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mbexp.config.keys import SlaConfig
+    from mbexp.hardware.law import LatencyLaw
     from mbexp.modes.problem import Problem, Summary
     from mbexp.simulator.continuous.outcome import ContinuousOutcome, MeasuredOneByOne
     from mbexp.simulator.continuous.setup import ContinuousRules
 
+IntArray = npt.NDArray[np.int32]
+
 LOOP = "mbexp.simulator.continuous.loop:run_until_served"
 ASSIGNMENT_STREAM = 4  # random stream of the assignment rules
+STAND_IN = "round_robin"  # in place of a router, which the loop knows by itself
 LOGGED_SEGMENTS = 500_000  # rows of batches.parquet at most
 KINDS = ("empty", "decode", "prefill", "mixed", "mixed")  # by mbexp.simulator.continuous.layout
 PREFILL = KINDS.index("prefill")
@@ -47,7 +52,11 @@ def simulate(problem: Problem) -> ContinuousOutcome:
             "gpu=h100_llama31_8b"
         )
     policy = build_policy(
-        config.scheduler, config.sla, fleet.kv_capacity_tokens, in_batches=False, assignment=execution.assignment
+        config.scheduler,
+        config.sla,
+        fleet.kv_capacity_tokens,
+        in_batches=False,
+        assignment=STAND_IN if execution.assignment in ROUTERS else execution.assignment,
     )
     predicted = problem.prediction.tokens
     if execution.kv == "reserve" and execution.reserve_for == "longest_of_bin":
@@ -70,7 +79,33 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         warm_up_requests(config, trace.arrival_s),
         trace.closed,
         None if execution.prefix_cache == "none" else shared_prefixes(trace, execution.block_tokens),
+        conversation_homes(problem) if execution.assignment == "session_affinity" else None,
+        claims_of(problem, policy, predicted, _alone_s),
     )
+
+
+def conversation_homes(problem: Problem) -> npt.NDArray[np.float64]:
+    """Return a number in [0, 1) for each request, the same for all of a conversation: where its GPU lies among all."""
+    contents = problem.trace.contents
+    if contents is None:
+        raise UserError(
+            "execution.assignment=session_affinity: the trace does not say which requests are turns of a conversation; "
+            "use workload=sessions, or name the columns in workload.sessions"
+        )
+    root = np.arange(len(problem.trace))
+    above = contents.origin.astype(np.int64)
+    while np.any(above >= 0):
+        below = above >= 0
+        root[below] = root[above[below]]
+        above[below] = above[above[below]]
+    draws: npt.NDArray[np.float64] = problem.random(ASSIGNMENT_STREAM).random((len(root), 2))[root, 0]
+    return draws
+
+
+def _alone_s(law: LatencyLaw, prompt_tokens: IntArray, predicted_tokens: IntArray) -> npt.NDArray[np.float64]:
+    from mbexp.simulator.alone import service_by_iterations_s
+
+    return service_by_iterations_s(law, prompt_tokens, predicted_tokens)
 
 
 def longest_of_bin(predicted: npt.NDArray[np.int32], queue_of: npt.NDArray[np.uint16]) -> npt.NDArray[np.int32]:
@@ -109,6 +144,7 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         prefix_cache_of=execution.prefix_cache_of,
         output_reserve=execution.output_reserve,
         conservativeness=execution.conservativeness,
+        router=execution.assignment if execution.assignment in ROUTERS else "none",
     )
 
 
@@ -194,17 +230,16 @@ def gpu_metrics(outcome: ContinuousOutcome, measured: MeasuredOneByOne) -> Summa
 
 
 def prefix_metrics(outcome: ContinuousOutcome) -> Summary:
-    """Return the metrics of the prefix cache; 0 where there is none."""
+    """Return the metrics of the prefix cache, none where there is none."""
     hits = outcome.prefix
-    count = len(outcome.arrival_s)
-    names = ("prefix_hit_blocks_pct", "prefix_hit_tokens_pct", "prefix_hit_requests_pct")
-    if hits is None or not count:
-        return {**dict.fromkeys(names, 0.0), "prefix_saved_tokens": 0, "prefix_evicted_blocks": 0}
-    tokens = int(outcome.prompt_tokens.sum(dtype=np.int64))
+    if hits is None:
+        return {}
+    count, tokens = len(outcome.arrival_s), int(outcome.prompt_tokens.sum(dtype=np.int64))
+    skipped = int(hits.skipped_at_first.sum(dtype=np.int64))
     return {
-        names[0]: 100.0 * hits.found_blocks / hits.looked_blocks if hits.looked_blocks else 0.0,
-        names[1]: 100.0 * int(hits.skipped_at_first.sum(dtype=np.int64)) / tokens,
-        names[2]: 100.0 * hits.found_requests / count,
+        "prefix_hit_blocks_pct": 100.0 * hits.found_blocks / hits.looked_blocks if hits.looked_blocks else np.nan,
+        "prefix_hit_tokens_pct": 100.0 * skipped / tokens if count else np.nan,
+        "prefix_hit_requests_pct": 100.0 * hits.found_requests / count if count else np.nan,
         "prefix_saved_tokens": hits.skipped_tokens,
         "prefix_evicted_blocks": hits.evicted_blocks,
     }

@@ -14,6 +14,7 @@ from mbexp.hardware import build_law, kv_capacity_tokens
 from mbexp.hardware.law import LatencyLaw
 from mbexp.prediction import Prediction, predict_trace
 from mbexp.workload import load_trace
+from mbexp.workload.classes import Classes, classes_of
 from mbexp.workload.trace import Trace
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Problem:
         Queue of each request, below `num_queues`.
     num_queues : int
     fleet : Fleet
+    classes : Classes or None
+        Who belongs to which class; None without classes.
     """
 
     config: Config
@@ -61,6 +64,7 @@ class Problem:
     queue_of: npt.NDArray[np.uint16]
     num_queues: int
     fleet: Fleet
+    classes: Classes | None = None
 
     def random(self, stream: int) -> np.random.Generator:
         """Return a generator of random numbers of its own for one purpose; workload and predictor have theirs."""
@@ -94,6 +98,7 @@ def make_problem(config: Config, trace: Trace | None = None, prediction: Predict
         queue_of=np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of,
         num_queues=1 if one_queue else prediction.bins.k,
         fleet=Fleet(config.gpu.count, build_law(config.gpu), kv_capacity_tokens(config.gpu)),
+        classes=classes_of(config.workload, trace, config.seed),
     )
 
 

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from mbexp.config.execution_keys import ExecutionConfig
 from mbexp.config.gpu_keys import NoiseConfig
 from mbexp.config.keys import Config
+from mbexp.modes._claims import claims_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mbexp.hardware.law import LatencyLaw
     from mbexp.modes.problem import Problem, Summary
     from mbexp.simulator.batches.members import Totals
     from mbexp.simulator.batches.outcome import BatchesOutcome
@@ -23,6 +25,7 @@ LOOP = "mbexp.simulator.batches.loop:serve_all"
 NOISE_STREAM = 3  # random stream of the batch times
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int32]
 
 
 def simulate(problem: Problem) -> BatchesOutcome:
@@ -31,6 +34,7 @@ def simulate(problem: Problem) -> BatchesOutcome:
     from mbexp.simulator.batches.serve import run_to_completion
 
     config, trace, fleet = problem.config, problem.trace, problem.fleet
+    policy = build_policy(config.scheduler, config.sla, fleet.kv_capacity_tokens)
     return run_to_completion(
         trace.arrival_s,
         trace.prompt_tokens,
@@ -41,10 +45,17 @@ def simulate(problem: Problem) -> BatchesOutcome:
         fleet.count,
         fleet.kv_capacity_tokens,
         fleet.law,
-        build_policy(config.scheduler, config.sla, fleet.kv_capacity_tokens),
+        policy,
         noise_factors(config.gpu.noise, len(trace), problem.random(NOISE_STREAM)),
         trace.closed,
+        claims_of(problem, policy, problem.prediction.tokens, _alone_s),
     )
+
+
+def _alone_s(law: LatencyLaw, prompt_tokens: IntArray, predicted_tokens: IntArray) -> FloatArray:
+    from mbexp.simulator.alone import service_in_a_batch_s
+
+    return service_in_a_batch_s(law, prompt_tokens, predicted_tokens)
 
 
 def noise_factors(noise: NoiseConfig, count: int, rng: np.random.Generator) -> FloatArray | None:

@@ -10,14 +10,48 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.config.keys import SlaConfig
-from mbexp.config.scheduler_keys import MEMORY_RULES, SchedulerConfig
+from mbexp.config.scheduler_keys import MEMORY_RULES, ORDER_BY, SchedulerConfig
 from mbexp.errors import UserError
-from mbexp.policy.slots import ASSIGNMENT, FILL, LIMIT, SELECTION, Rule, Slot, check_names, find_rule
+from mbexp.policy.slots import (
+    ASSIGNMENT,
+    FILL,
+    LIMIT,
+    ORDER,
+    SELECTION,
+    Rule,
+    Slot,
+    check_names,
+    find_rule,
+    numbers_of,
+    reads,
+)
 from mbexp.policy.views import Bounds
 
 FloatArray = npt.NDArray[np.float64]
 
 CENTRAL = "central"  # in place of an assignment rule: GPUs share the queues
+FIFO = "fifo"  # in place of an order rule: nobody is asked
+
+
+@dataclass(frozen=True)
+class QueueOrder:
+    """Who is next inside a queue.
+
+    Attributes
+    ----------
+    rule : Rule
+    by : int
+        Place in `mbexp.config.scheduler_keys.ORDER_BY`: what the rule sees as the size of a request.
+    changes : bool
+        Whether keys change with time, so that they are asked for anew.
+    fair : bool
+        Whether keys depend on what classes were served.
+    """
+
+    rule: Rule
+    by: int
+    changes: bool
+    fair: bool
 
 
 @dataclass(frozen=True)
@@ -39,6 +73,8 @@ class Policy:
         Whether the limit never changes.
     needs_draws : bool
         Whether the assignment may use random numbers.
+    order : QueueOrder or None
+        None where queues are first in, first out.
     """
 
     limit: Rule
@@ -49,6 +85,7 @@ class Policy:
     limit_max: int
     is_fixed: bool
     needs_draws: bool
+    order: QueueOrder | None = None
 
     def limit_state(self, owners: int) -> FloatArray:
         """Return what the limit keeps, fresh, for each queue or GPU; shape (owners, memory)."""
@@ -94,7 +131,12 @@ def build_policy(
     selection = _rule(SELECTION, scheduler.selection, np.zeros(0), scheduler)
     fill = _rule(FILL, scheduler.fill, np.array([scheduler.timeout_s]), scheduler) if in_batches else None
     assign = None if assignment == CENTRAL else _rule(ASSIGNMENT, assignment, np.zeros(0), scheduler)
-    check_names((limit, selection, fill, assign), scheduler.parameters)
+    order = queue_order(scheduler)
+    if order and order.fair and in_batches:
+        raise UserError(
+            f"scheduler.order={scheduler.order}: counts what classes are served by token; use execution=continuous"
+        )
+    check_names((limit, selection, fill, assign, order.rule if order else None), scheduler.parameters)
     return Policy(
         limit=limit,
         selection=selection,
@@ -109,7 +151,22 @@ def build_policy(
         limit_max=limit_max(scheduler),
         is_fixed=fixed,
         needs_draws=assign is not None and not _is_deterministic(assignment),
+        order=order,
     )
+
+
+def queue_order(scheduler: SchedulerConfig) -> QueueOrder | None:
+    """Return who is next inside a queue; None for first in, first out."""
+    if scheduler.order.removeprefix("mbexp.policy.order.") == FIFO:
+        return None
+    rule = _rule(ORDER, scheduler.order, np.zeros(0), scheduler)
+    fair = reads(rule, "class_service")
+    return QueueOrder(rule, ORDER_BY.index(scheduler.order_by), fair or reads(rule), fair)
+
+
+def first_come() -> QueueOrder:
+    """Return the order of arrival as a rule, for a loop that asks one."""
+    return QueueOrder(_rule(ORDER, FIFO, np.zeros(0), SchedulerConfig()), 0, False, False)
 
 
 def limit_max(scheduler: SchedulerConfig) -> int:
@@ -132,6 +189,8 @@ def _rule(slot: Slot, name: str, parameters: FloatArray, scheduler: SchedulerCon
         from mbexp.policy.limit import WINDOW
 
         memory = WINDOW + 4 * scheduler.controller.window_batches
+    if getattr(function, "parameters", {}):
+        parameters = numbers_of(function, scheduler.parameters)
     return Rule(function, parameters, memory)
 
 

@@ -6,6 +6,7 @@ uses the slot, and no event loop is compiled again for it.
 
 from __future__ import annotations
 
+import dis
 import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,15 @@ from mbexp.config.choices import rule_names
 from mbexp.config.plugins import load_object
 from mbexp.errors import UserError, nearest
 from mbexp.policy.parameters import with_named_parameters
-from mbexp.policy.views import ARRIVAL_TYPE, BOUNDS_TYPE, GPUS_TYPE, INTERVAL_TYPE, QUEUE_TYPE, QUEUES_TYPE
+from mbexp.policy.views import (
+    ARRIVAL_TYPE,
+    BOUNDS_TYPE,
+    GPUS_TYPE,
+    INTERVAL_TYPE,
+    QUEUE_TYPE,
+    QUEUES_TYPE,
+    WAITING_TYPE,
+)
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -89,7 +98,10 @@ FILL = Slot("scheduler.fill", "fill", "batch_fill", _float(QUEUE_TYPE, _floats),
 ASSIGNMENT = Slot(
     "execution.assignment", "assignment", "assignment", _int(GPUS_TYPE, ARRIVAL_TYPE, _floats, _floats), memory=64
 )
-SLOTS = (LIMIT, SELECTION, FILL, ASSIGNMENT)
+# rank(now_s, request, parameters) -> the key of a request that waits; the smallest goes first, ties by arrival. A rule
+# that does not read `now_s` is asked once, when a request joins its queue; one that does, whenever it matters.
+ORDER = Slot("scheduler.order", "order", "queue_order", _float(_float, WAITING_TYPE, _floats), memory=0)
+SLOTS = (LIMIT, SELECTION, FILL, ASSIGNMENT, ORDER)
 
 
 class BuiltIn:
@@ -98,13 +110,15 @@ class BuiltIn:
     Attributes
     ----------
     py_func : function
-        As it is written.
+        As it is written, but for the names of its parameters.
     signature : Numba signature
         Of its slot.
+    parameters : dict of str to float
+        The defaults of those that it declares.
     """
 
-    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
-        self.py_func, self.signature = function, signature
+    def __init__(self, function: Callable[..., Any], signature: Any, parameters: Mapping[str, float]) -> None:
+        self.py_func, self.signature, self.parameters = function, signature, parameters
         self.__name__, self.__doc__, self.__module__ = function.__name__, function.__doc__, function.__module__
 
     @functools.cached_property
@@ -154,7 +168,9 @@ def _decorator(slot: Slot) -> Callable[..., Any]:
     def decorate(function: Callable[..., Any] | None = None, /, **parameters: float) -> Any:
         def build(function: Callable[..., Any]) -> RuleFunction:
             if function.__module__.startswith("mbexp.policy."):
-                return BuiltIn(function, slot.signature)
+                if parameters:
+                    function, _ = with_named_parameters(function, list(parameters), len(slot.signature.args))
+                return BuiltIn(function, slot.signature, parameters)
             named, needed = with_named_parameters(function, list(parameters), len(slot.signature.args))
             rule: RuleFunction = compiled(slot.signature)(named)
             rule.parameters, rule.needed = parameters, needed  # type: ignore[attr-defined]
@@ -171,7 +187,7 @@ def _decorator(slot: Slot) -> Callable[..., Any]:
     return decorate
 
 
-batch_limit, bin_selection, batch_fill, assignment = (_decorator(slot) for slot in SLOTS)
+batch_limit, bin_selection, batch_fill, assignment, queue_order = (_decorator(slot) for slot in SLOTS)
 
 
 def find_rule(slot: Slot, name: str, numbers: Mapping[str, float] | Sequence[float]) -> Rule:
@@ -195,7 +211,7 @@ def find_rule(slot: Slot, name: str, numbers: Mapping[str, float] | Sequence[flo
         other = next((each.decorator for each in SLOTS if each.signature.args in signatures), None)
         found = f"a rule for another slot ({other})" if other else "not a rule of this kind"
         raise UserError(f"{slot.key}={name}: {found}; decorate it with mbexp.rules.{slot.decorator}")
-    values = _numbers(getattr(function, "parameters", {}), numbers)
+    values = numbers_of(function, numbers)
     if len(values) < getattr(function, "needed", 0):
         raise UserError(
             f"scheduler.parameters: {name} reads {function.needed} numbers and is given {len(values)}; give a list, or "
@@ -211,7 +227,7 @@ def check_names(rules: Sequence[Rule | None], numbers: Mapping[str, float] | Seq
         if name not in known and not name.isdigit():
             listed = f"; declared are {', '.join(sorted(known))}" if known else "; no rule here declares any"
             raise UserError(f"scheduler.parameters.{name}: no rule has such a parameter{nearest(name, known)}{listed}")
-    if len(numbers) and not any(rule and _is_own(rule) for rule in rules):
+    if len(numbers) and not known and not any(rule and _is_own(rule) for rule in rules):
         raise UserError("scheduler.parameters: only a rule of your own reads them, and none is named here")
 
 
@@ -220,11 +236,20 @@ def _is_own(rule: Rule) -> bool:
     return not str(function.__module__).startswith("mbexp.policy.")
 
 
-def _numbers(declared: Mapping[str, float], given: Mapping[str, float] | Sequence[float]) -> FloatArray:
-    """Return the parameters in the order in which a rule declared them.
+def reads(rule: Rule, name: str | None = None) -> bool:
+    """Return whether a rule ever looks at something of this name; by default at its first argument, the time."""
+    function: Any = getattr(rule.function, "py_func", rule.function)
+    sought = function.__code__.co_varnames[0] if name is None else name
+    loaded = (step.argval for step in dis.get_instructions(function) if step.opname.startswith("LOAD_"))
+    return any(sought in names if isinstance(names, tuple) else names == sought for names in loaded)
+
+
+def numbers_of(function: object, given: Mapping[str, float] | Sequence[float]) -> FloatArray:
+    """Return the parameters of a rule in the order in which it declared them.
 
     A command line sets a number of a list as if its place were a name: ``scheduler.parameters.0=2.5``.
     """
+    declared: Mapping[str, float] = getattr(function, "parameters", {})
     by_name = given if isinstance(given, Mapping) else {str(place): number for place, number in enumerate(given)}
     count = max(len(declared), *(int(name) + 1 for name in by_name if name.isdigit()), 0)
     names = [*declared, *(str(place) for place in range(len(declared), count))]

@@ -150,6 +150,47 @@ class Arrival(NamedTuple):
     draw_2: float
 
 
+class Waiting(NamedTuple):
+    """A request that waits in a queue, for an order rule.
+
+    Attributes
+    ----------
+    place : int
+        Its place among the accepted requests of the trace.
+    arrival_s : float
+        Its arrival.
+    prompt_tokens, predicted_tokens : int
+        Its prompt, and its predicted output.
+    emitted_tokens : int
+        What it has emitted, before it lost its place; else 0.
+    size : float
+        What ``scheduler.order_by`` names: its prompt, predicted output, both in tokens, or its service in seconds.
+    service_s : float
+        Time that it would take alone on a GPU, as predicted.
+    limit_s : float
+        Longest time that it may take: to its first token where ``sla.ttft_s`` is set, else to its last.
+    priority : float
+        That of its class, 0 where there are no classes; lower goes first.
+    of_class : int
+        Its class, by place; 0 where there are no classes.
+    class_service : float
+        What its class was served so far, over the weight of the class, in tokens of prompt: an output token counts
+        twice. Under continuous batching; else 0.
+    """
+
+    place: int
+    arrival_s: float
+    prompt_tokens: int
+    predicted_tokens: int
+    emitted_tokens: int
+    size: float
+    service_s: float
+    limit_s: float
+    priority: float
+    of_class: int
+    class_service: float
+
+
 _float, _int = types.float64, types.int64
 _floats, _ints = types.Array(_float, 1, "C"), types.Array(_int, 1, "C")
 
@@ -159,5 +200,6 @@ INTERVAL_TYPE = types.NamedTuple((types.boolean, _int, _int, _int, *[_float] * 4
 BOUNDS_TYPE = types.NamedUniTuple(_float, 4, Bounds)
 GPUS_TYPE = types.NamedTuple((_int, _int, _int, _ints, _ints), Gpus)
 ARRIVAL_TYPE = types.NamedTuple((_int, _float, _float), Arrival)
+WAITING_TYPE = types.NamedTuple((_int, _float, _int, _int, _int, *[_float] * 4, _int, _float), Waiting)
 
 BEFORE_THE_RUN = Interval(True, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)

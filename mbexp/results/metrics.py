@@ -30,6 +30,15 @@ def warm_up_requests(config: Config, arrival_s: FloatArray) -> int:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a good request keeps to: one number for all, or one for each; None where there is no limit."""
+
+    request_s: float | FloatArray | None
+    ttft_s: float | FloatArray | None
+    tpot_ms: float | FloatArray | None
+
+
+@dataclass(frozen=True)
 class Seen:
     """What a metric of requests is made of: the measured ones, those after the warm-up.
 
@@ -42,6 +51,8 @@ class Seen:
     meets_token_sla : bool array, shape (measured,)
     rejected : int
         Requests that were rejected after the warm-up.
+    limits : Limits
+        Of each of them.
     """
 
     config: Config
@@ -49,6 +60,7 @@ class Seen:
     output_tokens: npt.NDArray[np.int32]
     meets_token_sla: npt.NDArray[np.bool_]
     rejected: int
+    limits: Limits
 
     @property
     def count(self) -> int:
@@ -72,17 +84,26 @@ def request_metric(function: Callable[[Seen], Summary]) -> Callable[[Seen], Summ
 
 def request_metrics(config: Config, outcome: Outcome, first: int, meets_token_sla: npt.NDArray[np.bool_]) -> Summary:
     """Return the metrics of requests, over the accepted ones from `first` on; they are the same for every mode."""
-    measured = outcome.measured(first)
-    seen = Seen(config, measured, outcome.output_tokens[first:], meets_token_sla, rejected_from(outcome, first))
+    sla = config.sla
+    limits = Limits(sla.request_s, sla.ttft_s, sla.tpot_ms)
+    measured, rejected = outcome.measured(first), rejected_from(outcome, first)
+    return metrics_of(Seen(config, measured, outcome.output_tokens[first:], meets_token_sla, rejected, limits))
+
+
+def metrics_of(seen: Seen) -> Summary:
+    """Return the metrics of the requests that are seen."""
     found: Summary = {}
     for metric in _METRICS:
         found |= metric(seen)
     return found
 
 
-def rejected_from(outcome: Outcome, first: int) -> int:
-    """Return how many requests were rejected that come after the first `first` accepted ones in the trace."""
-    places = outcome.rejected.values()
+def rejected_from(outcome: Outcome, first: int, of: npt.NDArray[np.bool_] | None = None) -> int:
+    """Return how many requests were rejected that come after the first `first` accepted ones in the trace.
+
+    With `of`, a mask of the trace, of some requests only.
+    """
+    places = [each if of is None else each[of[each]] for each in outcome.rejected.values()]
     if outcome.accepted is None or not first or not len(outcome.accepted):
         return sum(map(len, places))
     begins = outcome.accepted[first - 1]
@@ -104,10 +125,10 @@ def throughput(seen: Seen) -> Summary:
 @request_metric
 def latency(seen: Seen) -> Summary:
     """Return the latencies, and how many requests met their targets."""
-    latency_s, limit_s = seen.requests.latency_s(), seen.config.sla.request_s
+    latency_s, limit_s = seen.requests.latency_s(), seen.limits.request_s
     late = latency_s > (np.inf if limit_s is None else limit_s)
     num_late, num_good = int(np.count_nonzero(late)), _number_good(seen, late)
-    if seen.config.sla.ttft_s is not None or seen.config.sla.tpot_ms is not None:
+    if seen.limits.ttft_s is not None or seen.limits.tpot_ms is not None:
         latency_s = seen.requests.latency_s()  # a column holds until the next is asked for
     del late
     return {
@@ -121,19 +142,25 @@ def latency(seen: Seen) -> Summary:
 
 def _number_good(seen: Seen, late: npt.NDArray[np.bool_]) -> int:
     """Return how many requests meet every limit of one request that is set."""
-    good, sla = seen.meets_token_sla & ~late, seen.config.sla
-    if sla.ttft_s is not None:
-        good &= seen.requests.ttft_s() <= sla.ttft_s
-    if sla.tpot_ms is not None:  # a request of one token has no gap, and meets it
-        good &= seen.requests.decode_s() * 1000 <= sla.tpot_ms * (seen.output_tokens - 1)
+    good, limits = seen.meets_token_sla & ~late, seen.limits
+    if limits.ttft_s is not None:
+        good &= seen.requests.ttft_s() <= limits.ttft_s
+    if limits.tpot_ms is not None:  # a request of one token has no gap, and meets it
+        with np.errstate(invalid="ignore"):  # no limit times no gap
+            good &= ~(seen.requests.decode_s() * 1000 > limits.tpot_ms * (seen.output_tokens - 1))
     return int(np.count_nonzero(good))
 
 
 @request_metric
 def waiting_and_service(seen: Seen) -> Summary:
-    """Return the two parts of a latency."""
+    """Return the two parts of a latency, and who waited much longer than others."""
+    delay_s = seen.requests.queue_delay_s()
+    found = mean_and_quantiles("queue_delay", "s", delay_s)
+    longest_s = seen.config.sla.starvation_multiple * found["queue_delay_p50_s"]
     return {
-        **mean_and_quantiles("queue_delay", "s", seen.requests.queue_delay_s()),
+        **found,
+        "queue_delay_max_s": float(delay_s.max()) if seen.count else np.nan,
+        "starved_pct": 100.0 * float(np.mean(delay_s > longest_s)) if longest_s > 0 else np.nan,
         "service_time_mean_s": mean(seen.requests.service_s()),
     }
 

@@ -9,16 +9,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbexp.errors import UserError
+from mbexp.errors import UserError, unknown_choice
 from mbexp.results.catalogue import catalogue
 
 if TYPE_CHECKING:
     from mbexp.config.keys import SlaConfig
+    from mbexp.config.workload_keys import ClassConfig
+
+    Classes = Mapping[str, ClassConfig]
 
 GOODPUT = "goodput_pct"  # of requests that came, those that meet every limit of one request
 # Metrics that are null without their limit.
 LIMIT_OF = {"request_sla_violation_pct": "request_s", "token_sla_violation_pct": "token_ms"}
-WRITTEN = re.compile(r"\s*([\w]+)\s*(<=|>=)\s*([-+.\w]+)\s*")
+# Names of metrics of requests, which each class has, begin so.
+OF_REQUESTS = (
+    "latency_",
+    "queue_delay_",
+    "ttft_",
+    "tpot_",
+    "throughput_",
+    "goodput_",
+    "request_sla_",
+    "starved_",
+    "service_time_",
+)
+WRITTEN = re.compile(r"\s*([\w]+(?:@\w+)?)\s*(<=|>=)\s*([-+.\w]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -57,8 +72,8 @@ class Target:
         return beyond / (abs(self.bound) or 1.0)
 
 
-def read_targets(sla: SlaConfig, mode: str) -> list[Target]:
-    """Return the targets of a configuration, each checked.
+def read_targets(sla: SlaConfig, mode: str, classes: Classes | None = None) -> list[Target]:
+    """Return the targets of a configuration, each checked; ``ttft_p99_s@chat<=1`` is one of a class of requests.
 
     Raises
     ------
@@ -67,7 +82,7 @@ def read_targets(sla: SlaConfig, mode: str) -> list[Target]:
     """
     if not sla.targets:
         raise UserError("sla.targets: no target is set; add one, such as 'sla.targets=[ttft_p99_s<=1]'")
-    return [_checked(text, sla, mode) for text in sla.targets]
+    return [_checked(text, sla, mode, classes or {}) for text in sla.targets]
 
 
 def parse(text: str) -> Target:
@@ -81,17 +96,25 @@ def parse(text: str) -> Target:
         raise UserError(f"sla.targets={text}: {example}") from None
 
 
-def _checked(text: str, sla: SlaConfig, mode: str) -> Target:
+def _checked(text: str, sla: SlaConfig, mode: str, classes: Classes) -> Target:
     where = f"sla.targets={text}"
     target = parse(text)
-    name = target.metric
+    name, at, of_class = target.metric.partition("@")
     better = {key: row.better for key, row in catalogue().items() if row.better and row.is_of(mode)}
     better.pop("wall_time_s", None)
     if name not in better:
         raise UserError(f"{where}: runs have no metric {name} to judge by{_near(name, better)}")
+    if at and not classes:
+        raise UserError(f"{where}: there are no classes; set workload.classes")
+    if at and of_class not in classes:
+        raise unknown_choice(f"{where}: class", of_class, classes)
+    if at and not name.startswith(OF_REQUESTS):
+        raise UserError(f"{where}: {name} is not known by class, only metrics of requests are")
     if (limit := LIMIT_OF.get(name)) and getattr(sla, limit) is None:
-        raise UserError(f"{where}: sla.{limit}=null, so no run has this metric; set the limit")
-    if name.startswith("goodput") and not sla.limits:
+        concerned = [classes[of_class]] if at else list(classes.values())
+        if not any(getattr(each, limit, None) for each in concerned):
+            raise UserError(f"{where}: sla.{limit}=null, so no run has this metric; set the limit")
+    if name.startswith("goodput") and not sla.limits and not classes:
         raise UserError(f"{where}: every request is good without a limit; set sla.ttft_s, or another limit of sla")
     if target.at_most != (better[name] == "lower"):
         right = "<=" if better[name] == "lower" else ">="

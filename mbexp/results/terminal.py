@@ -33,6 +33,11 @@ ROWS = (
     ("GPUs", "{gpu_utilization_pct} busy", "{makespan_s:named}"),
     ("while busy", "{running_mean} run", "of {limit_mean:bare} that may; {kv_use_mean_pct} of the KV cache in use"),
 )
+# The same of a class of requests.
+OF_CLASS = (
+    "{latency_mean_s} mean",
+    "p99 {latency_p99_s}, first token p99 {ttft_p99_s}, goodput {goodput_requests_per_s}",
+)
 
 
 def report(result: Result) -> list[str]:
@@ -64,6 +69,11 @@ def report(result: Result) -> list[str]:
         if name == "while busy" and math.isnan(shown["running_mean"].value):
             continue  # of iterations only: a batch has its row
         row = f"  {name:<15} {first.format_map(shown):>24}   {second.format_map(shown)}".rstrip()
+        lines += [row] if len(row) <= width else _wrapped(row, width, " " * _BEFORE_NOTES)
+    for name in config.workload.classes:
+        mine = _shown({key: result.summary.get(f"{key}@{name}", math.nan) for key in result.summary})
+        first, second = OF_CLASS
+        row = f"  {name:<15} {first.format_map(mine):>24}   {second.format_map(mine)}"
         lines += [row] if len(row) <= width else _wrapped(row, width, " " * _BEFORE_NOTES)
     lines.append("")
     for warning in result.warnings:

@@ -37,6 +37,8 @@ class Outcome(ABC):
         How many sent the requests in a closed loop; None where there is none.
     by_arrival : bool
         Whether the requests are in the order in which they came, that of the trace being another.
+    is_fifo : bool
+        Whether queues were first in, first out.
     """
 
     # What a mode tells of each request, in the order of the columns of requests.parquet.
@@ -53,6 +55,7 @@ class Outcome(ABC):
     rejected: dict[str, IntArray] = field(default_factory=dict)
     users: int | None = None
     by_arrival: bool = False
+    is_fifo: bool = True
 
     @abstractmethod
     def column(self, name: str, chosen: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -53,7 +53,7 @@ def targets_of(points: Sequence[Point]) -> list[Target]:
     if len(written) > 1 and any(point.config.study.best for point in points):
         raise UserError("sla.targets: study.best judges all points by the same targets; sweep something else")
     first = points[0].config
-    return read_targets(first.sla, first.execution.name) if first.sla.targets else []
+    return read_targets(first.sla, first.execution.name, first.workload.classes) if first.sla.targets else []
 
 
 def best_configurations(

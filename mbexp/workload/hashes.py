@@ -34,6 +34,8 @@ def read_hashes(path: Path, name: str, wanted: Sequence[str], block_tokens: int)
             raise UserError(f"{path} {place}: '{name}' is {shown(found)}, not a list of whole numbers")
         ids += found
         count.append(len(found))
+    if not ids:
+        return {}  # a file of this form without them
     counts = np.array(count, np.int32)
     try:
         flat = np.array(ids, np.int64)

@@ -128,7 +128,8 @@ def from_contents(contents: Contents, prompt: IntArray, output: IntArray, block_
         parent[empty] = parent[parent[empty]]
     ends = [np.where(blocks[span] > 0, span, parent[span]) for span in (own, own + 1)]
     tree = (parent.astype(np.int32), blocks.astype(np.int32), before.astype(np.int32))
-    return Prefixes(block_tokens, *tree, *(end.astype(np.int32) for end in ends), prompt_blocks, True)
+    prompt_end, context_end = (end.astype(np.int32) for end in ends)
+    return Prefixes(block_tokens, *tree, prompt_end, context_end, prompt_blocks, True)
 
 
 def from_hashes(hashes: HashBlocks, prompt: IntArray, output: IntArray) -> Prefixes:

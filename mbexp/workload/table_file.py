@@ -32,12 +32,13 @@ class Column:
 
     `role` is ``tokens`` (whole numbers from 0 to 2^31 - 1; -1 and a cell without a value stand for none), ``number``
     (finite, 0 or more), ``date`` (a date and time, with or without offset from UTC), ``time`` (either of the two, as
-    the first record has it) or ``text``.
+    the first record has it) or ``text``. `key` is the key of the configuration that names the column, if one does.
     """
 
     name: str
     role: str
     optional: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ def _present(source: Source, columns: Sequence[Column]) -> list[Column]:
         alike = [kind for kind, names in _KNOWN.items() if names <= set(source.names)]
         raise UserError(
             f"{source.path}: has no column '{column.name}'{nearest(column.name, source.names)}; "
-            f"its columns are {some}" + (f"; it looks like a file for workload={alike[0]}" if alike else "")
+            f"its columns are {some}"
+            + (f"; name yours with {column.key}=NAME" if column.key else "")
+            + (f"; it looks like a file for workload={alike[0]}" if alike else "")
         )
     return [column for column in columns if column.name in source.names]
 

@@ -26,6 +26,7 @@ STUDIES = {
     "continuous_occupancy": (),
     "continuous_token_sla": ("workload.arrivals.rate_per_s=4,12",),
     "chunk_budget": ("workload.arrivals.rate_per_s=10",),
+    "prefix_routing": ("workload.arrivals.users=10,20",),
 }
 
 

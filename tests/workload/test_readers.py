@@ -163,7 +163,7 @@ class TestFaults:
             (AZURE, "burstgpt", "it looks like a file for workload=azure"),
             (BURSTGPT, "azure", "it looks like a file for workload=burstgpt"),
             (MOONCAKE, "azure", "it looks like a file for workload=mooncake"),
-            (CSV.replace(",", "?"), "csv", "its columns are 'arrival_s?prompt_tokens?output_tokens'"),
+            (CSV.replace(",", "?"), "csv", "?output_tokens'; name yours with workload.columns.arrival=NAME"),
             (BURSTGPT.replace("Model", "Timestamp"), "burstgpt", "has 2 columns called 'Timestamp'"),
             (
                 BURSTGPT + ROW * 15 + "9,A,4,abc,4,x\n" + ROW,

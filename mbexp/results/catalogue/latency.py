@@ -60,6 +60,14 @@ ROWS = (
         "queueing delay",
         f"The {{which}} percentile of the queueing delays. {interpolated}",
     ),
+    row("queue_delay_max_s", "s", "Longest queueing delay", "The longest queueing delay of a measured request."),
+    row(
+        "starved_pct",
+        "%",
+        "Requests starved",
+        "The share of the measured requests whose queueing delay is more than `sla.starvation_multiple` times the "
+        "median one. It is undefined where at least half of the requests do not wait.",
+    ),
     row(
         "service_time_mean_s",
         "s",
@@ -91,7 +99,8 @@ ROWS = (
         "tpot",
         "ms",
         "time per output token",
-        f"The {{which}} percentile of the time per output token, {a_value}: {per_token}. {interpolated} {to_end}",
+        f"The {{which}} percentile of the time per output token, {a_value}. There, {per_token}. {interpolated} "
+        f"{to_end}",
     ),
     row(
         "tbt_mean_ms",

@@ -24,6 +24,7 @@ UNITS = {
 EVERY_MODE: tuple[str, ...] = ()
 SECTION_OF_OWN = "Metrics of your own"
 HALF_WIDTH = "_half_width"
+OF_CLASS = "@"  # between a metric and the class of requests that it is of
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,11 @@ def find_column(name: str) -> Metric | None:
 
     The half width of a metric's interval has its metric's unit. A metric that stands in no table is found by its key.
     """
+    name, at, one = name.partition(OF_CLASS)
+    if at:  # of a class: what is known of the metric over all requests
+        one, half, _ = one.partition(HALF_WIDTH)
+        found = find_column(name + half)
+        return found and dataclasses.replace(found, key=f"{name}@{one}{half}", label=f"{found.label}, {one}")
     by_column = {row.column or row.key: row for row in _ROWS.values()}
     stem = by_column.get(name.removesuffix(HALF_WIDTH))
     if stem is None or name in by_column:
@@ -136,7 +142,7 @@ def as_columns(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return a summary under the names that its metrics have in tidy tables; a key without a row keeps its name."""
     columns = {}
     for key, value in summary.items():
-        stem = key.removesuffix(HALF_WIDTH)
+        stem = key.partition(OF_CLASS)[0].removesuffix(HALF_WIDTH)
         column = _ROWS[stem].column if stem in _ROWS else stem
         if column is not None:
             columns[column + key.removeprefix(stem)] = value

@@ -13,7 +13,8 @@ ROWS = (
         "prefix_hit_blocks_pct",
         "%",
         "Blocks found cached",
-        "The share of the blocks of prompts that first admissions found in the prefix cache. Without a cache: 0.",
+        "The share of the blocks of prompts that first admissions found in the prefix cache. A run "
+        "without a cache has no row of this section.",
         better="higher",
     ),
     row(

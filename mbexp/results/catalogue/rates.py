@@ -83,8 +83,9 @@ ROWS = (
         "Queue climbs",
         "True if the number of waiting requests, as each request finds it on arrival, climbs throughout the run. "
         "Requests that arrive at the same instant do not wait for each other. Two tests at the 0.1 % level must agree, "
-        "over the means of 40 parts of the run: Kendall's tau between time and the means, and Student's t of the "
-        "changes from one part to the next. The t test is also made over 20 and 10 parts, and the largest counts. With "
-        "fewer than 160 requests there are 20 parts, with fewer than 80 there are 10. With fewer than 40 it is false.",
+        "over the means of 40 parts of the run. One is Kendall's tau between time and the means, the other Student's t "
+        "of the changes from one part to the next. The t test is also made over 20 and 10 parts, and the largest "
+        "counts. With fewer than 160 requests there are 20 parts, with fewer than 80 there are 10. With fewer than "
+        "40 it is false.",
     ),
 )

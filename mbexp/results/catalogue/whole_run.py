@@ -10,6 +10,15 @@ row = partial(Metric, section="The run itself")
 
 ROWS = (
     row(
+        "jain_index",
+        "",
+        "Jain's index",
+        "How equally classes are served while requests arrive: 1 where all get the same, 1/k where one of k gets all. "
+        "The service of a class is prompt + 2 output tokens, over `weight`, of its measured requests that finish by "
+        "the last arrival. Only with `workload.classes`.",
+        better="higher",
+    ),
+    row(
         "invariants_checked",
         "",
         "Invariants checked",

@@ -71,11 +71,13 @@ def check(records: BatchesOutcome, arrived: int | None = None) -> dict[str, int]
     found = _scan(
         records.batches, queue_start, records.queue_of, records.index, records.arrival_s,
         records.prompt_tokens, records.output_tokens, records.predicted_tokens, records.kv_capacity_tokens,
-        queue_start[:-1].copy(), np.full(len(queue_start) - 1, -1), np.full(records.num_gpus, began_s),
+        queue_start[:-1].copy(), np.full(len(queue_start) - 1, -1), np.full(records.num_gpus, began_s), records.is_fifo,
     )  # fmt: skip
     broken, where, busy_s, idle_s, available_s, waited_s, served_s, latencies_s, waiting_max = found
     if broken != HOLDS:
         raise InvariantError(f"{SCANNED[broken]} (batch {where})")
+    if not records.is_fifo and np.any(np.bincount(records.index, minlength=len(records.index)) != 1):
+        raise InvariantError(SCANNED[WINDOW])
     if not _known(records.batches, records.index, records.batch_of):  # only now are these safe to look up
         raise InvariantError(KNOWN)
     _require_equal(BUSY_AND_IDLE, busy_s + idle_s, available_s, available_s)
@@ -113,12 +115,13 @@ def _require_equal(invariant: str, one_s: float, other_s: float, scale_s: float)
 
 @compiled_late(
     types.Tuple((types.int64, types.int64, *[types.float64] * 6, types.int64))(
-        _batches, _i8, _u2, _i4, _f8, _i4, _i4, _i4, types.int64, _i8, _i8, _f8
+        _batches, _i8, _u2, _i4, _f8, _i4, _i4, _i4, types.int64, _i8, _i8, _f8, types.boolean
     ),
     _nrt=False,
 )
 def _scan(  # type: ignore[no-untyped-def]
-    batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, capacity, next_place, newest, free_s
+    batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, capacity, next_place, newest, free_s,
+    is_fifo,
 ):  # fmt: skip
     """Follow the batches in order of formation, queue by queue and GPU by GPU.
 
@@ -169,7 +172,7 @@ def _scan(  # type: ignore[no-untyped-def]
         need = 0
         for place in range(first, first + size):
             request = index[place]
-            if request <= newest[queue] or request >= count or queue_of[request] != queue:
+            if request < 0 or (is_fifo and request <= newest[queue]) or request >= count or queue_of[request] != queue:
                 return ORDER, number, *NOTHING
             if arrival_s[request] > start_s:
                 return EARLY, number, *NOTHING

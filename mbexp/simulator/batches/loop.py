@@ -6,6 +6,8 @@ come out of an array are unsigned: a negative one would be looked for, at each a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import types
 
@@ -19,8 +21,9 @@ from mbexp.policy import limit as limits
 from mbexp.policy import selection as selections
 from mbexp.policy.slots import FILL, LIMIT, SELECTION
 from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Interval, Queue, Queues
+from mbexp.simulator.batches.order import formed_by, join, look_at_ready, look_at_taken, take
 from mbexp.simulator.batches.state import BATCHES_TYPE, GPUS_TYPE, QUEUES_TYPE, REQUESTS_TYPE
-from mbexp.simulator.batches.turns import make_due, show_next, take
+from mbexp.simulator.batches.turns import let_come, make_due, make_known, show_next
 
 FINISHED, BAD_SELECTION, BAD_LIMIT, BAD_TIME, STUCK = 0, 1, 2, 3, 4
 
@@ -37,12 +40,15 @@ _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
 
 
-def signature(turns):
-    """Return the types of the loop's arguments, of which the last are turns of conversations, or none."""
+def signature(turns: Any, *order: Any) -> Any:
+    """Return the signature of the loop with turns and an order of these types; `types.none` where there is none.
+
+    What asks for them is then not compiled at all: the compiler cuts off branches on None.
+    """
     return types.UniTuple(types.int64, 2)(
         REQUESTS_TYPE, QUEUES_TYPE, GPUS_TYPE, types.int64, LAW_TYPE, _f8, _f8,
         types.int64, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d, types.int64, SELECTION.type, _f8, _f8,
-        types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64, turns,
+        types.int64, FILL.type, _f8, BATCHES_TYPE, _f8, types.int64, turns, *order,
     )  # fmt: skip
 
 
@@ -57,19 +63,22 @@ def _named_queue(now_s, queues, ready_count, rule, select, memory, parameters):
 
 
 @inlined
-def _formed_s(requests, first, waiting, limit, head_s, rule, fill, fill_parameters):
+def _formed_s(requests, queue, first, waiting, limit, head_s, rule, fill, fill_parameters, order):
     """Return the instant at which the fill rule lets a queue with `first` at its head send a batch."""
+    filling_s = np.inf
+    if order is not None:
+        head_s, filling_s = formed_by(order, queue, limit, requests.arrival_s)
     if rule == GREEDY:
         return head_s
-    filling_s = np.inf
-    if waiting >= limit:
+    if order is None and waiting >= limit:
         filling_s = requests.arrival_s[np.uint64(requests.trace_index[np.uint64(first + limit - 1)])]
     return _fill(rule, fill, Queue(waiting, limit, head_s, filling_s), fill_parameters)
 
 
 @inlined
 def _refresh(
-    queue, now_s, flush_s, requests, queues, ready_count, timer_s, heads_matter, fill_rule, fill, fill_parameters
+    queue, now_s, flush_s, requests, queues, ready_count, timer_s, heads_matter, fill_rule, fill, fill_parameters,
+    order,
 ):  # fmt: skip
     """Work out anew when `queue` is formed and whether it is ready.
 
@@ -84,14 +93,14 @@ def _refresh(
         formed_s = np.inf
         if waiting > 0:
             first = np.int64(queues.head[queue])
-            head = requests.trace_index[np.uint64(first)]
+            head = np.int64(requests.trace_index[np.uint64(first)]) if order is None else order.lines[queue]["first"]
             queues.head_index[queue] = head
             head_s = requests.arrival_s[np.uint64(head)]
             queues.head_arrival_s[queue] = head_s
-            formed_s = min(
-                _formed_s(requests, first, waiting, queues.limit[queue], head_s, fill_rule, fill, fill_parameters),
-                flush_s,
+            formed_s = _formed_s(
+                requests, queue, first, waiting, queues.limit[queue], head_s, fill_rule, fill, fill_parameters, order
             )
+            formed_s = min(formed_s, flush_s)
         queues.formed_s[queue] = formed_s
         is_now = formed_s <= now_s
         if not is_now:
@@ -160,31 +169,10 @@ def _measure(requests, first, size):
 _measure_again = called(getattr(_measure, "py_func", _measure))
 
 
-@called
-def _make_known(arrival_s, joined, known, due_s):
-    """Let a user send the next request at an instant; return how many arrivals are known.
-
-    Those that have not happened stand in ascending order, from `joined` to before `known`; the others are infinite.
-    """
-    place = known
-    if place == len(arrival_s):
-        # As many are due as requests are left: the last of them sends none.
-        place -= 1
-        if place < joined or arrival_s[place] <= due_s:
-            return known
-    else:
-        known += 1
-    while place > joined and arrival_s[place - 1] > due_s:
-        arrival_s[place] = arrival_s[place - 1]
-        place -= 1
-    arrival_s[place] = due_s
-    return known
-
-
 def serve_all(
     requests, queues, gpus, capacity, law, law_parameters, noise,
     limit_rule, limit_function, limit_parameters, bounds, state, select_rule, select, memory, select_parameters,
-    fill_rule, fill, fill_parameters, batches, think_s, users, turns,
+    fill_rule, fill, fill_parameters, batches, think_s, users, turns, order,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -206,6 +194,8 @@ def serve_all(
     turns
         Of conversations (`mbexp.simulator.batches.turns`), in which requests are numbered as they come; None where
         there are none, and nothing of them is compiled.
+    order
+        Who is next inside a queue (`mbexp.simulator.batches.order`); None where queues are first in, first out.
 
     Returns
     -------
@@ -243,13 +233,15 @@ def serve_all(
             # Nothing can leave before the next completion, so all arrivals before it join at once.
             while joined < n and arrival_s[np.uint64(joined)] < now_s:
                 if turns is not None:
-                    take(turns, requests, joined)
+                    let_come(turns, requests, joined)
                 queue = np.int64(queue_of[np.uint64(joined)])
                 waiting[queue] += 1
+                if order is not None:
+                    join(order, turns, queue, joined, arrival_s[joined], arrival_s)
                 if not is_ready[queue]:
                     ready_count, timer_s = _refresh(
                         queue, arrival_s[np.uint64(joined)], flush_s, requests, queues, ready_count, timer_s,
-                        heads_matter, fill_rule, fill, fill_parameters,
+                        heads_matter, fill_rule, fill, fill_parameters, order,
                     )  # fmt: skip
                 joined += 1
                 if turns is not None:
@@ -272,7 +264,7 @@ def serve_all(
                 head = np.int64(answer["first"])
                 for place in range(np.uint64(head), np.uint64(head + np.int64(answer["size"]))):
                     due_s = now_s + think_s[np.uint64(requests.trace_index[place])]
-                    known = _make_known(arrival_s, joined, known, due_s)
+                    known = make_known(arrival_s, joined, known, due_s)
             if turns is not None:
                 answered = batches[np.uint64(gpus.batch[gpu])]
                 head = np.int64(answered["first"])
@@ -294,19 +286,21 @@ def serve_all(
                 if limit[queue] != before and waiting[queue] > 0:
                     ready_count, timer_s = _refresh_seldom(
                         queue, now_s, flush_s, requests, queues, ready_count, timer_s,
-                        heads_matter, fill_rule, fill, fill_parameters,
+                        heads_matter, fill_rule, fill, fill_parameters, order,
                     )  # fmt: skip
 
         # 2. Arrivals, in trace order.
         while joined < n and arrival_s[np.uint64(joined)] == now_s:
             if turns is not None:
-                take(turns, requests, joined)
+                let_come(turns, requests, joined)
             queue = np.int64(queue_of[np.uint64(joined)])
             waiting[queue] += 1
+            if order is not None:
+                join(order, turns, queue, joined, now_s, arrival_s)
             if not is_ready[queue]:
                 ready_count, timer_s = _refresh(
                     queue, now_s, flush_s, requests, queues, ready_count, timer_s,
-                    heads_matter, fill_rule, fill, fill_parameters,
+                    heads_matter, fill_rule, fill, fill_parameters, order,
                 )  # fmt: skip
             joined += 1
             if turns is not None:
@@ -322,16 +316,21 @@ def serve_all(
                 if waiting[queue] > 0 and (flush_now or not is_ready[queue]):
                     ready_count, timer_s = _refresh_seldom(
                         queue, now_s, flush_s, requests, queues, ready_count, timer_s,
-                        heads_matter, fill_rule, fill, fill_parameters,
+                        heads_matter, fill_rule, fill, fill_parameters, order,
                     )  # fmt: skip
 
         # 3. Dispatch: the lowest idle GPU takes a batch from the queue that the rule names.
         while idle_count > 0 and ready_count > 0:
+            if order is not None:
+                look_at_ready(order, queues, ready_count, heads_matter, now_s, arrival_s)
             queue = _named_queue(now_s, queues, ready_count, select_rule, select, memory, select_parameters)
             if queue < 0 or queue >= num_queues or not is_ready[queue]:
                 return num_batches, BAD_SELECTION
             first = np.int64(queues.head[queue])
             size = min(waiting[queue], limit[queue])
+            if order is not None:
+                look_at_taken(order, queue, heads_matter, now_s, arrival_s)
+                size = take(order, requests, queue, first, size, capacity)
             need, longest_prompt, longest_output, longest_total, sum_prompt, sum_output, squares = _measure(
                 requests, first, size
             )
@@ -378,9 +377,9 @@ def serve_all(
             waiting[queue] -= size
             ready_count, timer_s = _refresh(
                 queue, now_s, flush_s, requests, queues, ready_count, timer_s,
-                heads_matter, fill_rule, fill, fill_parameters,
+                heads_matter, fill_rule, fill, fill_parameters, order,
             )  # fmt: skip
     return num_batches, FINISHED
 
 
-run = compiled(signature(types.none), _nrt=False, no_cfunc_wrapper=True)(serve_all)
+run = compiled(signature(types.none, types.none), _nrt=False, no_cfunc_wrapper=True)(serve_all)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mbexp.policy.slots import Rule, RuleFunction, value_of
 from mbexp.simulator.admission import all_but, own_copies, rejected_requests, sorted_by_queue
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.state import BATCH_DTYPE, new_gpus, new_queues
+from mbexp.simulator.order import Claims, no_claims, refuse_no_key
 from mbexp.workload.closed import ClosedLoop
 from mbexp.workload.turns import Turns
 
@@ -36,6 +37,7 @@ def run_to_completion(
     policy: Policy,
     noise: FloatArray | None = None,
     closed: ClosedLoop | Turns | None = None,
+    claims: Claims | None = None,
 ) -> BatchesOutcome:
     """Serve every request that fits, batch by batch; the rules are those of docs/semantics.
 
@@ -47,6 +49,8 @@ def run_to_completion(
         Queue of each request, below `num_queues`.
     noise : float64 array, shape (>= n,), optional
         Factor on the time of the j-th batch.
+    claims : Claims, optional
+        What the requests bring into an order; nothing where not given.
 
     Raises
     ------
@@ -55,8 +59,7 @@ def run_to_completion(
         law a time that is not finite.
     """
     price = law.require_batch()
-    from mbexp.simulator.batches import loop  # its import compiles, which continuous batching need not wait for
-
+    arrived = len(arrival_s)
     exact = predicted_tokens is output_tokens
     arrival_s, queue_of = _plain(arrival_s), _plain(queue_of)
     prompt_tokens, output_tokens = _plain(prompt_tokens), _plain(output_tokens)
@@ -75,24 +78,33 @@ def run_to_completion(
     if closed:
         sent_s = arrival_s = closed.arrivals_before_the_run()
 
-    requests = sorted_by_queue(arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens)
+    columns = arrival_s, queue_of, num_queues, prompt_tokens, output_tokens, predicted_tokens
+    ranking: Any
+    if policy.order is None:
+        requests, ranking = sorted_by_queue(*columns), (None,)
+    else:
+        from mbexp.simulator.batches.order import in_order
+
+        requests, ranking = in_order(policy.order, (claims or no_claims(arrived)).of(accepted), *columns)
     batches = np.empty(len(arrival_s), BATCH_DTYPE)
-    serve_all, turns, who = loop.run, None, None
+    turns, who = None, None
     if isinstance(closed, Turns):
-        from mbexp.simulator.batches import turns_loop
         from mbexp.simulator.batches.turns import new_turns
 
         requests = own_copies(requests)
         turns = new_turns(closed.causes(), requests, (prompt_tokens, output_tokens, predicted_tokens))
-        serve_all, who = turns_loop.run, turns.who
+        who = turns.who
     users = closed if isinstance(closed, ClosedLoop) else None
-    count, status = serve_all(
+    run = _loop(policy, turns is not None)
+    count, status = run(
         requests, new_queues(requests.queue_start, len(arrival_s)), new_gpus(num_gpus),
         kv_capacity_tokens, price.function, price.parameters, np.empty(0) if noise is None else noise,
         *loop_rules(policy, num_queues), batches,
-        users.think_s if users else np.empty(0), users.users if users else 0, turns,
+        users.think_s if users else np.empty(0), users.users if users else 0, turns, *ranking,
     )  # fmt: skip
     _raise_if_bad(status, count)
+    if policy.order is not None:
+        refuse_no_key(ranking.failed)
     if who is not None:
         accepted = who if accepted is None else accepted[who]
         prompt_tokens, output_tokens, predicted_tokens = (
@@ -113,6 +125,7 @@ def run_to_completion(
         rejected=rejected,
         users=closed.users if closed else None,
         by_arrival=who is not None,
+        is_fifo=policy.order is None,
     )
 
 
@@ -136,6 +149,25 @@ def _by_number(rule: Rule, known: Sequence[RuleFunction]) -> tuple[int, RuleFunc
     """Return the number of a rule and a compiled function, which is not called where the loop knows the number."""
     number = number_of(rule.function, known)
     return number, value_of(rule.function if number == OTHER else known[0])
+
+
+def _loop(policy: Policy, has_turns: bool) -> Callable[..., tuple[int, int]]:
+    """Return the loop of a run; its import compiles it, which a run that does not use it need not wait for."""
+    if policy.order is None:
+        if has_turns:
+            from mbexp.simulator.batches import turns_loop
+
+            return turns_loop.run
+        from mbexp.simulator.batches import loop
+
+        return loop.run
+    if has_turns:
+        from mbexp.simulator.batches import ordered_turns_loop
+
+        return ordered_turns_loop.run
+    from mbexp.simulator.batches import ordered_loop
+
+    return ordered_loop.run
 
 
 def _plain(array: npt.NDArray[Any]) -> Any:

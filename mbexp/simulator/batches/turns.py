@@ -1,6 +1,7 @@
-"""Turns of conversations in the batch loop: requests are numbered as they come, and which comes is found here.
+"""Users and turns of conversations in the batch loop: which requests come when others are answered.
 
-The loop reads the next arrival where it reads every other, at the number of the next request.
+Turns are numbered as they come. The loop reads the next arrival where it reads every other, at the number of the next
+request.
 """
 
 # mypy: allow-untyped-defs
@@ -74,6 +75,27 @@ def new_turns(causes: Causes, requests: Requests, columns: tuple[npt.NDArray[np.
 
 
 @called
+def make_known(arrival_s, joined, known, due_s):
+    """Let a user send the next request at an instant; return how many arrivals are known.
+
+    Those that have not happened stand in ascending order, from `joined` to before `known`; the others are infinite.
+    """
+    place = known
+    if place == len(arrival_s):
+        # As many are due as requests are left: the last of them sends none.
+        place -= 1
+        if place < joined or arrival_s[place] <= due_s:
+            return known
+    else:
+        known += 1
+    while place > joined and arrival_s[place - 1] > due_s:
+        arrival_s[place] = arrival_s[place - 1]
+        place -= 1
+    arrival_s[place] = due_s
+    return known
+
+
+@called
 def show_next(turns, arrival_s, joined):
     """Note the next arrival, of a root or of a request that is due, at the number that it will have.
 
@@ -92,7 +114,7 @@ def show_next(turns, arrival_s, joined):
 
 
 @called
-def take(turns, requests, joined):
+def let_come(turns, requests, joined):
     """Let the next request come: it gets its number, and joins the others of its queue."""
     if turns.at[FROM_ROOTS] > 0:
         place = np.int64(turns.roots[turns.at[ROOT]])

@@ -97,21 +97,35 @@ def drop(run, pool, entry):
 
 
 @called
-def found_blocks(run, pool, span):
-    """Return how many blocks from the root on are kept of the path that ends with a span."""
-    found = 0
+def found_and_used(run, pool, span, most):
+    """Return how many blocks from the root on are kept of the path that ends with a span, and of them are in use.
+
+    At most the first `most` blocks of the path are looked at.
+    """
+    found, in_use = np.int64(0), np.int64(0)
     while span != NOBODY:
         part = span_at(run, span)
-        blocks = np.int64(part.blocks)
-        entry = find(run, pool, span)
-        kept = np.int64(entry_at(run, entry).kept) if entry != NOBODY else 0
+        blocks = min(np.int64(part.blocks), max(most - np.int64(part.before), 0))
+        entry = find(run, pool, span) if blocks > 0 else NOBODY
+        kept, users = np.int64(0), 0
+        if entry != NOBODY:
+            kept, users = np.int64(entry_at(run, entry).kept), entry_at(run, entry).users
+        if run.from_the_front and kept < np.int64(part.blocks):
+            kept = np.int64(0)  # in the order of prompts the first blocks of a span are gone, else the last
+        kept = min(kept, blocks)
+        used = kept if users > 0 else np.int64(0)
         if kept == blocks:
-            found += blocks
+            found, in_use = found + kept, in_use + used
         else:
-            # In the order of prompts the first blocks of a span are gone, else the last.
-            found = 0 if run.from_the_front else kept
+            found, in_use = kept, used
         span = np.int64(part.parent)
-    return found
+    return found, in_use
+
+
+@called
+def found_blocks(run, pool, span):
+    """Return how many blocks from the root on are kept of the path that ends with a span."""
+    return found_and_used(run, pool, span, np.int64(2**62))[0]
 
 
 @called

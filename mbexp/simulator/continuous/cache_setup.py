@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
-from mbexp.simulator.continuous.extended import BELADY, LFU, LRU, NO_CACHE
+from mbexp.simulator.continuous.extended import (
+    AFFINITY,
+    BELADY,
+    DYNAMO,
+    LFU,
+    LLM_D,
+    LRU,
+    NO_CACHE,
+    NO_ROUTER,
+    SGLANG,
+)
 from mbexp.workload.prefixes import ROOT, Prefixes
 
+ROUTERS = {
+    "none": NO_ROUTER,
+    "prefix_dynamo": DYNAMO,
+    "prefix_sglang": SGLANG,
+    "prefix_llm_d": LLM_D,
+    "session_affinity": AFFINITY,
+}
 POLICIES = {"none": NO_CACHE, "lru": LRU, "lfu": LFU, "belady": BELADY}
 CACHE_BYTES_MAX = 8e9
 NEVER = -1  # in place of the place of a next use
 
 
-class CacheRules(Protocol):
-    """Those of `mbexp.simulator.continuous.setup.ContinuousRules` that say how prefixes are cached."""
-
-    @property
-    def kv(self) -> str: ...
-    @property
-    def block_tokens(self) -> int: ...
-    @property
-    def preemption(self) -> str: ...
-    @property
-    def prefill(self) -> str: ...
-    @property
-    def admission(self) -> str: ...
-    @property
-    def prefix_cache(self) -> str: ...
-    @property
-    def prefix_cache_blocks(self) -> int | None: ...
-    @property
-    def prefix_cache_of(self) -> str: ...
-    @property
-    def output_reserve(self) -> str: ...
+CacheRules = Any  # `mbexp.simulator.continuous.setup.ContinuousRules`, which asks this module
 
 
 def refuse_cache(rules: CacheRules) -> None:
     """Refuse what does not go with a prefix cache."""
+    if rules.prefix_cache == "none" and rules.router.startswith("prefix_"):
+        raise UserError(
+            f"execution.assignment={rules.router}: looks for cached prefixes; use execution.prefix_cache=lru, or "
+            "another rule"
+        )
     where = f"execution.prefix_cache={rules.prefix_cache}"
     if rules.prefix_cache == "none":
         if rules.prefix_cache_blocks is not None:
@@ -83,7 +85,9 @@ def cache_sizes(prefixes: Prefixes, rules: CacheRules, num_gpus: int, units: int
     pools = 1 if rules.prefix_cache_of == "all" else num_gpus
     spans = len(prefixes.parent)
     entries = max(1, min(spans, kept + int(_depths(prefixes).max(initial=0)) + 1))
-    buckets = 1 << int(np.ceil(np.log2(2 * entries)))
+    # As many buckets as entries to expect: of spans of mean length. Few are fast, since they stay in the processor.
+    mean_blocks = max(1.0, float(prefixes.blocks.mean())) if spans else 1.0
+    buckets = 1 << int(np.ceil(np.log2(2 + 2 * min(entries, kept / mean_blocks))))
     if pools * (entries * 40 + buckets * 4) > CACHE_BYTES_MAX:
         raise UserError(
             f"execution.prefix_cache_blocks={rules.prefix_cache_blocks}: {pools} caches of {kept:,} blocks need too "

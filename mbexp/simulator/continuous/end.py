@@ -35,7 +35,7 @@ from mbexp.simulator.continuous.tokens import add_gap
 
 
 @inlined
-def end(run, gpu_index, now_s):
+def end(run, gpu_index, now_s, order):
     """Bring a GPU to its planned boundary: tokens are emitted, prefills end, requests leave or are put back.
 
     Returns
@@ -59,8 +59,8 @@ def end(run, gpu_index, now_s):
     make_way(run, gpu)
     account(run, gpu, now_s)
     if gpu.kind != DECODE:
-        _advance_prefills(run, gpu, queue_set, gpu.chunk_tokens * number, now_s)
-    _let_leave(run, gpu, queue_set, now_s)
+        _advance_prefills(run, gpu, queue_set, gpu.chunk_tokens * number, now_s, order)
+    _let_leave(run, gpu, queue_set, now_s, order)
     run.held += gpu.held - held_before
     # Until it starts again, it admits by itself.
     gpu.room = NOBODY
@@ -70,7 +70,7 @@ def end(run, gpu_index, now_s):
 
 
 @inlined
-def _advance_prefills(run, gpu, queue_set, tokens, now_s):
+def _advance_prefills(run, gpu, queue_set, tokens, now_s, order):
     """Compute so many tokens of the requests in prefill, in order of admission; where a prefill ends, emit a token."""
     left = tokens
     gpu.prefill_tokens += left
@@ -89,7 +89,7 @@ def _advance_prefills(run, gpu, queue_set, tokens, now_s):
             gpu.changed = True
             end_prefill(gpu, item)
             prompt_computed(run, gpu, request)
-            _emit_after_prefill(run, gpu, queue_set, request, now_s)
+            _emit_after_prefill(run, gpu, queue_set, request, now_s, order)
         request = np.int64(follower)
     # All before `request` are through; the next prefill is its own or behind it.
     if gpu.prefilling == 0:
@@ -101,7 +101,7 @@ def _advance_prefills(run, gpu, queue_set, tokens, now_s):
 
 
 @inlined
-def _emit_after_prefill(run, gpu, queue_set, request, now_s):
+def _emit_after_prefill(run, gpu, queue_set, request, now_s, order):
     """Emit the token at the end of a prefill; the request leaves if it is done, else is put back or decodes."""
     item = request_at(run, request)
     item.emitted += 1
@@ -118,13 +118,13 @@ def _emit_after_prefill(run, gpu, queue_set, request, now_s):
             gpu.closed = False
             finish(run, gpu, request, now_s)
         else:
-            put_back(run, gpu, queue_set, request)
+            put_back(run, gpu, queue_set, request, order, now_s)
     else:
-        begin_decoding(run, gpu, request, 0.0)
+        begin_decoding(run, gpu, request, 0.0, order)
 
 
 @inlined
-def _let_leave(run, gpu, queue_set, now_s):
+def _let_leave(run, gpu, queue_set, now_s, order):
     """Let the requests that were decoding, in trace order, leave if done, or be put back or extended if outgrown."""
     while gpu.leaving > 0 and leave_at(run, gpu.index, 0).step == gpu.step:
         gpu.changed = True
@@ -138,9 +138,9 @@ def _let_leave(run, gpu, queue_set, now_s):
             run.outgrown += 1
             push_leave(run, gpu, gpu.step + item.output - emitted, request)
         else:
-            end_decoding(run, gpu, request)
+            end_decoding(run, gpu, request, order)
             if emitted == item.output:
                 gpu.gone += 1
                 finish(run, gpu, request, now_s)
             else:
-                put_back(run, gpu, queue_set, request)
+                put_back(run, gpu, queue_set, request, order, now_s)

@@ -27,6 +27,9 @@ DUE = Record(("time_s", f8), ("request", i8))  # a request by its place in the t
 # Which block of those that no request uses goes first: that used longest ago, least often, or last again.
 NO_CACHE, LRU, LFU, BELADY = 0, 1, 2, 3
 
+# Who gives an arrival to a GPU: a rule of assignment, or a router that knows caches or conversations.
+NO_ROUTER, DYNAMO, SGLANG, LLM_D, AFFINITY = 0, 1, 2, 3, 4
+
 # Blocks that the same requests pass through (`mbexp.workload.prefixes`).
 SPAN = Record(("parent", i4), ("blocks", i4), ("before", i4))
 # The path of a request, by its place in the trace.
@@ -55,6 +58,8 @@ ENTRY = Record(
     ("uses", i4),  # since it was made
     ("place", i4),  # in the heap
 )
+# Blocks of the prompts of a GPU's unfinished requests: whose prefill has not ended yet, and has.
+ROUTED = Record(("to_compute", i8), ("computed", i8))
 EVICTABLE = Record(("key", f8), ("stamp", i8))  # the stamp: an order number, then the entry
 STAMP_BITS = 32
 
@@ -64,6 +69,8 @@ EXTENDED = LAYOUT.extended(
     ("next_root", i8),
     ("due_count", i8),  # requests that answers made come and that have not come
     ("from_roots", i8),  # whether the next to come is a root
+    ("router", i8),
+    ("num_homes", i8),
     ("prefix_cache", i8),
     ("in_memory", b1),  # blocks lie in the memory of a GPU, and requests use them in place
     ("from_the_front", b1),  # blocks of a span are evicted in the order of prompts
@@ -88,6 +95,8 @@ span_at = EXTENDED.array("spans", SPAN, "num_spans", initial=None)
 path_at = EXTENDED.array("paths", PATH, "num_paths", initial=None)
 next_use_at = EXTENDED.array("next_uses", i4, "num_uses", initial=None)  # from a path's end to the root
 cached_at = EXTENDED.array("cached", CACHED, "num_paths")
+routed_at = EXTENDED.array("routed", ROUTED, "num_gpus")
+home_at = EXTENDED.array("homes", f8, "num_homes", initial=None)  # of a conversation, as a part of the GPUs
 pool_at = EXTENDED.array("pools", POOL, "num_pools")
 entry_at = EXTENDED.array("entries", ENTRY, "num_all_entries")
 bucket_at = EXTENDED.array("cache_heads", i4, "num_pools", "cache_buckets", initial=NOBODY)

@@ -24,8 +24,8 @@ def work_at_full_occupancy_s(outcome: ContinuousOutcome, law: LatencyLaw, rules:
     predicted = outcome.predicted_tokens.astype(np.float64)
     stay = output.sum()
     context = float((prompt * output + 0.5 * output * output).sum() / stay)
-    if rules.kv == "paged":
-        held = context + 0.5 * rules.block_tokens
+    if rules.grows:
+        held = context + 0.5 * (rules.unit_tokens if rules.kv == "paged" else 0)
     else:
         held = float(((prompt + np.maximum(predicted, output)) * output).sum() / stay)
     gpus = outcome.gpus

@@ -102,7 +102,9 @@ def _check_requests(records: ContinuousOutcome, arrived: int) -> None:
 
 
 def _check_queues(records: ContinuousOutcome, central: bool) -> None:
-    """First admissions of the requests of one queue come in order of arrival."""
+    """First admissions of the requests of one queue come in order of arrival, where it has no order of its own."""
+    if not records.is_fifo:
+        return
     queue = records.queue_of.astype(np.int64)
     if not central:
         queue += records.gpu.astype(np.int64) * (int(queue.max(initial=0)) + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import types
 
@@ -28,6 +30,7 @@ from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     EMPTY,
     FINISHED,
+    HEAD,
     NOBODY,
     NOT_READY,
     NUM_BINS,
@@ -39,14 +42,17 @@ from mbexp.simulator.continuous.layout import (
     idle_gpus,
     least_loaded,
     note_load,
+    queue_at,
     request_at,
     sample_at,
     standing_at,
 )
+from mbexp.simulator.continuous.order import at_every_boundary, come_in_order
 from mbexp.simulator.continuous.plan import ENDLESS
 from mbexp.simulator.continuous.queue import push
 from mbexp.simulator.continuous.requests import change_load
-from mbexp.simulator.continuous.search import first_to_admit, wake
+from mbexp.simulator.continuous.routers import routed
+from mbexp.simulator.continuous.search import first_to_admit, rouse, wake
 from mbexp.simulator.continuous.segment import boundary_s
 from mbexp.simulator.continuous.start import start
 from mbexp.simulator.continuous.users import come, next_arrival_s
@@ -57,13 +63,16 @@ _i8 = types.Array(types.int64, 1, "C")
 _i4 = types.Array(types.int32, 1, "C")
 
 
-def signature(run):
-    """Return the types of the loop's arguments, of which the first is the type of the record of the run."""
+def signature(run: Any, *order: Any) -> Any:
+    """Return the types of the loop's arguments: the record of the run first, the order of queues or none last.
+
+    Where there is no order, `types.none`, what asks for it is not compiled: the compiler cuts off branches on None.
+    """
     return types.int64(
         run, _f8, _i4, _i4, _i4, types.Array(types.uint16, 1, "C"),
         types.Array(types.int64, 3, "C"), _f8_2d, _f8_2d, SELECTION.type, _f8,
         ITERATION_TYPE, _f8, LIMIT.type, _f8, BOUNDS_TYPE, _f8_2d,
-        types.Array(types.int64, 2, "C"), ASSIGNMENT.type, _f8, _f8, _f8_2d, _i8, _i8,
+        types.Array(types.int64, 2, "C"), ASSIGNMENT.type, _f8, _f8, _f8_2d, _i8, _i8, *order,
     )  # fmt: skip
 
 
@@ -121,13 +130,16 @@ def _fill_requests(run, arrival_s, prompt, output, predicted, queue_of):
 
 @inlined
 def _assigned(
-    run, item, draw, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
+    run, item, draw, now_s, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
 ):  # fmt: skip
     """Give an arriving request to a GPU of its share; return the GPU, NOBODY where the rule names another."""
     share = np.int64(item.bin) if run.serves == SHARE else 0
     first, end = share_first[share], share_first[share] + share_count[share]
     need = np.int64(item.need_tokens)
-    if run.least_of != NOBODY:
+    gpu_index = routed(run, item, draw, first, end, now_s)
+    if gpu_index != NOBODY:
+        pass
+    elif run.least_of != NOBODY:
         gpu_index = least_loaded(run, first, end)
     else:
         one, two = 0.0, 0.0
@@ -141,10 +153,18 @@ def _assigned(
     return gpu_index
 
 
+@inlined
+def _next_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_parameters, order):
+    """Return the GPU that will come first to admit a request of the central queues, NOBODY where none is known."""
+    if order is not None and at_every_boundary(order):
+        return rouse(run, now_s, begun)
+    return first_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_parameters)
+
+
 def run_until_served(
     runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select, select_parameters,
     iteration, iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
-    given, assign, assign_parameters, assign_memory, draws, share_first, share_count,
+    given, assign, assign_parameters, assign_memory, draws, share_first, share_count, order,
 ):  # fmt: skip
     """Simulate until every request is served.
 
@@ -159,6 +179,8 @@ def run_until_served(
         Two uniform numbers for each request, or none.
     share_first, share_count
         The GPUs of each share: first and how many.
+    order
+        Who is next inside a queue (`mbexp.simulator.continuous.order`); None where queues are first in, first out.
 
     Returns
     -------
@@ -207,7 +229,7 @@ def run_until_served(
         # 1. Ends, by GPU index.
         if event_s == now_s and not beginning:
             gpu_index = pop_event(run)
-            if end(run, gpu_index, now_s):
+            if end(run, gpu_index, now_s, order):
                 search = run.central
             if run.closed:
                 arrives_s = next_arrival_s(run)  # an answer may have made one known
@@ -231,11 +253,26 @@ def run_until_served(
                 settled = False
             else:
                 queue_set = _assigned(
-                    run, item, draw, given, assign, assign_parameters, assign_memory, draws, share_first, share_count
+                    run,
+                    item,
+                    draw,
+                    now_s,
+                    given,
+                    assign,
+                    assign_parameters,
+                    assign_memory,
+                    draws,
+                    share_first,
+                    share_count,
                 )
                 if queue_set == NOBODY:
                     return BAD_ASSIGNMENT
-            push(run, queue_set, joined, False)
+            if order is not None:
+                come_in_order(run, order, joined)
+                head_before = queue_at(run, queue_set, HEAD, 0).value
+            push(run, queue_set, joined, False, order, now_s)
+            if order is not None:
+                search = search or (run.central and queue_at(run, 0, HEAD, 0).value != head_before)
             if joined == run.count_from:
                 _count_from_here(run, now_s)
             run.joined = joined + 1
@@ -249,7 +286,7 @@ def run_until_served(
                 elif gpu.kind == EMPTY:
                     stand(run, gpu, NOT_READY)
                 elif gpu.room >= 0:
-                    wake(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters)
+                    wake(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters, order)
             continue
 
         # 3. Starts: of one GPU, or of all that stand at a boundary together where queues are central.
@@ -265,7 +302,9 @@ def run_until_served(
             gpu_index, alone, first, most = first_standing(run), True, False, 0
         else:
             if search and not settled:
-                later = first_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_parameters)
+                later = _next_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_parameters, order)
+                if order is not None and next_event_s(run) == now_s:
+                    continue  # a GPU that was roused is at a boundary now: its iteration ends first
                 gpu = gpu_at(run, max(later, 0))
                 settled = later == NOBODY or (gpu.kind != EMPTY and gpu.boundary_s > now_s)
                 search = later != NOBODY
@@ -290,7 +329,7 @@ def run_until_served(
 
         admitted, concerns_others = start(
             run, gpu_index, now_s, first, most, not alone, queues, heads_s, memory, select, select_parameters,
-            iteration, iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
+            iteration, iteration_parameters, limit_rule, limit_parameters, bounds, limit_state, order,
         )  # fmt: skip
         gpu = gpu_at(run, gpu_index)
         if run.central:

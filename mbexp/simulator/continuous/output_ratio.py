@@ -100,7 +100,7 @@ def _fewest_outputs(run, gpu):
 
 
 @called
-def retract(run, gpu, queue_set):
+def retract(run, gpu, queue_set, order, now_s):
     """Before a decode step put back the fewest outputs until it fits, and open a GPU that lost a request.
 
     Returns
@@ -117,7 +117,7 @@ def retract(run, gpu, queue_set):
     if gpu.held + growth(run, gpu, 1) > run.capacity:
         opened = True
         while gpu.held + growth(run, gpu, 1) > run.capacity:
-            preempt(run, gpu, queue_set, _fewest_outputs(run, gpu), False)
+            preempt(run, gpu, queue_set, _fewest_outputs(run, gpu), False, order, now_s)
         outputs, allowed = 0, 0
         request = gpu.youngest
         while request != NOBODY:

@@ -16,11 +16,21 @@ from mbexp.simulator.continuous.blocks import (
     evict,
     find,
     forbid_eviction,
-    found_blocks,
+    found_and_used,
     make,
     place_of,
 )
-from mbexp.simulator.continuous.extended import NO_CACHE, PART, cached_at, entry_at, path_at, pool_at, span_at
+from mbexp.simulator.continuous.extended import (
+    DYNAMO,
+    NO_CACHE,
+    PART,
+    cached_at,
+    entry_at,
+    path_at,
+    pool_at,
+    routed_at,
+    span_at,
+)
 from mbexp.simulator.continuous.layout import NOBODY, request_at
 from mbexp.simulator.continuous.memory import held_by, held_in_prefill
 
@@ -49,19 +59,13 @@ def _look_up(run, gpu, item, request):
     pool = _pool_of(run, gpu)
     end = _path_end(run, item, request)
     length = np.int64(item.prompt) + np.int64(item.emitted)
-    found = min(found_blocks(run, pool, end), (length + run.prefix_tokens - 1) // run.prefix_tokens)
+    found, in_use = found_and_used(run, pool, end, np.int64(2**62))
+    most = (length + run.prefix_tokens - 1) // run.prefix_tokens
+    if found > most:
+        found, in_use = found_and_used(run, pool, end, most)
     skipped = min(found, (length - 1) // run.prefix_tokens) * run.prefix_tokens
     if not run.in_memory:
         return 0, 0, skipped
-    in_use = 0
-    span = end
-    while span != NOBODY:
-        part = span_at(run, span)
-        if part.before < found:
-            entry = find(run, pool, span)
-            if entry != NOBODY and entry_at(run, entry).users > 0:
-                in_use += min(np.int64(entry_at(run, entry).kept), found - np.int64(part.before))
-        span = np.int64(part.parent)
     item.age_group = found  # in prefill it is asked for by `held_in_prefill`; the beginning of decoding sets it anew
     return found, in_use, skipped
 
@@ -78,7 +82,7 @@ def _use_found(run, gpu, item, request, found, skipped):
         cached.skipped = skipped
         blocks = found
         if not run.in_memory:
-            blocks = found_blocks(run, _pool_of(run, gpu), np.int64(path.prompt_span))
+            blocks, _ = found_and_used(run, _pool_of(run, gpu), np.int64(path.prompt_span), np.int64(2**62))
         run.looked_blocks += path.prompt_blocks
         run.found_blocks += blocks
         run.found_requests += blocks > 0
@@ -117,12 +121,13 @@ def _share_prompt(run, gpu, request):
     while span != NOBODY:
         part = span_at(run, span)
         blocks = np.int64(part.blocks)
-        mine = min(max(np.int64(cached.used) - np.int64(part.before), 0), blocks)  # used in place already
+        mine = np.int64(cached.used) - np.int64(part.before)  # used in place already
+        mine = max(min(mine, blocks), np.int64(0))
         entry = find(run, pool, span)
         if entry == NOBODY:
             entry = make(run, pool, span)
         kept = entry_at(run, entry)
-        counted = np.int64(kept.kept) if kept.users > 0 else 0
+        counted = np.int64(kept.kept) if kept.users > 0 else np.int64(0)
         if mine == 0:
             if kept.users == 0 and kept.kept > 0:
                 forbid_eviction(run, pool, entry)
@@ -267,6 +272,10 @@ def _none_planned(run, gpu, left):
 @called
 def _computed(run, gpu, request):
     """Keep the prompt of a request whose prefill has ended."""
+    if run.router == DYNAMO and request_at(run, request).emitted == 0:
+        blocks = np.int64(path_at(run, place_of(run, request)).prompt_blocks)
+        routed_at(run, gpu.index).to_compute -= blocks
+        routed_at(run, gpu.index).computed += blocks
     if run.in_memory:
         _share_prompt(run, gpu, request)
     elif run.prefix_cache != NO_CACHE:
@@ -308,6 +317,8 @@ def _free_prefill_plainly(run, gpu, request, item):
 @called
 def _keep_answer(run, gpu, request):
     """Keep the whole context of a request that is answered."""
+    if run.router == DYNAMO:
+        routed_at(run, gpu.index).computed -= np.int64(path_at(run, place_of(run, request)).prompt_blocks)
     if run.prefix_cache != NO_CACHE and not run.in_memory and run.answers_known:
         _keep_path(run, gpu, request, True)
 

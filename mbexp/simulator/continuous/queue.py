@@ -22,11 +22,12 @@ from mbexp.simulator.continuous.layout import (
     queue_set_at,
     request_at,
 )
+from mbexp.simulator.continuous.order import head_taken, join
 
 
 @called
-def push(run, queue_set, request, in_front):
-    """Put a request at the tail of the queue of its bin, or at its head (`in_front`)."""
+def push(run, queue_set, request, in_front, order, now_s):
+    """Put a request at the tail of the queue of its bin, or at its head (`in_front`); under an order, by its key."""
     item = request_at(run, request)
     queue = np.int64(item.bin)
     item.next = NOBODY
@@ -42,15 +43,19 @@ def push(run, queue_set, request, in_front):
             place -= 1
         queue_at(run, queue_set, READY, place).value = queue
         queue_set_at(run, queue_set).ready_count += 1
-    elif in_front:
-        item.next = head.value
+    if order is not None:
+        join(run, order, queue_set, queue, request, now_s)
     else:
-        request_at(run, tail.value).next = request
-    if empty or in_front:
-        head.value = request
-        head_s(run, queue_set, queue).value = item.arrival_s
-    if empty or not in_front:
-        tail.value = request
+        if not empty:
+            if in_front:
+                item.next = head.value
+            else:
+                request_at(run, tail.value).next = request
+        if empty or in_front:
+            head.value = request
+            head_s(run, queue_set, queue).value = item.arrival_s
+        if empty or not in_front:
+            tail.value = request
     waiting.value += 1
     queue_set_at(run, queue_set).waiting += 1
     run.waiting += 1
@@ -58,10 +63,10 @@ def push(run, queue_set, request, in_front):
 
 
 @inlined
-def pop_head(run, queue_set, queue):
+def pop_head(run, queue_set, queue, order):
     """Take the head off a queue."""
     head = queue_at(run, queue_set, HEAD, queue)
-    follower = np.int64(request_at(run, head.value).next)
+    follower = np.int64(request_at(run, head.value).next) if order is None else head_taken(run, order, head.value)
     head.value = follower
     queue_at(run, queue_set, WAITING, queue).value -= 1
     queue_set_at(run, queue_set).waiting -= 1

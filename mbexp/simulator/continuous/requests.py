@@ -11,6 +11,7 @@ import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.heap import heap
+from mbexp.simulator.continuous.fair import change_decoding
 from mbexp.simulator.continuous.layout import (
     DECODING,
     EXTEND,
@@ -90,11 +91,13 @@ def end_prefill(gpu, item):
 
 
 @inlined
-def begin_decoding(run, gpu, request, age_s):
+def begin_decoding(run, gpu, request, age_s, order):
     """Let a running request decode from the next iteration on; it emitted its last token `age_s` ago."""
     item = request_at(run, request)
     item.stage = DECODING
     item.joined_step = gpu.step
+    if order is not None and order.fair:
+        change_decoding(order, gpu, request, 1)
     gpu.decoding += 1
     gpu.context += item.prompt + item.emitted
     # It leaves with its last token, or comes up for a decision when it reaches its prediction.
@@ -121,10 +124,12 @@ def begin_decoding(run, gpu, request, age_s):
 
 
 @inlined
-def end_decoding(run, gpu, request):
+def end_decoding(run, gpu, request, order):
     """Take a decoding request off a GPU: its memory and its tokens, but not its entry among the leaves."""
     item = request_at(run, request)
     emitted = item.emitted + (gpu.step - item.joined_step)
+    if order is not None and order.fair:
+        change_decoding(order, gpu, request, -1)
     gpu.decoding -= 1
     gpu.context -= item.prompt + emitted
     free(run, gpu, request, item, emitted)
@@ -168,7 +173,7 @@ def finish(run, gpu, request, now_s):
 
 
 @called
-def put_back(run, gpu, queue_set, request):
+def put_back(run, gpu, queue_set, request, order, now_s):
     """Put a request, off its GPU already, whose output outgrew its prediction back into its queue.
 
     Its prediction doubles, so that it is longer than what has been emitted, and not longer than the memory allows.
@@ -178,17 +183,17 @@ def put_back(run, gpu, queue_set, request):
     run.outgrown += 1
     run.put_back += 1
     _lose_cache(run, gpu, request, True)
-    push(run, queue_set, request, run.underprediction == PREEMPT)
+    push(run, queue_set, request, run.underprediction == PREEMPT, order, now_s)
 
 
 @called
-def preempt(run, gpu, queue_set, request, in_front):
+def preempt(run, gpu, queue_set, request, in_front, order, now_s):
     """Put a request, the one admitted last or one that decodes, back at the head of its queue, or at its tail."""
     item = request_at(run, request)
     has_cache = item.stage != IN_PREFILL
     if has_cache:
         drop_leave(run, gpu, request)
-        end_decoding(run, gpu, request)
+        end_decoding(run, gpu, request, order)
     else:
         free_prefill(run, gpu, request, item)
         end_prefill(gpu, item)
@@ -197,7 +202,7 @@ def preempt(run, gpu, queue_set, request, in_front):
             gpu.first_prefill = NOBODY
         unlink(run, gpu, request)
     _lose_cache(run, gpu, request, has_cache)
-    push(run, queue_set, request, in_front)
+    push(run, queue_set, request, in_front, order, now_s)
 
 
 @called

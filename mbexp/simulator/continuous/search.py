@@ -21,6 +21,7 @@ from mbexp.simulator.continuous.layout import (
     request_at,
 )
 from mbexp.simulator.continuous.memory import needed
+from mbexp.simulator.continuous.order import at_every_boundary
 from mbexp.simulator.continuous.queue import may_take_own, named_queue
 from mbexp.simulator.continuous.segment import look_ahead
 
@@ -62,6 +63,38 @@ def first_to_admit(run, queues, heads_s, memory, now_s, begun, select, select_pa
     return best
 
 
+@called
+def rouse(run, now_s, begun):
+    """Let every GPU with room come to its next boundary, since who is next, or fits, changes with time.
+
+    It lies at or after now, after now where all that stood at one have `begun`.
+
+    Returns
+    -------
+    int
+        The first empty GPU that may take from a queue, which admits at once; NOBODY where there is none.
+    """
+    found = NOBODY
+    for gpu_index in range(run.num_gpus):
+        gpu = gpu_at(run, gpu_index)
+        if gpu.room < 0:
+            continue
+        if gpu.kind == EMPTY:
+            if found == NOBODY and not gpu.at_boundary and _takes_head(run, gpu, 0, 0):
+                found = gpu_index
+        else:
+            _to_next_boundary(run, gpu, now_s, begun)
+    return found
+
+
+@inlined
+def _to_next_boundary(run, gpu, now_s, strictly):
+    """Let a GPU in the middle of a segment stop at its first boundary at or after an instant (`strictly`: after it)."""
+    if gpu.boundary_s < now_s or (gpu.boundary_s == now_s and strictly):
+        look_ahead(gpu, now_s, strictly)
+    stop_at_boundary(run, gpu)
+
+
 @inlined
 def _takes_head(run, gpu, queue_set, need):
     """Return whether a GPU may take from its queue, and has room for the head; `need` is that of the named queue."""
@@ -87,12 +120,15 @@ def _need_of_named(run, queues, heads_s, memory, queue_set, now_s, select, selec
 
 
 @called
-def wake(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters):
+def wake(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters, order):
     """Let a GPU with queues of its own, in the middle of a segment, try to admit at its first boundary from now on.
 
     It goes on undisturbed where it could not admit the head that it would take.
     """
     gpu = gpu_at(run, gpu_index)
+    if order is not None and at_every_boundary(order):
+        _to_next_boundary(run, gpu, now_s, False)
+        return
     need = 0
     if gpu.taken_bin == NOBODY:
         need = _need_of_named(run, queues, heads_s, memory, gpu_index, now_s, select, select_parameters)

@@ -46,6 +46,12 @@ def look_ahead(gpu, time_s, strictly):
     gpu.boundary_s = boundary_s(gpu, exact)
 
 
+@inlined
+def next_boundary(gpu, known, time_s):
+    """Return the number of the first boundary of the segment after an instant; one that lies not after it is known."""
+    return _exact_boundary(gpu, known, time_s, True)
+
+
 @called
 def _exact_boundary(gpu, known, time_s, strictly):
     """Solve start + k first + growth k (k - 1) / 2 = time for k, then correct it by the boundaries themselves."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from mbexp.errors import UserError
 from mbexp.hardware.closed_form import closed_form
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import round_robin
-from mbexp.policy.build import Policy
+from mbexp.policy.build import Policy, first_come
 from mbexp.policy.slots import Rule, value_of
 from mbexp.simulator.continuous.extended import PART
 from mbexp.simulator.continuous.layout import (
@@ -33,6 +34,7 @@ from mbexp.simulator.continuous.setup import (
     refused_requests,
     state_of,
 )
+from mbexp.simulator.order import Claims, no_claims, refuse_no_key
 from mbexp.simulator.outcome import REJECTIONS
 from mbexp.workload.closed import ClosedLoop
 from mbexp.workload.prefixes import Prefixes
@@ -62,6 +64,8 @@ def continuous(
     count_from: int = 0,
     closed: ClosedLoop | Turns | None = None,
     prefixes: Prefixes | None = None,
+    homes: FloatArray | None = None,
+    claims: Claims | None = None,
 ) -> ContinuousOutcome:
     """Serve every request that fits, iteration by iteration; the rules are those of docs/semantics.
 
@@ -76,12 +80,18 @@ def continuous(
         With a price by iteration.
     token_sla_s : float
         Gaps between tokens above it are counted.
+    prefixes : Prefixes, optional
+        What prompts share, where prefixes are cached.
+    homes : float64 array, shape (n,), optional
+        Of the conversation of each request, the part of the GPUs that its GPU lies at: in [0, 1).
     draws : float64 array, shape (n, 2), optional
         Uniform numbers in [0, 1), for an assignment rule that draws.
     log_segments : int
         How many segments to keep, for a timeline.
     count_from : int
         Place in the trace: gaps are counted from its arrival on; what is then under way counts from its last event.
+    claims : Claims, optional
+        What the requests bring into an order; nothing where not given.
 
     Raises
     ------
@@ -91,6 +101,7 @@ def continuous(
         rule or the law returns what it may not.
     """
     price = law.require_iteration()
+    claims = claims or no_claims(len(arrival_s))
     if not law.decode_step_s(1, 1) > 0:
         raise UserError(f"execution=continuous: under the latency law {law.name} a decode step takes no time")
     refuse_mistakes(prompt_tokens, num_queues, num_gpus, kv_capacity_tokens, policy, rules)
@@ -105,6 +116,8 @@ def continuous(
         draws = None if draws is None else draws[accepted]
         closed = closed and closed.of(accepted)
         prefixes = prefixes and prefixes.of(accepted)
+        homes = None if homes is None else homes[accepted]
+        claims = claims.of(accepted)
         count_from = int(np.searchsorted(accepted, count_from))
     sent_s, overhead_s = arrival_s, law.request_overhead_s
     if overhead_s:
@@ -113,7 +126,7 @@ def continuous(
         sent_s = arrival_s = closed.arrivals_before_the_run()
     state = state_of(
         arrival_s, prompt_tokens, output_tokens, predicted_tokens, queue_of, num_queues, num_gpus,
-        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law, closed, prefixes,
+        kv_capacity_tokens, policy, rules, token_sla_s, log_segments, count_from, law, closed, prefixes, homes,
     )  # fmt: skip
     first, count = gpu_shares(rules.gpu_serves, num_gpus, num_queues, queue_of, predicted_tokens)
     if SERVES[rules.gpu_serves] == SHARE:
@@ -129,16 +142,19 @@ def continuous(
     if assign is None or state.run["least_of"][0] != NOBODY:
         assign = Rule(round_robin, np.zeros(0), 0)  # it is not called: queues are central, or the loop knows the rule
     state.run["closed_form"] = price.function is closed_form
-    run_until_served = _loop_of(state)
+    ranking = _ranking(policy, rules, claims, state)
+    run_until_served = _loop_of(state, len(ranking) > 1)
     status = run_until_served(
         state.run, *(np.ascontiguousarray(column) for column in columns),
         state.queues, state.heads_s, state.memory, value_of(policy.selection.function), policy.selection.parameters,
         price.function, price.parameters, value_of(policy.limit.function), policy.limit.parameters, policy.bounds,
         policy.limit_state(num_gpus),
         state.given, value_of(assign.function), assign.parameters, np.zeros(assign.memory + len(first)),
-        np.empty((0, 2)) if draws is None else draws, first, count,
+        np.empty((0, 2)) if draws is None else draws, first, count, *ranking,
     )  # fmt: skip
     _raise_if_bad(status)
+    if len(ranking) > 1:
+        refuse_no_key(ranking.failed)
     totals = state.run[0]
     by_arrival = isinstance(closed, Turns)
     if by_arrival:
@@ -172,7 +188,7 @@ def continuous(
         num_segments=int(totals["num_segments"]),
         num_gpus=num_gpus,
         kv_capacity_tokens=kv_capacity_tokens,
-        block_tokens=rules.block_tokens if rules.kv == "paged" else 1,
+        block_tokens=rules.unit_tokens,
         waiting_max=int(totals["waiting_max"]),
         outgrown=int(totals["outgrown"]),
         instants=int(totals["instants"]),
@@ -184,6 +200,7 @@ def continuous(
         users=closed.users if closed else None,
         by_arrival=by_arrival,
         prefix=_prefix_hits(state, prefixes) if prefixes else None,
+        is_fifo=policy.order is None,
     )
 
 
@@ -201,12 +218,30 @@ def _prefix_hits(state: SimpleNamespace, prefixes: Prefixes) -> PrefixHits:
     )
 
 
-def _loop_of(state: SimpleNamespace) -> Callable[..., int]:
-    """Return the loop that is compiled for the table of a run; its import compiles it."""
+def _ranking(policy: Policy, rules: ContinuousRules, claims: Claims, state: SimpleNamespace) -> Any:
+    """Return the order as a loop takes it: one without parts where queues are first in, first out."""
+    future = rules.kv == "future"
+    if policy.order is None and not future:
+        return (None,)
+    from mbexp.simulator.continuous.order import order_of
+
+    return order_of(policy.order or first_come(), claims, state, future)
+
+
+def _loop_of(state: SimpleNamespace, ordered: bool) -> Callable[..., int]:
+    """Return the loop that is compiled for the table and the queues of a run; its import compiles it."""
     if PART in (state.run.dtype.names or ()):
+        if ordered:
+            from mbexp.simulator.continuous import ordered_extended_loop
+
+            return ordered_extended_loop.run_until_served
         from mbexp.simulator.continuous import extended_loop
 
         return extended_loop.run_until_served
+    if ordered:
+        from mbexp.simulator.continuous import ordered_loop
+
+        return ordered_loop.run_until_served
     from mbexp.simulator.continuous import plain_loop
 
     return plain_loop.run_until_served

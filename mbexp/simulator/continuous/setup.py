@@ -15,7 +15,7 @@ from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import join_shortest, least_kv
 from mbexp.policy.build import Policy
 from mbexp.simulator.continuous import layout
-from mbexp.simulator.continuous.cache_setup import cache_sizes, fill_cache, refuse_cache
+from mbexp.simulator.continuous.cache_setup import ROUTERS, cache_sizes, fill_cache, refuse_cache
 from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -82,6 +82,7 @@ class ContinuousRules:
     prefix_cache: str = "none"
     prefix_cache_blocks: int | None = None
     prefix_cache_of: str = "gpu"
+    router: str = "none"
     output_reserve: str = "none"
     conservativeness: float = 1.0
 
@@ -89,6 +90,16 @@ class ContinuousRules:
     def in_pieces(self) -> bool:
         """Whether prompts are computed in pieces, within a budget of tokens."""
         return self.prefill != "first"
+
+    @property
+    def grows(self) -> bool:
+        """Whether memory is held as it is needed, and not reserved."""
+        return self.kv != "reserve"
+
+    @property
+    def unit_tokens(self) -> int:
+        """Tokens in a unit of what is held: those of a block where memory is paged."""
+        return self.block_tokens if self.kv == "paged" else 1
 
     def units(self, capacity_tokens: int) -> int:
         """Return what a GPU can hold: blocks where memory is paged, else tokens."""
@@ -234,13 +245,14 @@ def state_of(
     law: LatencyLaw,
     closed: ClosedLoop | Turns | None = None,
     prefixes: Prefixes | None = None,
+    homes: FloatArray | None = None,
 ) -> SimpleNamespace:
     """Return the arrays of the run, with the requests and the settings filled in."""
     n = len(arrival_s)
-    paged = rules.kv == "paged"
+    grows, block_tokens = rules.grows, rules.unit_tokens
     units = rules.units(capacity)
     # No more can run at once than the smallest requests that fit.
-    least = 1 if paged or not n else int((prompt + np.minimum(predicted, 1)).min())
+    least = 1 if grows or not n else int((prompt + np.minimum(predicted, 1)).min())
     width = max(1, min(policy.limit_max, n, units // least))
     if num_gpus * (width + 2) * 32 > STATE_BYTES_MAX:
         raise UserError(
@@ -257,6 +269,8 @@ def state_of(
     table, more = (EXTENDED, {"num_turns": n, "num_roots": len(causes.roots)}) if causes else (LAYOUT, {})
     if prefixes:
         table, more = EXTENDED, more | cache_sizes(prefixes, rules, num_gpus, units)
+    if ROUTERS[rules.router]:
+        table, more = EXTENDED, more | {"router": ROUTERS[rules.router], "num_homes": 0 if homes is None else n}
     state = new_state(
         table.head(
             **more,
@@ -267,8 +281,8 @@ def state_of(
             num_gpus=num_gpus,
             num_bins=num_bins,
             num_sets=sets,
-            num_slots=max(width + 2, rules.block_tokens if paged else 1),
-            num_phases=rules.block_tokens if paged else 1,
+            num_slots=max(width + 2, block_tokens),
+            num_phases=block_tokens,
             idle_words=len(empty_set(num_gpus)),
             calendar_size=leaves_of(num_gpus) if in_calendar else 0,
             num_nodes=2 * leaves_of(num_gpus),
@@ -281,11 +295,11 @@ def state_of(
             token_sla_s=token_sla_s,
             capacity=units,
             memory_tokens=capacity,
-            block_tokens=rules.block_tokens,
+            block_tokens=block_tokens,
             ahead_tokens=int(rules.hold_last_token),
             output_reserve=OUTPUT_RESERVE[rules.output_reserve],
             ratio_first=min(1.0, RATIO_FIRST * rules.conservativeness),
-            watermark=int(rules.watermark_pct / 100 * (capacity // rules.block_tokens if paged else capacity)),
+            watermark=int(rules.watermark_pct / 100 * (capacity // block_tokens)),
             token_budget=rules.token_budget,
             prefill_max_tokens=(rules.prefill == "first" and rules.prefill_max_tokens) or 0,
             turn_requests=rules.turn_requests,
@@ -299,7 +313,7 @@ def state_of(
             alone=rules.prefill == "alone",
             by_budget=rules.in_pieces and rules.admission != "any",
             whole=rules.in_pieces and rules.admission == "whole",
-            paged=paged,
+            paged=grows,
             swap=rules.preemption == "swap",
             count_from=count_from if count_from > 0 else -1,
             size_low=law.batch_size_range[0],
@@ -319,4 +333,6 @@ def state_of(
             state.turns[name] = column
     if prefixes:
         fill_cache(state, prefixes, rules)
+    if homes is not None:
+        state.homes[:] = homes
     return state

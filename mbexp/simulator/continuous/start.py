@@ -6,6 +6,7 @@ from mbexp.compiled.decorators import inlined
 from mbexp.compiled.index_set import add
 from mbexp.policy.views import Interval
 from mbexp.simulator.continuous.calendar import put_into_bucket
+from mbexp.simulator.continuous.future import fits_at_its_peak
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     BAD_SELECTION,
@@ -31,6 +32,7 @@ from mbexp.simulator.continuous.layout import (
     start_s,
 )
 from mbexp.simulator.continuous.memory import fill_chunks, growth, held_by, held_in_prefill, prompt_budget
+from mbexp.simulator.continuous.order import look_at_heads, stops_at_every_boundary
 from mbexp.simulator.continuous.output_ratio import (
     charge,
     needed_by_ratio,
@@ -53,7 +55,7 @@ from mbexp.simulator.continuous.segment import boundary_s
 @inlined
 def start(
     run, gpu_index, now_s, first, most, waits, queues, heads_s, memory, select, select_parameters, iteration,
-    iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
+    iteration_parameters, limit_rule, limit_parameters, bounds, limit_state, order,
 ):  # fmt: skip
     """Start a GPU that stands at a boundary: its limit, room for the next step, admission, the next iteration.
 
@@ -76,7 +78,7 @@ def start(
         if by_ratio:
             open_up(run, gpu)
         else:
-            gpu.preempted, gpu.more = _make_room(run, gpu, queue_set)
+            gpu.preempted, gpu.more = _make_room(run, gpu, queue_set, order, now_s)
         gpu.admitted = False
         gpu.new_tokens, gpu.new_squares, gpu.new_prompts = 0, 0.0, 0
         gpu.tokens_left, gpu.chunks_more = 1, 0
@@ -86,13 +88,15 @@ def start(
                 share_prompts_that_end(run, gpu, gpu.tokens_left)
     admitted = False
     if not gpu.preempted and not gpu.closed:
-        admitted = _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters)
+        admitted = _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters, order)
     if by_ratio:  # never with central queues: this is the only call
-        gpu.preempted = retract(run, gpu, queue_set)
+        gpu.preempted = retract(run, gpu, queue_set, order, now_s)
     run.held += gpu.held - held_before
     if waits or (run.central and first and run.waiting > 0 and (admitted or gpu.candidate)):
         return admitted, False  # others that come at this instant may be emptier now
     _note_room(run, gpu)
+    if order is not None and order.future and gpu.running < gpu.limit:
+        gpu.room = run.capacity - gpu.held  # whoever fits is found at each boundary
     if gpu.changed or gpu.admitted or gpu.preempted or gpu.done == gpu.iterations:
         close_row(run, gpu, now_s)
         if gpu.running == 0:
@@ -106,7 +110,7 @@ def start(
         gpu.changed = False
     if run.by_budget and gpu.kind == CHUNK:
         gpu.room = NOBODY  # the chunks use up the budget
-    _note_next_boundary(run, gpu)
+    _note_next_boundary(run, gpu, queue_set, order)
     concerns_others = gpu.candidate or gpu.admitted or gpu.preempted
     gpu.candidate = False
     return admitted, concerns_others
@@ -140,7 +144,7 @@ def _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, lim
 
 
 @inlined
-def _make_room(run, gpu, queue_set):
+def _make_room(run, gpu, queue_set, order, now_s):
     """While memory cannot take what the next iteration adds, preempt the request admitted last.
 
     Returns
@@ -153,7 +157,7 @@ def _make_room(run, gpu, queue_set):
     if run.prefill_memory != HELD:
         more += fill_chunks(run, gpu, prompt_budget(run, gpu))[1]
     while gpu.held + more > run.capacity:
-        preempt(run, gpu, queue_set, gpu.youngest, True)
+        preempt(run, gpu, queue_set, gpu.youngest, True, order, now_s)
         more = growth(run, gpu, 1)
         if run.prefill_memory != HELD:
             more += fill_chunks(run, gpu, prompt_budget(run, gpu))[1]
@@ -162,7 +166,7 @@ def _make_room(run, gpu, queue_set):
 
 
 @inlined
-def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters):
+def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters, order):
     """Admit up to `most` heads of queues while fewer run than the limit and the head fits beside what is held and `k`.
 
     Of those admitted to a prefill the record of the GPU counts the number, the tokens, and the sum of their squares.
@@ -180,6 +184,8 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
         ghosts = gpu.gone
         room = room_by_ratio(run, gpu)
     while number < most and gpu.running + ghosts < gpu.limit and left > 0:
+        if order is not None:
+            look_at_heads(run, order, queue_set, now_s)
         bound = _is_bound(run, gpu)
         if bound:
             if not may_take_own(run, gpu, queue_set):
@@ -203,6 +209,8 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
             need = held_in_prefill(run, item, skipped + min(left, length - skipped))
         spare = run.watermark if gpu.running > 0 else 0
         fits = gpu.held + more + need - in_use + spare <= run.capacity
+        if order is not None and order.future:
+            fits = fits_at_its_peak(run, order, gpu, item, spare)
         if run.output_reserve == FULL_OUTPUT:
             fits = fits and gpu.promised + held_by(run, item, item.predicted) <= run.capacity
         elif by_ratio:
@@ -217,13 +225,13 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
                 restore_memory(memory, queue_set)
             gpu.closed = by_ratio
             break
-        pop_head(run, queue_set, queue)
+        pop_head(run, queue_set, queue, order)
         number += 1
         _join_those_running(run, gpu, queue, request, now_s)
         if item.stage == TO_COPY:
             gpu.copy_tokens += length
             gpu.held += held_by(run, item, item.emitted)
-            begin_decoding(run, gpu, request, now_s - item.last_token_s)
+            begin_decoding(run, gpu, request, now_s - item.last_token_s, order)
             more = growth(run, gpu, 1) + gpu.chunks_more
             if run.by_budget:
                 left -= 1
@@ -293,9 +301,11 @@ def _note_room(run, gpu):
 
 
 @inlined
-def _note_next_boundary(run, gpu):
+def _note_next_boundary(run, gpu, queue_set, order):
     """Note the boundary that ends the iteration which begins, for whoever looks for a GPU that can admit."""
     gpu.planned = gpu.iterations
+    if order is not None and stops_at_every_boundary(run, order, queue_set, gpu) and gpu.kind != EMPTY:
+        gpu.planned = gpu.done + 1
     gpu.boundary = gpu.done + 1.0
     gpu.boundary_s = boundary_s(gpu, gpu.boundary)
     if gpu.kind == EMPTY:

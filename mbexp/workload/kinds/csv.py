@@ -31,7 +31,8 @@ def read(path: Path, workload: WorkloadConfig) -> Rows:
     for name in wanted:
         if wanted.count(name) > 1:
             raise UserError(f"workload.columns: column '{name}' is named {wanted.count(name)} times")
-    columns = [Column(names.arrival, "time"), Column(names.prompt, "tokens"), Column(names.output, "tokens")]
+    roles = {"arrival": "time", "prompt": "tokens", "output": "tokens"}
+    columns = [Column(getattr(names, name), role, key=f"workload.columns.{name}") for name, role in roles.items()]
     rows = read_rows(path, workload, columns, "CSV trace")[0]
     if names.hash_ids is None:
         return rows

@@ -13,11 +13,14 @@ from mbexp.config.keys import SlaConfig
 from mbexp.config.scheduler_keys import ControllerConfig, SchedulerConfig
 from mbexp.hardware.law import LatencyLaw, Price, batch_price
 from mbexp.policy.build import build_policy
+from mbexp.simulator.batches import ordered_loop  # noqa: F401 -- compiled now, not while Hypothesis traces lines
 from mbexp.simulator.batches.outcome import BatchesOutcome
 from mbexp.simulator.batches.serve import run_to_completion
+from mbexp.simulator.order import Claims
 from mbexp.workload.closed import ClosedLoop
 from mbexp.workload.turns import Turns
 from tests.simulator.batches.reference import Outcome, Request, Rules, simulate
+from tests.simulator.orders import CHANGING, claim_of, drawn_claims, key_of
 
 
 def weighted(parameters, batch_size, longest_prompt, longest_output, longest_total, sum_prompt, sum_output):
@@ -58,6 +61,10 @@ class Case:
         return ClosedLoop(self.users, think) if self.users else None
 
     @property
+    def claims(self) -> Claims:
+        return drawn_claims(len(self.requests), len(self.requests))
+
+    @property
     def config(self) -> SchedulerConfig:
         return SchedulerConfig(**self.scheduler, controller=ControllerConfig(**self.controller))
 
@@ -85,12 +92,14 @@ def run_reference(case: Case) -> Outcome:
         window=config.controller.window_batches,
         interval=config.controller.interval_batches,
         memory=case.memory,
+        order=key_of(config.order, config.order_by, dict(config.parameters)),
+        order_changes=config.order in CHANGING,
     )
     law: Callable[..., tuple[float, float, float]] = (
         case.law.service if isinstance(case.law, LatencyLaw) else functools.partial(weighted, list(case.law))
     )
     requests = [
-        Request(place, float(arrival), prompt, output, predicted, queue)
+        Request(place, float(arrival), prompt, output, predicted, queue, claim_of(case.claims, place))
         for place, (arrival, (_, prompt, output, predicted, queue)) in enumerate(
             zip(case.arrivals, case.requests, strict=True)
         )
@@ -118,6 +127,7 @@ def run_compiled(case: Case) -> BatchesOutcome:
         build_policy(case.config, SlaConfig(token_ms=case.token_ms), case.memory),
         np.array(case.noise, np.float64) if case.noise else None,
         case.closed,
+        case.claims,
     )
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import Any
 
 # Order of the events of one instant.
 GPU_FREE, ARRIVAL, TIMEOUT = 0, 1, 2
@@ -26,7 +27,13 @@ class Request:
     output: int
     predicted: int
     bin: int
+    claim: Any = None  # what an order knows of it besides
     number: int = -1  # in the order in which requests come
+    key: float = 0.0
+
+    @property
+    def joined(self) -> float:
+        return self.arrival
 
     @property
     def predicted_need(self) -> int:
@@ -57,6 +64,8 @@ class Rules:
     window: int
     interval: int
     memory: int
+    order: Callable[[float, Request], float] | None = None  # None: first in, first out
+    order_changes: bool = False  # with time
 
 
 @dataclass
@@ -174,8 +183,22 @@ class Queue:
         self.size_policy = Controller(rules) if rules.batch_size == "dynamic" else FixedSize(rules)
 
     @property
-    def head(self) -> Request:
+    def oldest(self) -> Request:
         return self.waiting[0]
+
+    def join(self, request: Request, now: float) -> None:
+        self.waiting.append(request)
+        if self.rules.order:
+            request.key = self.rules.order(now, request)
+
+    def next(self, now: float) -> Request:
+        """The request that the order puts first."""
+        if not self.rules.order:
+            return self.waiting[0]
+        if self.rules.order_changes:
+            for request in self.waiting:
+                request.key = self.rules.order(now, request)
+        return min(self.waiting, key=lambda request: (request.key, request.number))
 
     def formed_at(self, now: float, last_arrival: float) -> float:
         """Instant at which the queue is formed; infinity for never."""
@@ -184,22 +207,24 @@ class Queue:
         limit = self.size_policy.limit
         full = self.waiting[limit - 1].arrival if len(self.waiting) >= limit else math.inf
         if self.rules.fill == "greedy":
-            formed = self.head.arrival
+            formed = self.oldest.arrival
         elif self.rules.fill == "full":
             formed = full
         else:
-            formed = min(full, self.head.arrival + self.rules.timeout)
+            formed = min(full, self.oldest.arrival + self.rules.timeout)
         return min(formed, last_arrival) if now >= last_arrival else formed
 
-    def take(self, memory: int) -> list[Request]:
+    def take(self, memory: int, now: float) -> list[Request]:
         """Remove and return the members of the next batch."""
         members: list[Request] = []
         need = 0
         while self.waiting and len(members) < self.size_policy.limit:
-            if need + self.head.predicted_need > memory:
+            following = self.next(now)
+            if need + following.predicted_need > memory:
                 break
-            need += self.head.predicted_need
-            members.append(self.waiting.popleft())
+            need += following.predicted_need
+            members.append(following)
+            self.waiting.remove(following)
         return members
 
 
@@ -271,13 +296,13 @@ class Simulator:
                 elif kind == ARRIVAL and self.pool is None:
                     request = self.requests[number]
                     request.arrival = now
-                    self.arrive(request)
+                    self.arrive(request, now)
                     if self.came == len(self.requests):
                         self.last_arrival = now
                 elif kind == ARRIVAL and self.pool:
                     request = self.pool.popleft()
                     request.arrival = now
-                    self.arrive(request)
+                    self.arrive(request, now)
                     if not self.pool:
                         self.last_arrival = now
             self.dispatch(now)
@@ -297,10 +322,10 @@ class Simulator:
         for turn in self.caused.get(place, []):
             heapq.heappush(self.events, (now + self.think[turn], ARRIVAL, turn))
 
-    def arrive(self, request: Request) -> None:
+    def arrive(self, request: Request, now: float) -> None:
         request.number = self.came
         self.came += 1
-        self.queues[request.bin].waiting.append(request)
+        self.queues[request.bin].join(request, now)
         if self.rules.fill == "timeout":
             heapq.heappush(self.events, (request.arrival + self.rules.timeout, TIMEOUT, request.place))
 
@@ -320,16 +345,16 @@ class Simulator:
         if rule == "longest_queue":
             return min(ready, key=lambda queue: (-len(queue.waiting), queue.number))
         if rule == "oldest_head":
-            return min(ready, key=lambda queue: queue.head.number)
+            return min(ready, key=lambda queue: queue.next(now).number)
         if rule == "first_formed":
-            return min(ready, key=lambda queue: (queue.formed_at(now, self.last_arrival), queue.head.number))
+            return min(ready, key=lambda queue: (queue.formed_at(now, self.last_arrival), queue.next(now).number))
         assert rule == "shortest_bin"
         return ready[0]
 
     def start(self, queue: Queue, gpu: int, now: float) -> None:
         policy = queue.size_policy
         limit = policy.limit
-        members = queue.take(self.rules.memory)
+        members = queue.take(self.rules.memory, now)
         prompts = [request.prompt for request in members]
         outputs = [request.output for request in members]
         totals = [request.true_need for request in members]

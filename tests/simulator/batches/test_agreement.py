@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mbexp.config.gpu_keys import GpuConfig, LawConfig
-from mbexp.config.scheduler_keys import BATCH_SIZES, FILLS, SELECTIONS
+from mbexp.config.scheduler_keys import BATCH_SIZES, FILLS, ORDER_BY, SELECTIONS
+from mbexp.config.scheduler_keys import ORDERS as ALL_ORDERS
 from mbexp.errors import UserError
 from mbexp.hardware import build_law
 from tests.simulator.batches import agreement
@@ -23,6 +24,7 @@ from tests.simulator.batches.corner_cases import CORNERS
 
 # As many as reach every corner (the last test but one), others with -m slow; MBEXP_REFERENCE_CASES=100000 for a night.
 EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "400"))
+ORDERS = [order for order in ALL_ORDERS if order != "vtc"]  # which counts tokens of continuous batching
 POINTS = list(itertools.product(BATCH_SIZES, SELECTIONS, FILLS))
 
 
@@ -56,6 +58,38 @@ def test_small_cases_agree(case):
 @given(cases())
 def test_many_more_small_cases_agree(case):
     agree(case)
+
+
+@settings(max_examples=EXAMPLES // 4, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(), st.sampled_from(ORDERS), st.sampled_from(ORDER_BY), st.data())
+def test_orders_agree(case, order, by, data):
+    """Whoever the order puts first goes first, in every fill and selection, with and without users."""
+    ordered = dataclasses.replace(case, scheduler={**case.scheduler, "order": order, "order_by": by})
+    agree(ordered)
+    if data.draw(st.booleans()):
+        think = data.draw(st.lists(GAPS_S, min_size=len(case.requests), max_size=len(case.requests)))
+        agree(closed(ordered, data.draw(st.integers(1, 9)), think))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_long_runs_in_an_order_agree(order):
+    for seed in range(3):
+        batch_size, selection, fill = POINTS[(7 * seed + ORDERS.index(order)) % len(POINTS)]
+        case = long_case(seed, batch_size, selection, fill, count=250)
+        case.scheduler |= {"order": order, "order_by": ORDER_BY[seed]}
+        agree(case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS)
+def test_orders_of_turns_of_conversations_agree(order):
+    for seed in range(8):
+        batch_size, selection, fill = POINTS[(7 * seed + ORDERS.index(order)) % len(POINTS)]
+        case = long_case(seed, batch_size, selection, fill, count=200)
+        case.scheduler |= {"order": order, "order_by": ORDER_BY[seed % 4]}
+        random = np.random.default_rng(seed)
+        parents = [int(random.integers(max(-1, place - 40), place)) for place in range(200)]
+        agree(turned(case, parents, (random.integers(0, 64, 200) / 64).tolist()))
 
 
 def closed(case: Case, users: int, think: list[float]) -> Case:

@@ -17,13 +17,16 @@ from mbexp.hardware.iteration import ClosedForm
 from mbexp.hardware.iteration_table import IterationTable
 from mbexp.hardware.law import UNBOUNDED, LatencyLaw, Price
 from mbexp.policy.build import build_policy
+from mbexp.simulator.continuous import ordered_loop  # noqa: F401 -- compiled now, not while Hypothesis traces lines
 from mbexp.simulator.continuous.outcome import ContinuousOutcome
 from mbexp.simulator.continuous.serve import ContinuousRules, continuous
+from mbexp.simulator.order import Claims
 from mbexp.workload.closed import ClosedLoop
 from mbexp.workload.prefixes import Prefixes
 from mbexp.workload.turns import Turns
 from tests.simulator.continuous.reference import Cap, Dynamic, Req, Setup, Simulation
 from tests.simulator.continuous.reference_cache import CacheSetup
+from tests.simulator.orders import CHANGING, claim_of, drawn_claims, key_of
 
 RELATIVE = 1e-9
 
@@ -115,6 +118,7 @@ class Case:
     parents: list[int] | None = None  # of turns of conversations; `think` is then the time before each
 
     prefixes: Prefixes | None = None
+    homes: list[float] = field(default_factory=list)
 
     @property
     def closed(self) -> ClosedLoop | Turns | None:
@@ -126,6 +130,10 @@ class Case:
     @property
     def arrivals(self) -> list[float]:
         return np.cumsum([row[0] for row in self.requests]).tolist() if self.requests else []
+
+    @property
+    def claims(self) -> Claims:
+        return drawn_claims(len(self.requests), self.seed)
 
     @property
     def draws(self) -> np.ndarray:
@@ -191,6 +199,10 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         parents=case.parents,
         rejected=turned_away,
         cache=cache_of(case),
+        router=rules.router,
+        homes=case.homes,
+        order=key_of(config.order, config.order_by, dict(config.parameters)),
+        order_changes=config.order in CHANGING,
     )
     rejected: dict[str, list[int]] = {}
     requests = []
@@ -216,7 +228,8 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
             rejected.setdefault(reason, []).append(place)
             turned_away.append(Req(place, arrival, prompt, output, predicted, queue))
         else:
-            requests.append(Req(place, arrival, prompt, output, predicted, queue))
+            claim = claim_of(case.claims, place)
+            requests.append(Req(place, arrival, prompt, output, predicted, queue, claim=claim))
     simulation = Simulation(setup, requests)
     simulation.run()
     return simulation, rejected
@@ -266,6 +279,8 @@ def run_closed_form(case: Case) -> ContinuousOutcome:
         log_segments=100_000,
         closed=case.closed,
         prefixes=case.prefixes,
+        homes=np.array(case.homes) if case.homes else None,
+        claims=case.claims,
     )
 
 

@@ -189,8 +189,8 @@ PLANTS = (
     plant(
         "the gap of a swapped request leaves out the time that it was away",
         START,
-        "now_s - item.last_token_s)\n            more",
-        "0.0)\n            more",
+        "now_s - item.last_token_s, order)\n            more",
+        "0.0, order)\n            more",
         "copies delay the iteration, and gaps hold them",
     ),
     plant(

@@ -47,10 +47,14 @@ class Setup:
     contexts: tuple[int, int] = (1, 2**31 - 1)  # mean tokens of context, likewise
     draws: Sequence[Sequence[float]] = ()
     users: int | None = None  # of a closed loop
+    order: Callable[[float, Any], float] | None = None  # None: first in, first out
+    order_changes: bool = False  # with time
     think: Sequence[float] = ()  # of a user after the answer to each request, by place; or before each turn
     parents: Sequence[int] | None = None  # of turns: the request whose answer causes each, by place; -1: none
     rejected: Sequence[Req] = ()  # turns that are answered when they come
     cache: CacheSetup | None = None
+    router: str = "none"
+    homes: Sequence[float] = ()
 
 
 @dataclass
@@ -74,10 +78,15 @@ class Req:
     last: float = 0.0  # instant of its last token
     stall: float = 0.0  # iterations and pauses since then
     away: bool = False  # has lost its place since then
+    routed: int = -1
     number: int = -1  # in the order in which requests came
+    joined: float = 0.0  # its arrival as a queue sees it
     found: int = 0  # blocks of others that it uses in place since its admission
     used: list[int] = field(default_factory=list)  # these, and those of its prompt that others can find
     skipped: int | None = None  # tokens found computed at first admission
+    claim: Any = None  # what an order knows of it besides
+    key: float = 0.0
+    class_service: Any = None  # asks what its class was served
 
 
 @dataclass
@@ -154,6 +163,14 @@ class Simulation:
         many = 1 if setup.cache and setup.cache.shared else setup.gpus
         self.caches = [Cache(setup.cache) for _ in range(many)] if setup.cache else []
         self.looked = self.hits = self.hit_requests = self.skipped = 0
+        self.order = setup.order
+        if setup.kv == "future" and self.order is None:
+            self.order = lambda now, request: request.joined  # who is preempted waits by it too
+        self.prompts: dict[int, int] = {}  # tokens served, by class
+        self.outputs: dict[int, int] = {}
+        self.lifts: dict[int, float] = {}
+        for request in requests:
+            request.class_service = lambda claim=request.claim: self.counter(claim)
 
     # Setup.
 
@@ -187,6 +204,8 @@ class Simulation:
     # Memory.
 
     def hold(self, request: Req, emitted: int) -> int:
+        if self.setup.kv == "future":
+            return request.prompt + emitted
         if self.setup.kv == "paged":
             return math.ceil((request.prompt + emitted - (not self.setup.hold_last)) / self.setup.block)
         return request.prompt + max(request.predicted, emitted)
@@ -374,6 +393,15 @@ class Simulation:
         gpu.share = min(1.0, outputs / max(sum(self.allowed(r) for r in gpu.running), 1))
         gpu.closed = False
 
+    def peak(self, gpu: Gpu, candidate: Req) -> int:
+        """The most that a GPU will hold with a candidate, at the end of any of its requests, if predictions hold."""
+        rows = []
+        for r in [*gpu.running, candidate]:
+            pending = r.state == "prefill" or (r is candidate and not r.swapped)
+            emitted = r.emitted + (pending and self.setup.prefill != "chunked")
+            rows.append((max(r.predicted - emitted, 0), r.prompt + emitted))
+        return max(sum(held + ends for left, held in rows if left >= ends) for ends, _ in rows)
+
     # Queues.
 
     def queues_of(self, gpu: Gpu) -> list[deque[Req]]:
@@ -383,9 +411,47 @@ class Simulation:
         """Only one bin is open to the GPU now."""
         return self.setup.serves.endswith("share") or (self.setup.serves == "one_bin" and bool(gpu.running))
 
+    def counter(self, claim: Any) -> float:
+        """VTC: a prompt token counts once, an output token twice, over the weight of the class."""
+        k = claim.of_class
+        served = 1.0 * self.prompts.get(k, 0) + 2.0 * self.outputs.get(k, 0)
+        return served / claim.weights[k] + self.lifts.get(k, 0.0)
+
+    def lift(self, request: Req) -> None:
+        """A class of which nobody waits is lifted to the least that those who wait have."""
+        waiting = [r for queues in self.queues for queue in queues for r in queue]
+        if not waiting or any(r.claim.of_class == request.claim.of_class for r in waiting):
+            return
+        least, own = min(self.counter(r.claim) for r in waiting), self.counter(request.claim)
+        if own < least:
+            k = request.claim.of_class
+            self.lifts[k] = self.lifts.get(k, 0.0) + (least - own)
+
+    def put(self, queue: deque[Req], request: Req, front: bool = False) -> None:
+        """Put a request into a queue: at an end of it, or where the order of the queue says."""
+        if self.order:
+            request.key = self.order(self.now, request)
+            queue.append(request)
+            self.sort(queue)
+        elif front:
+            queue.appendleft(request)
+        else:
+            queue.append(request)
+
+    def sort(self, queue: deque[Req]) -> None:
+        if self.setup.order_changes:
+            for request in queue:
+                request.key = self.order(self.now, request)
+        waiting = sorted(queue, key=lambda r: (r.key, r.number))
+        queue.clear()
+        queue.extend(waiting)
+
     def choose(self, gpu: Gpu) -> tuple[int, int] | None:
         """The queue that the GPU would admit from, and the round robin's pointer after it."""
         queues = self.queues_of(gpu)
+        if self.setup.order_changes:
+            for queue in queues:
+                self.sort(queue)
         which = 0 if self.setup.assignment == "central" else gpu.index
         pointer = self.pointer[which]
         if self.bound(gpu):
@@ -442,6 +508,8 @@ class Simulation:
                 need = self.hold_prefill(request, min(skipped + left, request.prompt + request.emitted))
         spare = self.watermark if gpu.running else 0
         fits = self.held(gpu) + self.step_needs(gpu) + need - in_use + spare <= self.capacity
+        if self.setup.kv == "future":
+            fits = self.peak(gpu, request) + spare <= self.capacity
         return (request, choice[1]) if fits else None
 
     # What happens.
@@ -525,20 +593,25 @@ class Simulation:
 
     def arrive(self, request: Req) -> None:
         request.state = "waiting"
-        request.number = len(self.came)
+        request.number, request.joined = len(self.came), self.now
         self.came.append(request)
         request.need = request.prompt + request.predicted
+        if request.claim:
+            self.lift(request)
         if self.setup.assignment == "central":
-            self.queues[0][request.bin].append(request)
+            self.put(self.queues[0][request.bin], request)
             return
         share = self.share_of_bin[request.bin]
         gpu = self.gpus[self.assign(request, share)]
+        request.routed = gpu.index
         gpu.given += 1
         gpu.given_kv += request.need
-        self.queues[gpu.index][request.bin].append(request)
+        self.put(self.queues[gpu.index][request.bin], request)
 
     def assign(self, request: Req, share: list[int]) -> int:
         rule = self.setup.assignment
+        if self.setup.router != "none":
+            return self.route(request, share)
         if rule == "join_shortest":
             return min(share, key=lambda g: (self.gpus[g].given, g))
         if rule == "least_kv":
@@ -556,6 +629,44 @@ class Simulation:
         other = rest[math.floor(v * len(rest))]
         return other if self.gpus[other].given < self.gpus[one].given else one
 
+    def route(self, request: Req, share: list[int]) -> int:
+        """What public routers do, by name."""
+        if self.setup.router == "session_affinity":
+            return share[math.floor(self.setup.homes[request.place] * len(share))]
+        assert self.setup.cache is not None
+        paths = self.setup.cache.prompts
+
+        def blocks(r: Req) -> int:
+            return sum(len(each) for _, each in paths[r.place])
+
+        given = {g: [r for r in self.came if r.routed == g and r.finish is None] for g in share}
+        found = {g: self.cache_of(self.gpus[g]).find(paths[request.place]) for g in share}
+        if self.setup.router == "prefix_dynamo":
+
+            def cost(g: int) -> int:
+                to_compute = sum(blocks(r) for r in given[g] if r.first is None)
+                decode = sum(blocks(r) for r in given[g] if r.first is not None)
+                return max(to_compute + blocks(request) - found[g], 0) + decode + blocks(request)
+
+            return min(share, key=lambda g: (cost(g), g))
+        least = min(share, key=lambda g: (len(given[g]), g))
+        if self.setup.router == "prefix_sglang":
+            low, high = len(given[least]), max(len(each) for each in given.values())
+            if high - low > 64 and high > 1.5 * low:
+                return least
+            longest = max(share, key=lambda g: (found[g], -g))
+            return longest if found[longest] > 0.3 * blocks(request) else least
+        assert self.setup.router == "prefix_llm_d"
+        waiting = {g: sum(len(queue) for queue in self.queues[g]) for g in share}
+        low, high = min(waiting.values()), max(waiting.values())
+
+        def score(g: int) -> float:
+            queue = 1.0 if high == low else (high - waiting[g]) / (high - low)
+            free = max(0.0, 1.0 - self.gpus[g].given_kv / self.setup.memory)
+            return 2 * queue + 2 * free + 3 * (found[g] / blocks(request) if blocks(request) else 0.0)
+
+        return max(share, key=lambda g: (score(g), -g))
+
     def emit(self, gpu: Gpu, request: Req) -> None:
         request.emitted += 1
         if request.emitted == 1:
@@ -565,6 +676,8 @@ class Simulation:
             self.gaps.append(gap)
             if request.state == "decoding":
                 gpu.gaps.append(gap)
+                if request.claim:
+                    self.outputs[request.claim.of_class] = self.outputs.get(request.claim.of_class, 0) + 1
         request.last = self.now
         request.stall = 0.0
         request.away = False
@@ -635,11 +748,7 @@ class Simulation:
         request.computed = 0
         request.preemptions += 1
         request.away = True
-        queue = self.queues_of(gpu)[request.bin]
-        if front:
-            queue.appendleft(request)
-        else:
-            queue.append(request)
+        self.put(self.queues_of(gpu)[request.bin], request, front)
 
     def start_together(self, gpus: list[Gpu]) -> None:
         for gpu in gpus:
@@ -699,6 +808,9 @@ class Simulation:
         request.gpu = gpu.index
         if request.start is None:
             request.start = self.now
+            if request.claim:
+                k = request.claim.of_class
+                self.prompts[k] = self.prompts.get(k, 0) + request.prompt
         if request.swapped:
             request.state = "decoding"
             request.stall = self.now - request.last

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from mbexp.config.execution_keys import (
     ADMISSIONS,
-    ASSIGNMENTS,
     GPU_SERVES,
     KV_RULES,
     PREEMPTIONS,
     PREFILL_MEMORIES,
     PREFILLS,
+    RULES_OF_ASSIGNMENT,
     UNDERPREDICTIONS,
 )
 from mbexp.config.gpu_keys import GpuConfig, LawConfig
@@ -120,7 +120,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
             "interval_batches": draw(st.integers(1, 2)),
         },
         rules=rules,
-        assignment=draw(st.sampled_from(ASSIGNMENTS)),
+        assignment=draw(st.sampled_from(RULES_OF_ASSIGNMENT)),
         interval_steps=draw(st.integers(1, 9)),
         token_ms=draw(st.sampled_from([7.3, 20.1, 61.7])),
         seed=draw(st.integers(0, 3)),
@@ -239,7 +239,7 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
             "gpu_serves": serves,
             "turn_requests": int(rng.integers(1, 9)),
         },
-        assignment=str(rng.choice(ASSIGNMENTS)),
+        assignment=str(rng.choice(RULES_OF_ASSIGNMENT)),
         interval_steps=int(rng.integers(1, 20)),
         token_ms=float(rng.uniform(2, 40)),
         seed=seed,

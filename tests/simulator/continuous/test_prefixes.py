@@ -81,6 +81,11 @@ def prefix_case(seed: int, beside: bool) -> Case:
         seed=seed,
         prefixes=prefixes,
     )
+    if case.gpus > 1 and rng.integers(2):
+        router = str(rng.choice(["prefix_dynamo", "prefix_sglang", "prefix_llm_d", "session_affinity"]))
+        case = dataclasses.replace(case, assignment="round_robin", rules={**case.rules, "router": router})
+        if router == "session_affinity":
+            case = dataclasses.replace(case, homes=rng.random(count).tolist())
     if by_turns and rng.integers(3):
         think = rng.exponential(0.1, count).tolist()
         case = dataclasses.replace(case, parents=parents, think=think)

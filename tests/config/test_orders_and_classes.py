@@ -1,0 +1,51 @@
+"""Wrong orders and classes: one line each, that names the key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import mbexp
+from mbexp.errors import UserError
+
+CHAT = {"chat": {"share_pct": 100, "ttft_s": 1}}
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"scheduler.order": "sfj"}, r"scheduler\.order=sfj: .*did you mean 'sjf'"),
+    ({"scheduler.order": "sjf", "scheduler.order_by": "length"}, r"scheduler\.order_by=length: "),
+    (
+        {"scheduler.order": "sjf", "predictor": "constant"},
+        r"scheduler\.order=sjf: sorts by predicted outputs, and predictor",
+    ),
+    ({"scheduler.order": "sjf_ageing", "scheduler.parameters": {"ageing": 1.0}}, r"scheduler\.parameters\.ageing: "),
+    ({"scheduler.order": "vtc", "workload.classes": CHAT}, r"scheduler\.order=vtc: counts .* use execution=continuous"),
+    (
+        {"scheduler.order": "vtc", "execution": "continuous"},
+        r"scheduler\.order=vtc: is a rule for classes; set workload\.classes",
+    ),
+    ({"scheduler.order": "priority"}, r"scheduler\.order=priority: is a rule for classes; set workload\.classes"),
+    ({"workload.classes": {"chat": {"share_pct": 100}}}, r"workload\.classes\.chat: has no limit"),
+    (
+        {"workload.classes": {"chat": {"share_pct": 100, "ttft_s": 1, "weight": 0}}},
+        r"classes\.chat\.weight=0\.0: must be above 0",
+    ),
+    ({"workload.classes": {"chat": {"share_pct": 40, "ttft_s": 1}}}, r"workload\.classes: the shares add up to 40 %"),
+    ({"workload.classes": {"chat": {"ttft_s": 1}}}, r"workload\.classes\.chat: has no share_pct"),
+    (
+        {"workload.classes": {"chat": {"share_pct": 100, "ttft": 1}}},
+        r"classes\.chat\.ttft=1: unknown key \(did you mean",
+    ),
+    ({"workload.class_column": "tenant"}, r"workload\.class_column=tenant: names no class"),
+    (
+        {"workload.class_column": "tenant", "workload.classes": CHAT},
+        r"class_column=tenant: the trace has no further column",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG)
+def test_a_wrong_order_or_class_is_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        mbexp.simulate(**{"workload": "synthetic", "num_requests": 5, "scheduler": "static_fifo", **values})
+    assert "\n" not in str(raised.value)
