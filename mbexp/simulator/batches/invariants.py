@@ -71,7 +71,7 @@ def check(records: BatchesOutcome, arrived: int | None = None) -> dict[str, int]
     found = _scan(
         records.batches, queue_start, records.queue_of, records.index, records.arrival_s,
         records.prompt_tokens, records.output_tokens, records.predicted_tokens, records.kv_capacity_tokens,
-        records.is_fifo, queue_start[:-1].copy(), np.full(len(queue_start) - 1, -1), np.full(records.num_gpus, began_s),
+        queue_start[:-1].copy(), np.full(len(queue_start) - 1, -1), np.full(records.num_gpus, began_s), records.is_fifo,
     )  # fmt: skip
     broken, where, busy_s, idle_s, available_s, waited_s, served_s, latencies_s, waiting_max = found
     if broken != HOLDS:
@@ -115,13 +115,13 @@ def _require_equal(invariant: str, one_s: float, other_s: float, scale_s: float)
 
 @compiled_late(
     types.Tuple((types.int64, types.int64, *[types.float64] * 6, types.int64))(
-        _batches, _i8, _u2, _i4, _f8, _i4, _i4, _i4, types.int64, types.boolean, _i8, _i8, _f8
+        _batches, _i8, _u2, _i4, _f8, _i4, _i4, _i4, types.int64, _i8, _i8, _f8, types.boolean
     ),
     _nrt=False,
 )
 def _scan(  # type: ignore[no-untyped-def]
-    batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, capacity, is_fifo, next_place, newest,
-    free_s
+    batches, queue_start, queue_of, index, arrival_s, prompt, output, predicted, capacity, next_place, newest, free_s,
+    is_fifo,
 ):  # fmt: skip
     """Follow the batches in order of formation, queue by queue and GPU by GPU.
 
