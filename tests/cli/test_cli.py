@@ -89,7 +89,7 @@ def test_every_scheduler_runs_on_every_real_trace(
         (
             ["scheduler=multi_bin_dynamc"],
             "scheduler=multi_bin_dynamc: no such choice (did you mean 'multi_bin_dynamic'?); "
-            "choose from dynamic_no_bins, multi_bin_dynamic, multi_bin_static, static_fifo",
+            "choose from dynamic_no_bins, edf, ",
         ),
         (["num_gpus=${nope}"], "num_gpus=${nope}: there is no key 'nope'"),
         (["nonsense"], "nonsense: not of the form key=value"),

@@ -36,7 +36,17 @@ def test_a_study_opens_with_its_command_and_its_question(study: str) -> None:
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_a_study_runs_at_a_reduced_size(study: str, command: Command, tmp_path: Path) -> None:
-    code, out, err = command("-cn", study, "num_requests=60", "replications=1")
+    given = ["num_requests=60", "replications=1"]
+    if study == "prefix_mooncake":  # its trace is downloaded; this one is as long as the test needs
+        path = tmp_path / "trace.jsonl"
+        blocks = ([n % 7, 7 + n % 5, 12 + n] for n in range(120))
+        rows = (
+            {"timestamp": 900 * n, "input_length": 1200, "output_length": 40, "hash_ids": ids}
+            for n, ids in enumerate(blocks)
+        )
+        path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+        given.append(f"workload.path={path}")
+    code, out, err = command("-cn", study, *given)
 
     assert code == 0, err
     folders = [path.parent for path in (tmp_path / "outputs").glob("*/study.json")]

@@ -119,8 +119,8 @@ PLANTS = (
     plant(
         "one prefill may not hold the most tokens to the last",
         START,
-        "tokens + length <= run",
-        "tokens + length < run",
+        "tokens + length - skipped <= run",
+        "tokens + length - skipped < run",
         "one prefill may hold the most tokens to the last",
     ),
     plant(
@@ -133,8 +133,8 @@ PLANTS = (
     plant(
         "requests that decode take nothing of the token budget",
         PLAN,
-        "run.token_budget - gpu.decoding",
-        "run.token_budget",
+        "left = prompt_budget(run, gpu)",
+        "left = run.token_budget",
         "requests that decode use up the budget of a step",
     ),
     plant(
@@ -161,8 +161,10 @@ PLANTS = (
     plant(
         "the request that leaves first is preempted, not the youngest",
         REQUESTS,
-        "request = gpu.youngest",
-        "request = leave_at(run, gpu, 0).request if gpu.leaving > 0 else gpu.youngest",
+        "    has_cache = item.stage != IN_PREFILL\n    if has_cache:\n        drop_leave",
+        "    request = np.int64(leave_at(run, gpu.index, 0).request) if gpu.leaving > 0 else request\n"
+        "    item = request_at(run, request)\n"
+        "    has_cache = item.stage != IN_PREFILL\n    if has_cache:\n        drop_leave",
         "the youngest is preempted where the next token needs a block",
     ),
     plant(
