@@ -163,7 +163,7 @@ def test_both_modes_in_one_sweep(command):
              "execution.oversized_prompt": "reject"},
             r"execution.block_tokens=4096: a block is larger than the KV memory",
         ),
-        ({"execution.kv": "block"}, r"execution.kv=block: no such choice; choose from paged, reserve"),
+        ({"execution.kv": "block"}, r"execution.kv=block: no such choice; choose from future, paged, reserve"),
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_refused_before_the_run(trace, keys, message):

@@ -42,6 +42,13 @@ def own_row(monkeypatch):
 def test_every_stored_key_has_a_row_and_every_row_is_stored(mode, tmp_path):
     folder = save(simulate(**SMALL, execution=mode), tmp_path / "run", [])
     stored = set(json.loads((folder / "summary.json").read_text()))
+    classes = {
+        "workload.classes": {
+            "light": {"share_pct": 50.0, "request_s": 9.0},
+            "heavy": {"share_pct": 50.0, "request_s": 9.0},
+        }
+    }
+    stored |= {key for key in simulate(**SMALL, **classes, execution=mode).summary if "@" not in key}
     if mode == "continuous":  # a cache has rows of its own
         cache = {"workload": "sessions", "execution.prefix_cache": "lru", "execution.kv": "paged"}
         stored |= set(simulate(**{**SMALL, **cache}, execution=mode).summary)

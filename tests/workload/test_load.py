@@ -189,7 +189,7 @@ class TestConfigurations:
 class TestRegistry:
     def test_a_file_in_the_folder_is_a_kind(self) -> None:
         assert WORKLOADS == ("azure", "burstgpt", "burstgpt_like", "csv", "mooncake", "recorded", "servegen_clients",
-                             "sharegpt", "synthetic")  # fmt: skip
+                             "sessions", "sharegpt", "synthetic")  # fmt: skip
         for name in WORKLOADS:
             module = kinds.find_kind(name)
             assert hasattr(module, "read") != hasattr(module, "generate")

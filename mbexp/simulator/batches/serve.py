@@ -112,7 +112,7 @@ def run_to_completion(
         )
         arrival_s, queue_of = requests.arrival_s, requests.queue_of
     return BatchesOutcome(
-        arrival_s=arrival_s - overhead_s if closed and overhead_s else sent_s,
+        arrival_s=arrival_s - overhead_s if closed else sent_s,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         predicted_tokens=predicted_tokens,

@@ -164,7 +164,7 @@ def continuous(
             column[who] for column in (prompt_tokens, output_tokens, predicted_tokens, queue_of)
         )
     return ContinuousOutcome(
-        arrival_s=arrival_s - overhead_s if closed and overhead_s else sent_s,
+        arrival_s=arrival_s - overhead_s if closed else sent_s,
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         predicted_tokens=predicted_tokens,

@@ -40,6 +40,7 @@ def as_case(rows: list[tuple[int, int, int, int]], memory: int, size: int, **key
         memory=memory,
         scheduler={"batch_size": "fixed", "fixed_batch_size": size},
         rules={name: getattr(rules, name) for name in RULES},
+        assignment="join_shortest",
     )
 
 
