@@ -104,4 +104,9 @@ def test_names_are_completed(own: Path, command: Run, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MBEXP_CONFIG_PATH", str(own))
     monkeypatch.setenv("COMP_LINE", "mbexp scheduler=m")
     _, out, _ = command("-sc", "query=bash")
-    assert out.split() == ["scheduler=mine", "scheduler=multi_bin_dynamic", "scheduler=multi_bin_static"]
+    assert out.split() == [
+        "scheduler=mc_sf",
+        "scheduler=mine",
+        "scheduler=multi_bin_dynamic",
+        "scheduler=multi_bin_static",
+    ]

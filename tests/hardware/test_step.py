@@ -77,7 +77,6 @@ def test_an_iteration_is_the_formula(more, b, mean, chunks):
         ({"kind": "step"}, r"gpu\.law\.kind=step: a decode step would take no time; set gpu\.law\.fixed_ms"),
         ({"kind": "step", "fixed_ms": 1.0, "length": "output"}, r"gpu\.law\.length=output: a step prices prompt"),
         ({"kind": "step", "experts_ms": 1.0}, r"experts_active_share=0: experts_ms needs the share"),
-        ({"kind": "roofline", "card": "h100", "model": "qwen3_30b_a3b"}, r"experts are read in part"),
     ],
 )
 def test_what_cannot_be_priced_is_one_line(keys, message):

@@ -7,7 +7,6 @@ import dataclasses
 from mbexp import simulate
 from mbexp.compiled import cache
 from mbexp.results.terminal import report, say_if_compiling
-from tests import ROOT
 
 SECOND_A_TOKEN = {
     "gpu.law": {"kind": "affine", "length": "output", "alpha_ms": 1000, "beta_ms": 1000, "gamma": 0},
@@ -34,15 +33,6 @@ def test_every_row_by_hand(make_trace):
         "  batches               1.33 requests mean   8.33 % padding, 0 % misbinned",
         "  GPUs                         81.2 % busy   makespan 16.0 s",
     ]
-
-
-def test_the_readme_shows_what_the_first_command_prints():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = text.split("The first shows this", 1)[1].split("```")[1].strip("\n").splitlines()
-    lines = iter(report(simulate(scheduler="multi_bin_dynamic", num_gpus=8)))
-
-    assert len(block) > 10
-    assert [line for line in block if line.strip() != "..." and line not in lines] == []  # in this order
 
 
 def test_one_bin_and_no_rate(make_trace):
