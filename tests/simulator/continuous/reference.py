@@ -537,17 +537,22 @@ class Simulation:
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
-                if self.setup.assignment == "central":
-                    self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
-                else:
-                    self.open(ready[0])
-                    if self.setup.output_reserve == "ratio":
-                        self.admit_by_share(ready[0])
-                        self.retract(ready[0])
-                    while self.setup.output_reserve != "ratio" and self.admit(ready[0]):
-                        pass
-                    self.begin(ready[0])
+                self.start(ready)
         assert all(request.finish is not None for request in self.requests)
+
+    def start(self, ready: list[Gpu]) -> None:
+        """Start those that share queues together, else the first."""
+        if self.setup.assignment == "central":
+            self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
+            return
+        self.open(ready[0])
+        if self.setup.output_reserve == "ratio":
+            self.admit_by_share(ready[0])
+            self.retract(ready[0])
+        else:
+            while self.admit(ready[0]):
+                pass
+        self.begin(ready[0])
 
     def run_turns(self) -> None:
         """As `run`, with requests that come when others are answered."""
@@ -577,7 +582,7 @@ class Simulation:
                 ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
                 if not ready:
                     break
-                self.start(ready[0])
+                self.start(ready)
         assert all(request.finish is not None for request in self.requests)
         self.requests = self.came
 

@@ -79,7 +79,7 @@ def test_every_metric_is_what_the_step_by_step_simulator_counts(way):
             seen.setdefault(name, set()).add(value)
         gaps_ms = 1000 * np.array(simulation.gaps)
         if len(gaps_ms):
-            of_tokens = token_metrics(outcome)
+            of_tokens = token_metrics(outcome, has_limit=True)
             assert of_tokens["tbt_mean_ms"] == pytest.approx(gaps_ms.mean(), rel=1e-9)
             assert of_tokens["tbt_max_ms"] == pytest.approx(gaps_ms.max(), rel=1e-9)
             assert of_tokens["token_sla_violation_pct"] == pytest.approx(100 * np.mean(gaps_ms > case.token_ms))
