@@ -184,6 +184,11 @@ def refuse_mistakes(
             "give num_gpus more, or use one_bin"
         )
     refuse_cache(rules)
+    if rules.kv == "future" and rules.prefill == "alone":
+        raise UserError(
+            "execution.kv=future: does not go with execution.prefill=alone, whose stalls its peak does not know; "
+            "use execution.prefill=first or chunked"
+        )
     in_blocks = rules.kv == "paged"
     if not in_blocks and (rules.reserved_blocks or not rules.hold_last_token):
         name = "reserved_blocks" if rules.reserved_blocks else "hold_last_token"

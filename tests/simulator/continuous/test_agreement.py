@@ -87,6 +87,8 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         "admission": draw(st.sampled_from(ADMISSIONS)),
         **fixed,
     }
+    if rules["kv"] == "future" and rules["prefill"] == "alone":
+        rules["prefill"] = "first"
     if rules["admission"] == "whole":
         rules["token_budget"] = cap + 30
     if rules["kv"] == "paged":
@@ -98,6 +100,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         if rules["prefill"] == "alone" and draw(st.booleans()):
             rules |= {"output_reserve": "ratio", "admission": "budget", "prefill_memory": "tested"}
             rules |= {"preemption": "recompute", "conservativeness": draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))}
+    ratio = rules.get("output_reserve") == "ratio"  # each GPU admits from a queue of its own
     shares = rules["gpu_serves"].endswith("share")
     return Case(
         requests=requests,
@@ -120,7 +123,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
             "interval_batches": draw(st.integers(1, 2)),
         },
         rules=rules,
-        assignment=draw(st.sampled_from(RULES_OF_ASSIGNMENT)),
+        assignment=draw(st.sampled_from([name for name in RULES_OF_ASSIGNMENT if name != "central" or not ratio])),
         interval_steps=draw(st.integers(1, 9)),
         token_ms=draw(st.sampled_from([7.3, 20.1, 61.7])),
         seed=draw(st.integers(0, 3)),
@@ -244,7 +247,10 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
         token_ms=float(rng.uniform(2, 40)),
         seed=seed,
     )
-    return dataclasses.replace(case, rules={**case.rules, **engine_rules(rng, case.rules)})
+    rules = dict(case.rules)
+    if rules["kv"] == "future" and rules["prefill"] == "alone":
+        rules["prefill"] = "first"
+    return dataclasses.replace(case, rules={**rules, **engine_rules(rng, rules)})
 
 
 def engine_rules(rng: np.random.Generator, rules: dict) -> dict:
