@@ -100,7 +100,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         if rules["prefill"] == "alone" and draw(st.booleans()):
             rules |= {"output_reserve": "ratio", "admission": "budget", "prefill_memory": "tested"}
             rules |= {"preemption": "recompute", "conservativeness": draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))}
-    ratio = rules.get("output_reserve") == "ratio"  # each GPU admits from a queue of its own
+    ratio = rules.get("output_reserve") == "ratio" or rules["kv"] == "future"  # each GPU admits from a queue of its own
     shares = rules["gpu_serves"].endswith("share")
     return Case(
         requests=requests,
@@ -250,7 +250,9 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
     rules = dict(case.rules)
     if rules["kv"] == "future" and rules["prefill"] == "alone":
         rules["prefill"] = "first"
-    return dataclasses.replace(case, rules={**rules, **engine_rules(rng, rules)})
+    case = dataclasses.replace(case, rules={**rules, **engine_rules(rng, rules)})
+    # Central queues go with the future peak where no budget of tokens does.
+    return dataclasses.replace(case, assignment="join_shortest") if rules["kv"] == "future" else case
 
 
 def engine_rules(rng: np.random.Generator, rules: dict) -> dict:
@@ -353,7 +355,10 @@ def many_gpus_case(seed: int) -> Case:
 
     Of so many the search for the GPU that admits first takes several at a time.
     """
-    case = dataclasses.replace(random_case(seed, many_gpus=True), assignment="central")
+    case = random_case(seed, many_gpus=True)
+    if case.rules["kv"] == "future":
+        case = dataclasses.replace(case, rules={**case.rules, "kv": "reserve"})
+    case = dataclasses.replace(case, assignment="central")
     if seed % 2 or case.price is TABLE:
         return case
     rng = np.random.default_rng(seed)

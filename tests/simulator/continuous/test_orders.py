@@ -18,6 +18,9 @@ EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "100"))
 
 
 def in_order(case: Case, order: str, by: str) -> Case:
+    by_budget = case.rules["prefill"] != "first" and case.rules.get("admission") != "any"
+    if by_budget and case.assignment == "central":  # refused for orders that change
+        case = dataclasses.replace(case, assignment="join_shortest")
     return dataclasses.replace(case, scheduler={**case.scheduler, "order": order, "order_by": by})
 
 
