@@ -65,6 +65,8 @@ def test_every_metric_is_what_the_step_by_step_simulator_counts(way):
         case = random_case(seed)
         cap = case.scheduler["fixed_batch_size"]
         rules = {"block_tokens": 4, **case.rules, "token_budget": cap, **WAYS[way]}
+        if rules.get("admission") == "whole":
+            rules["admission"] = "budget"  # no prompt fits this budget whole
         if rules["prefill"] != "chunked":
             rules["prefill_memory"] = "held"
         case = dataclasses.replace(case, rules=rules, sizes=(1 + seed % 2, max(2, cap - 1)), contexts=(20, 70))
