@@ -53,7 +53,7 @@ def table(requests: int, rounds: int) -> Table:
     found.remarks.append(
         f"Continuous batching of {requests:,} requests with BurstGPT-like lengths, {RATE_PER_S:.0f} a second for each "
         f"GPU; {max(rounds, 1)} rounds taken in turn, processor time of the loop and its set-up. Above 1, the loop "
-        f"takes longer under the law than under the linear law; {NOISE}. Requests meet one another otherwise under each "
-        "law, so that instants differ; what an arrival costs is spread over the instants of its request."
+        f"takes longer under the law than under the linear law; {NOISE}. Requests meet one another otherwise under "
+        "each law, so that instants differ; what an arrival costs is spread over the instants of its request."
     )
     return found
