@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import report
 
-PARTS = ("forms", "growth", "memory", "around", "command", "continuous", "assignment", "floor")
+PARTS = ("forms", "growth", "memory", "around", "command", "continuous", "laws", "assignment", "floor")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +78,10 @@ def _table(part: str, arguments: argparse.Namespace) -> report.Table:
         from benchmarks import continuous
 
         return continuous.table(min(arguments.requests, 10**6), min(arguments.rounds, 5))
+    if part == "laws":
+        from benchmarks import laws
+
+        return laws.table(min(arguments.requests, 300_000), min(arguments.rounds, 15))
     if part == "assignment":
         from benchmarks import assignment
 

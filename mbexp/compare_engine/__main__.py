@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's arguments."""
     arguments = argparse.ArgumentParser(
         prog="python -m mbexp.compare_engine",
-        description="Simulate the requests that a real engine was recorded with, and compare TTFT, TPOT and latency.",
+        description="Simulate the requests that a real engine was recorded with, and compare TTFT, TPOT and latency. "
+        "'loops' compares published closed loops; it has --help.",
         epilog="example: python -m mbexp.compare_engine requests.jsonl gpu=roofline_h100 execution=vllm "
         "scheduler.fixed_batch_size=256 execution.token_budget=2048",
     )
@@ -42,7 +44,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    options = parser().parse_intermixed_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] == "loops":
+        from mbexp.compare_engine import loops_command
+
+        loops_command.main(given[1:])
+        return
+    options = parser().parse_intermixed_args(given)
     from mbexp.cli.composed import told
 
     with told("mbexp.compare_engine"):

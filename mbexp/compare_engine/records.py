@@ -9,13 +9,12 @@ import numpy.typing as npt
 
 from mbexp.config.workload_keys import MAX_TOKENS
 from mbexp.errors import UserError
+from mbexp.fit.units import check_unit
 from mbexp.workload.recorded import RawRecord
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int32]
 
-# Engines take 1 to 100 ms from one token to the next. A median outside of these bounds is a slip of a factor of 1,000.
-FASTEST_S_PER_TOKEN, SLOWEST_S_PER_TOKEN = 1e-4, 2.5
 # A clock rounded to the microsecond, or two clocks joined, can put a first token this much before its arrival.
 CLOCK_SLACK_S = 2e-6
 
@@ -79,7 +78,8 @@ def checked_run(
     )
     several = columns["output_tokens"] > 1
     if several.any():
-        _check_unit(path, (last_s - first_s)[several] / (columns["output_tokens"][several] - 1))
+        gaps_s = (last_s - first_s)[several] / (columns["output_tokens"][several] - 1)
+        check_unit(path, "time from token to token", gaps_s)
     order = np.argsort(arrival_s, kind="stable")
     start_s = arrival_s.min()
     return EngineRun(
@@ -92,16 +92,6 @@ def checked_run(
         notes=notes,
         overrides=overrides,
     )
-
-
-def _check_unit(path: str, seconds_per_token: FloatArray) -> None:
-    median_s = float(np.median(seconds_per_token))
-    if not FASTEST_S_PER_TOKEN <= median_s <= SLOWEST_S_PER_TOKEN:
-        slip = "too small" if median_s < FASTEST_S_PER_TOKEN else "too large"
-        raise UserError(
-            f"{path}: the median time from token to token is {median_s:.3g} s, {slip} for an engine by about 1,000: "
-            "check the unit of the times (s, ms, us, ns)"
-        )
 
 
 def _refuse(path: str, records: list[RawRecord], wrong: npt.NDArray[np.bool_], what: str) -> None:

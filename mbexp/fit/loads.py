@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.errors import UserError
+from mbexp.fit.units import check_unit
 from mbexp.hardware.grid import read_number, read_rows
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,7 +59,9 @@ def read_loads(paths: Sequence[str]) -> Loads:
 def _read(file: Path) -> Loads:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    return _result(file) if file.suffix == ".json" else _table(file)
+    loads = _result(file) if file.suffix == ".json" else _table(file)
+    check_unit(str(file), "time per token", loads.tpot_ms / 1e3)
+    return loads
 
 
 def _table(file: Path) -> Loads:

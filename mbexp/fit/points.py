@@ -152,10 +152,14 @@ def _read_rich(file: Path, cuda_graphs: bool | None) -> Points:
         grid=grid_file if grid_file.is_file() else None,
         split=True,
         machine=machine,
-        notes=(f"{file.name}: {failed} points were not measured (out of memory, most often)",) if failed else (),
+        notes=(f"{file.name}: {_were(failed)} not measured (out of memory, most often)",) if failed else (),
     )
     _check_duplicates(file, points)
     return points
+
+
+def _were(count: int) -> str:
+    return "1 point was" if count == 1 else f"{count} points were"
 
 
 def _check_duplicates(file: Path, points: Points) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mbexp.errors import UserError, nearest, unknown_choice
 from mbexp.fit.steps import StepPoints
+from mbexp.fit.units import check_unit
 from mbexp.hardware.grid import read_number, read_rows
 
 UNITS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6}
@@ -49,6 +50,9 @@ def read_steps(path: str, origin: str | None, asked: Asked) -> StepPoints:
     if not place.exists():
         raise UserError(f"{path}: no such file or folder")
     points = ORIGINS[origin](place, asked) if origin else _table(place)
+    decodes = (points.prompt_tokens == 0) & (points.sequences > 0)
+    if decodes.any():
+        check_unit(path, "time of a decode step", points.seconds[decodes])
     return _medians(points)
 
 

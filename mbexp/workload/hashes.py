@@ -66,9 +66,11 @@ def fitting_blocks(
     short, long = int(np.count_nonzero(count < most)), int(np.count_nonzero(count > most))
     if short:
         changed["hash_ids_short"] = short
-        notes.append(f"{short:,} prompts are longer than their hash_ids say: the rest of each is shared with nobody")
+        who = "1 prompt is longer than its" if short == 1 else f"{short:,} prompts are longer than their"
+        notes.append(f"{who} hash_ids say: the rest of each is shared with nobody")
     if long:
         changed["hash_ids_long"] = long
-        notes.append(f"{long:,} prompts are shorter than their hash_ids say: the ids beyond are left out")
+        who = "1 prompt is shorter than its" if long == 1 else f"{long:,} prompts are shorter than their"
+        notes.append(f"{who} hash_ids say: the ids beyond are left out")
     first = np.array(hashes["first"])
     return HashBlocks(first, np.minimum(count, most).astype(np.int32), np.array(hashes["ids"]), block_tokens)

@@ -21,6 +21,7 @@ from mbexp.workload.sessions import begun_by_users, conversations, with_columns
 from mbexp.workload.timing import scale_gaps, spread_ties
 from mbexp.workload.trace import FloatArray, Trace, text_columns
 from mbexp.workload.turns import Turns
+from mbexp.workload.unread import refuse_unread, without_meaning
 from mbexp.workload.window import choose_window, describe_window
 
 OWN_ARRIVALS = ("synthetic", "sessions")  # kinds whose requests, or conversations, begin as workload.arrivals says
@@ -53,7 +54,9 @@ def load_trace(
     UserError
         One line naming the file, the line and the value, or the key of the configuration that is at fault.
     """
-    kind, workload = find_kind(workload.kind), with_columns(workload)
+    kind = find_kind(workload.kind)
+    refuse_unread(workload, kind)
+    workload = with_columns(workload)
     windows = replicate == "windows"
     if hasattr(kind, "generate"):
         if windows:
@@ -88,6 +91,7 @@ def load_trace(
     if window.kind == "time" and getattr(kind, "CUTS_TIME", False):  # the rows are those of the window
         window = dataclasses.replace(window, kind="rows", start_row=0)
     chosen, notes = choose_window(rows.arrival_s, window, num_requests, seed if windows else None)
+    notes = [*notes, *without_meaning(workload)]
     closed: ClosedLoop | Turns | None = closed_loop(workload, chosen.stop - chosen.start, seed)
     resolution_s = kind.CLOCK_RESOLUTION_S if workload.spread_ties_s is None else workload.spread_ties_s
     arrival_s, spread = spread_ties(rows.arrival_s[chosen], resolution_s)
@@ -95,7 +99,8 @@ def load_trace(
     if spread:
         changed["ties_spread"] = spread
     if "sorted_by_time" in changed:
-        notes.append(f"{changed['sorted_by_time']:,} rows were out of order and were sorted by time")
+        moved = changed["sorted_by_time"]
+        notes.append(f"{moved:,} row{'s were' if moved > 1 else ' was'} out of order and sorted by time")
     scaling = workload.rate_scaling if workload.timestamps == "scaled" else 1.0
     extra = {name: np.array(column[chosen]) for name, column in rows.extra.items()}
     prompt, output = rows.prompt_tokens[chosen], rows.output_tokens[chosen]

@@ -149,7 +149,10 @@ def _number(path: str, place: str, record: Any, *names: str) -> float:
 
 
 def _left_out(count: int, why: str) -> tuple[str, ...]:
-    return (f"{count:,} requests are left out: {why}; the engine spent time on them, mbexp does not",) if count else ()
+    if not count:
+        return ()
+    who, them = ("1 request is", "it") if count == 1 else (f"{count:,} requests are", "them")
+    return (f"{who} left out, {why}; the engine spent time on {them}, mbexp does not",)
 
 
 def _llmservingsim(path: str, lines: list[tuple[str, dict[str, Any]]], options: Options) -> Found:
@@ -188,7 +191,7 @@ def _vllm(path: str, document: dict[str, Any], options: Options) -> Found:
         except TypeError:
             raise UserError(f"{path}, {place}: itls is not a list of numbers") from None
         records.append(RawRecord(place, prompt, output, start, start + ttft, last))
-    return Found(records, _left_out(failed, "they failed"))
+    return Found(records, _left_out(failed, "failed"))
 
 
 def _aiperf(path: str, lines: list[tuple[str, dict[str, Any]]], options: Options) -> Found:
@@ -214,7 +217,7 @@ def _aiperf(path: str, lines: list[tuple[str, dict[str, Any]]], options: Options
             _number(path, place, metrics, name, "value") for name in ("input_sequence_length", "output_sequence_length")
         )
         records.append(RawRecord(place, prompt, output, start, start + ttft, end))
-    return Found(records, _left_out(others, "they failed, were cancelled or belong to the warm-up"))
+    return Found(records, _left_out(others, "failed, cancelled or of the warm-up"))
 
 
 def _genai_perf(path: str, document: dict[str, Any], options: Options) -> Found:
@@ -237,7 +240,7 @@ def _genai_perf(path: str, document: dict[str, Any], options: Options) -> Found:
         f"every prompt has {options.prompt_tokens} tokens, as given; a response counts as one token, which holds "
         "where the server streams token by token",
     )
-    return Found(records, (*notes, *_left_out(failed, "they have no response")))
+    return Found(records, (*notes, *_left_out(failed, "without a response")))
 
 
 def _guidellm(path: str, document: dict[str, Any], options: Options) -> Found:
@@ -254,7 +257,7 @@ def _guidellm(path: str, document: dict[str, Any], options: Options) -> Found:
         prompt, output = (_guidellm_tokens(path, place, request, name) for name in ("prompt", "output"))
         records.append(RawRecord(place, prompt, output, start, first, last))
     others = sum(len(requests.get(name) or []) for name in ("errored", "incomplete"))
-    return Found(records, _left_out(others, "they failed or did not end"))
+    return Found(records, _left_out(others, "failed or not ended"))
 
 
 def _guidellm_tokens(path: str, place: str, request: Mapping[str, Any], side: str) -> float:

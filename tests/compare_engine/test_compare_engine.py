@@ -117,7 +117,7 @@ def test_every_format_gives_the_same_requests(name: str, tmp_path: Path) -> None
     np.testing.assert_array_equal(run.prompt_tokens, prompts)
     np.testing.assert_array_equal(run.output_tokens, expected[:, 4])
     left_out = {"vllm", "aiperf", "guidellm"}
-    assert any("1 requests are left out" in note for note in run.notes) == (name in left_out)
+    assert any("1 request is left out" in note for note in run.notes) == (name in left_out)
 
 
 def written(change: Callable[[list[dict[str, Any]]], None]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from mbexp.cli.composed import composed
 from mbexp.compare_engine.__main__ import ASSUMED
-from mbexp.compare_engine.closed import closed_loop_tpot_ms
+from mbexp.compare_engine.closed import closed_loop_tpot_ms, loop_config, loop_tpot_ms
 from mbexp.compare_engine.compare import Comparison, compare
 from mbexp.compare_engine.readers import read_run
 from mbexp.errors import UserError
@@ -94,9 +94,9 @@ def h100_loops() -> tuple[Loads, np.ndarray]:
         *(np.array([float(row[name]) for row in rows]) for name in ("conc", "isl", "osl", "tpot_silicon")), ""
     )
     words = ["gpu=h100_llama31_8b", "execution=tensorrt_llm", "scheduler=tensorrt_llm"]
-    words += [f"gpu.law.{key}" for key in H100_TENSORRT_LLM]
+    config = loop_config([*words, *(f"gpu.law.{key}" for key in H100_TENSORRT_LLM)])
     columns = zip(loads.concurrency, loads.prompt_tokens, loads.output_tokens, strict=True)
-    return loads, np.array([closed_loop_tpot_ms(words, *map(int, row)) for row in columns])
+    return loads, np.array([loop_tpot_ms(config, *map(int, row)) for row in columns])
 
 
 def test_tensorrt_llm_on_an_h100_in_simulated_closed_loops(h100_loops: tuple[Loads, np.ndarray]) -> None:

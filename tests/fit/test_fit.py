@@ -185,7 +185,7 @@ def test_points_file_names_its_machine_and_finds_the_card(tmp_path, capsys):
     path = write_points(tmp_path / "h100_qwen3_1_7b", machine=machine)
     main([path, "--out", str(tmp_path / "fit")])
     said = capsys.readouterr().out
-    assert "1 points were not measured" in said
+    assert "1 point was not measured" in said
     assert "static, not fitted" in said
     values = yaml.safe_load((tmp_path / "fit" / "gpu" / "h100_qwen3_1_7b_roofline.yaml").read_text())
     assert (values["memory_gb"], values["overhead_gb"]) == (85.0, 2.5)

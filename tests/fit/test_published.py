@@ -131,6 +131,8 @@ def test_results_of_benchmarks_are_loads(tmp_path: Path) -> None:
         (VLLM | {"max_concurrency": None}, "has no max_concurrency: host terms need closed loops"),
         (VLLM | {"completed": 0}, "completed=0: no request was completed"),
         (VLLM | {"mean_tpot_ms": -1}, "tpot_ms=-1: must be a number above 0"),
+        (VLLM | {"mean_tpot_ms": 0.0095}, "r.json: the median time per token is 9.5e-06 s, too small for an engine by"),
+        (VLLM | {"mean_tpot_ms": 9500}, "r.json: the median time per token is 9.5 s, too large for an engine by about"),
         (GENAI | {"input_config": {}}, "its input_config has no concurrency"),
         (GENAI | {"inter_token_latency": {"unit": "ticks", "avg": 1}}, "inter_token_latency.unit=ticks: must be one"),
         (GENAI | {"output_sequence_length": {}}, "has no output_sequence_length.avg"),

@@ -49,6 +49,12 @@ def write(path: Path, factors: tuple[float, ...] = (1.0,)) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("slip", "told"), [(1e-3, "too small"), (1e3, "too large")])
+def test_times_of_another_unit_are_told(slip: float, told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"the median time of a decode step is .* s, {told} for an engine by about 1,0"):
+        read_steps(str(write(tmp_path / "steps.csv", (slip,))), None, Asked())
+
+
 @pytest.mark.parametrize("factors", [(1.0,), (1.0, 0.97, 5.0)])
 def test_exact_steps_give_back_their_law(factors: tuple[float, ...], tmp_path: Path) -> None:
     """A trial three times over, one of them disturbed: the median is the step itself."""

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mbexp.config.compose import configure
 from mbexp.config.gpu_keys import GpuConfig, LawConfig
 from mbexp.errors import UserError
-from mbexp.hardware import build_law
+from mbexp.hardware import build_law, kv_capacity_tokens
 
 NUMBERS = {
     "fixed_ms": 2.3,
@@ -83,3 +84,21 @@ def test_what_cannot_be_priced_is_one_line(keys, message):
     with pytest.raises(UserError, match=message) as error:
         build_law(GpuConfig(law=LawConfig(**keys)))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"gpu.law.model": "llama31_9b"}, "gpu.law.model=llama31_9b: no such choice (did you mean 'llama31_8b'?); "),
+        ({"gpu.law.card": "h1000"}, "gpu.law.card=h1000: no such choice (did you mean 'h100'?); "),
+        ({"gpu.kv_capacity_tokens": 0}, "gpu.kv_capacity_tokens=0: must be at least 1"),
+        ({"gpu.kv_capacity_tokens": None, "gpu.memory_gb": 10}, "gpu.memory_gb=10: no room for the KV cache: "),
+        ({"gpu.law.request_overhead_ms": -1}, "gpu.law.request_overhead_ms=-1.0: must be at least 0"),
+        ({"gpu.law.model": "/nowhere/config.json"}, "gpu.law.model=/nowhere/config.json: cannot be read (No such file"),
+    ],
+)
+def test_a_wrong_engine_is_one_line(keys: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError) as raised:
+        kv_capacity_tokens(configure(**{"gpu": "h100_llama31_8b", "execution": "continuous", **keys}).gpu)
+    assert str(raised.value).startswith(told)
+    assert "\n" not in str(raised.value)

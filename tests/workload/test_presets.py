@@ -174,7 +174,7 @@ def test_genai_perf_needs_the_length_of_prompts(tmp_path: Path) -> None:
     assert trace.arrival_s.tolist() == pytest.approx([0.0, 0.25, 2.5], abs=1e-6)
     assert trace.prompt_tokens.tolist() == [550] * 3
     assert trace.output_tokens.tolist() == [3, 4, 5]
-    assert any("1 requests are left out: they have no response" in note for note in trace.notes)
+    assert any("1 request is left out, without a response;" in note for note in trace.notes)
     with pytest.raises(UserError, match=r"give them with workload.prompt.value_tokens=N"):
         load(tmp_path, "genai_perf", content)
 

@@ -308,7 +308,7 @@ class TestFaults:
         assert trace.arrival_s.tolist() == [0.0, 2.0, 4.0, 4.0]
         assert trace.prompt_tokens.tolist() == [2, 4, 1, 3]
         assert trace.changed == {"sorted_by_time": 2}
-        assert trace.notes == ("2 rows were out of order and were sorted by time",)
+        assert trace.notes == ("2 rows were out of order and sorted by time",)
 
     def test_columns_named_twice(self, load: Callable[..., Trace]) -> None:
         with pytest.raises(UserError, match="column 'arrival_s' is named 2 times"):
@@ -565,7 +565,7 @@ class TestUnitOfTime:
         with pytest.raises(UserError, match="time_unit_s=1: has no effect with workload=azure, whose times are dates"):
             load(AZURE + "2024-05-10 00:00:00,1,1\n", "azure", time_unit_s=1.0)
         with pytest.raises(UserError, match="time_unit_s=1: has no effect with workload=synthetic, which has no file"):
-            load("", "synthetic", time_unit_s=1.0)
+            load("", "synthetic", time_unit_s=1.0, path=None)
 
 
 def test_arrivals_of_ones_own_keep_the_lengths_of_a_file(load: Callable[..., Trace]) -> None:

@@ -11,6 +11,9 @@ A kind that makes its own requests defines ``CLOCK_RESOLUTION_S`` and
 ``generate(workload, num_requests, seed) -> UsableRows``. Where it draws them from files it has
 ``files_sha256(workload)``, one hash of them all, too; ``CUTS_TIME`` says that it draws the window of time alone that is
 asked for.
+
+Either names in ``READS`` the keys of ``workload`` that it reads beside those of every kind (`mbexp.workload.unread`):
+``prompt``, ``output``, ``columns``. Others are refused.
 """
 
 from __future__ import annotations

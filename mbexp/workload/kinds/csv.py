@@ -15,6 +15,7 @@ from mbexp.workload.table_file import Column
 DEFAULT_FILE = None
 CLOCK_RESOLUTION_S = 0.0
 VERSION = 2
+READS = ("columns",)
 
 
 def cache_settings(workload: WorkloadConfig) -> tuple[object, ...]:

@@ -30,6 +30,7 @@ from mbexp.workload.sources import reading, refuse_all_but_text, shown
 from mbexp.workload.trace import FloatArray, IntArray
 
 CLOCK_RESOLUTION_S = 0.0
+READS = ("path",)
 CUTS_TIME = True  # `generate` draws a window of time alone: two weeks of a service are 100 million requests
 STREAM_CLIENTS = 104
 WINDOW_S = 600  # of ServeGen's windows, where a file has one line

@@ -15,6 +15,7 @@ from mbexp.workload.rows import Rows, UsableRows, usable_rows
 from mbexp.workload.trace import FloatArray, IntArray
 
 CLOCK_RESOLUTION_S = 0.0
+READS = ("prompt", "output", *(f"sessions.{name}" for name in ("turns", "think", "system_prompts", "system")))
 STREAM_TURNS, STREAM_THINK, STREAM_SYSTEM = 121, 122, 123
 
 

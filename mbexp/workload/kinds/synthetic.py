@@ -13,6 +13,7 @@ from mbexp.workload.rows import LONGEST_SPAN_S, Rows, UsableRows, usable_rows
 from mbexp.workload.trace import FloatArray, IntArray
 
 CLOCK_RESOLUTION_S = 0.0
+READS = ("prompt", "output")
 STREAM_ARRIVALS, STREAM_PROMPTS, STREAM_OUTPUTS = 101, 102, 103
 
 

@@ -52,6 +52,7 @@ class Case:
     users: int | None = None
     think: list[float] = field(default_factory=list)
     parents: list[int] | None = None  # of turns of conversations; `think` is then the time before each
+    overhead: float = 0.0  # of a request, before it joins a queue
 
     @property
     def closed(self) -> ClosedLoop | Turns | None:
@@ -104,14 +105,16 @@ def run_reference(case: Case) -> Outcome:
             zip(case.arrivals, case.requests, strict=True)
         )
     ]
-    return simulate(requests, case.queues, case.gpus, law, rules, case.noise, case.users, case.think, case.parents)
+    return simulate(
+        requests, case.queues, case.gpus, law, rules, case.noise, case.users, case.think, case.parents, case.overhead
+    )
 
 
 def run_compiled(case: Case) -> BatchesOutcome:
     law = case.law
     if not isinstance(law, LatencyLaw):
         batch = Price(compiled_weighted, np.array(law, np.float64))
-        law = LatencyLaw("weighted", batch, None, "made up", length="output")
+        law = LatencyLaw("weighted", batch, None, "made up", length="output", request_overhead_s=case.overhead)
     columns = list(zip(*[row[1:] for row in case.requests], strict=True)) or [(), (), (), ()]
     prompt, output, predicted = (np.array(column, np.int32) for column in columns[:3])
     return run_to_completion(
@@ -177,4 +180,8 @@ def difference(case: Case) -> str | None:
             return f"batch {number} (reference: {one}):\n  " + "\n  ".join(parts)
     if len(expected) != len(found):
         return f"reference formed {len(expected)} batches, loop {len(found)}"
+    places = np.arange(len(records.arrival_s)) if records.accepted is None else records.accepted
+    sent = dict(zip(places.tolist(), records.arrival_s.tolist(), strict=True))
+    if sent != outcome.sent:
+        return f"sent: reference {outcome.sent}, loop {sent}"
     return None

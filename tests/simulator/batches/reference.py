@@ -19,7 +19,7 @@ Law = Callable[[int, int, int, int, int, int], tuple[float, float, float]]
 
 @dataclass
 class Request:
-    """One request; `place` is its row in the trace, `bin` the queue it joins."""
+    """One request; `place` is its row in the trace, `bin` the queue it joins, at `arrival`; it was sent at `sent`."""
 
     place: int
     arrival: float
@@ -29,6 +29,7 @@ class Request:
     bin: int
     claim: Any = None  # what an order knows of it besides
     number: int = -1  # in the order in which requests come
+    sent: float = -1.0
     key: float = 0.0
 
     @property
@@ -91,6 +92,7 @@ class Batch:
 class Outcome:
     batches: list[Batch] = field(default_factory=list)
     rejected: dict[str, list[int]] = field(default_factory=dict)
+    sent: dict[int, float] = field(default_factory=dict)  # by place, of those that came
 
 
 class Controller:
@@ -242,7 +244,9 @@ class Simulator:
         users: int | None = None,
         think: Sequence[float] = (),
         parents: Sequence[int] | None = None,
+        overhead: float = 0.0,  # from sending a request until it joins a queue
     ) -> None:
+        self.overhead = overhead
         self.rules = rules
         self.law = law
         self.noise = noise
@@ -260,19 +264,20 @@ class Simulator:
         if users is not None:
             self.pool = deque(self.requests.values())
             self.last_arrival = math.inf  # until it happens
-            self.events = [(0.0, ARRIVAL, -1)] * users
+            self.events = [(0.0 + overhead, ARRIVAL, -1)] * users
             return
         if parents is not None:
             for request in requests:
                 if parents[request.place] < 0:
-                    heapq.heappush(self.events, (request.arrival, ARRIVAL, request.place))
+                    heapq.heappush(self.events, (request.arrival + overhead, ARRIVAL, request.place))
                 else:
                     self.caused.setdefault(parents[request.place], []).append(request.place)
             self.last_arrival = math.inf  # until it happens
             return
         for request in self.requests.values():
-            heapq.heappush(self.events, (request.arrival, ARRIVAL, request.place))
-        self.last_arrival = max((request.arrival for request in self.requests.values()), default=math.inf)
+            heapq.heappush(self.events, (request.arrival + overhead, ARRIVAL, request.place))
+        joins = [request.arrival + overhead for request in self.requests.values()]
+        self.last_arrival = max(joins, default=math.inf)
 
     def accept(self, request: Request) -> bool:
         if request.predicted_need > self.rules.memory:
@@ -292,27 +297,32 @@ class Simulator:
                 if kind == GPU_FREE:
                     self.complete(number, now)
                 elif kind == ARRIVAL and self.pool is None and number not in self.requests:
-                    self.answer(number, now)  # it is rejected
+                    self.answer(number, now - self.overhead)  # it is rejected, and joins no queue
                 elif kind == ARRIVAL and self.pool is None:
                     request = self.requests[number]
+                    request.sent = request.arrival if self.is_given(number) else now - self.overhead
                     request.arrival = now
                     self.arrive(request, now)
                     if self.came == len(self.requests):
                         self.last_arrival = now
                 elif kind == ARRIVAL and self.pool:
                     request = self.pool.popleft()
-                    request.arrival = now
+                    request.sent, request.arrival = now - self.overhead, now
                     self.arrive(request, now)
                     if not self.pool:
                         self.last_arrival = now
             self.dispatch(now)
         return self.outcome
 
+    def is_given(self, place: int) -> bool:
+        """Whether the trace says when a request is sent, and no answer does."""
+        return not any(place in turns for turns in self.caused.values())
+
     def complete(self, gpu: int, now: float) -> None:
         batch = self.running.pop(gpu)
         if self.pool is not None:
             for request in batch.members:
-                heapq.heappush(self.events, (now + self.think[request.place], ARRIVAL, -1))
+                heapq.heappush(self.events, (now + self.think[request.place] + self.overhead, ARRIVAL, -1))
         for request in batch.members:
             self.answer(request.place, now)
         self.idle_gpus.add(gpu)
@@ -320,9 +330,10 @@ class Simulator:
 
     def answer(self, place: int, now: float) -> None:
         for turn in self.caused.get(place, []):
-            heapq.heappush(self.events, (now + self.think[turn], ARRIVAL, turn))
+            heapq.heappush(self.events, (now + self.think[turn] + self.overhead, ARRIVAL, turn))
 
     def arrive(self, request: Request, now: float) -> None:
+        self.outcome.sent[request.place] = request.sent
         request.number = self.came
         self.came += 1
         self.queues[request.bin].join(request, now)
@@ -395,6 +406,7 @@ def simulate(
     users: int | None = None,
     think: Sequence[float] = (),
     parents: Sequence[int] | None = None,
+    overhead: float = 0.0,
 ) -> Outcome:
     """Serve `requests`, in trace order; return the batches in order of formation and the rejected places by reason."""
-    return Simulator(requests, num_queues, num_gpus, law, rules, noise, users, think, parents).run()
+    return Simulator(requests, num_queues, num_gpus, law, rules, noise, users, think, parents, overhead).run()

@@ -175,12 +175,50 @@ def test_long_runs_agree(batch_size, selection, fill):
         agree(turned(case, parents, (random.integers(0, 64, count) / 64).tolist()))
 
 
+def in_quarters(case: Case, overhead: float) -> Case:
+    """The case with times that are exact in binary, so that sums in any order are equal, and time before the queue."""
+    rows = [(round(4 * gap) / 4, *others) for gap, *others in case.requests]
+    law = [round(4 * weight) / 4 for weight in case.law]
+    return dataclasses.replace(case, requests=rows, law=law, noise=[], overhead=overhead)
+
+
+@settings(max_examples=EXAMPLES // 12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(), st.sampled_from([0.25, 0.75, 3.0]), st.data())
+def test_requests_that_spend_time_before_the_queue_agree(case, overhead, data):
+    """docs/semantics/laws.md: a request joins r after it was sent, and its times count from then."""
+    case = in_quarters(case, overhead)
+    agree(case)
+    count = len(case.requests)
+    think = data.draw(st.lists(st.integers(0, 16).map(lambda ticks: ticks / 4), min_size=count, max_size=count))
+    agree(closed(case, data.draw(st.integers(1, 9)), think))
+    agree(turned(case, [data.draw(st.integers(-1, place - 1)) for place in range(count)], think))
+
+
+def test_the_time_before_the_queue_is_worked_out_by_hand():
+    """Service 1 s on one GPU, one at a time, r = 0.5 s; two users without think time send three requests."""
+    law, rows = (1.0, *[0.0] * 13), [(0.0, 1, 1, 1, 0)] * 3
+    alone = {"scheduler": {"batch_size": "fixed", "fixed_batch_size": 1, "fill": "greedy"}, "law": law, "overhead": 0.5}
+    users = Case(rows, users=2, think=[0.0] * 3, **alone)
+    agree(users)
+    found = run_compiled(users)
+    assert found.batches["start_s"].tolist() == [0.5, 1.5, 2.5]
+    assert found.arrival_s.tolist() == [0.0, 0.0, 1.5]  # the third is sent when the first is answered
+    # Sent at 0, 0.25 and 5: joined half a second later; the GPU serves them from 0.5, 1.5 and 5.5.
+    given_times = Case([(0.0, 1, 1, 1, 0), (0.25, 1, 1, 1, 0), (4.75, 1, 1, 1, 0)], **alone)
+    agree(given_times)
+    found = run_compiled(given_times)
+    assert found.batches["start_s"].tolist() == [0.5, 1.5, 5.5]
+    assert found.arrival_s.tolist() == [0.0, 0.25, 5.0]
+
+
 REAL_LAWS = {
     "affine": LawConfig(),
     "affine_output": LawConfig(length="output"),
     "linear": LawConfig(kind="linear"),
     "roofline": LawConfig(kind="roofline", bandwidth_gb_per_s=3350, dense_tflops=989.4),
-}
+    "step": LawConfig(kind="step", length="prompt_plus_output", fixed_ms=4, sequence_ms=0.2, context_us=2,
+                      prefill_token_ms=0.1, request_overhead_ms=125),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REAL_LAWS)
@@ -188,7 +226,7 @@ def test_runs_with_the_laws_of_mbexp_agree(name):
     law = build_law(GpuConfig(law=REAL_LAWS[name]))
     for seed in range(3):
         case = long_case(seed, "dynamic", SELECTIONS[seed], "greedy")
-        case.law, case.token_ms = law, 7.0
+        case.law, case.token_ms, case.overhead = law, 7.0, law.request_overhead_s
         agree(case)
 
 

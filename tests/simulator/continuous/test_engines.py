@@ -165,6 +165,31 @@ def test_limits_follow_the_card(gpu, vllm, sglang):
     assert configure(execution="sglang", scheduler="sglang", gpu=gpu).execution.token_budget == sglang
 
 
+@pytest.mark.parametrize(
+    ("keys", "running"),
+    [
+        # 512 x 459,360 / 131,072 is below 2048, and 512 x 817,248 / 40,960 above 4096: SGLang brings both in.
+        ({"gpu": "h100_llama31_8b", "gpu.kv_capacity_tokens": 459_360}, 2048),
+        ({"gpu": "h200_qwen3_8b"}, 4096),
+        ({"gpu": "h200_qwen3_8b", "gpu.kv_capacity_tokens": 204_801}, 2560),  # 2560.01
+        ({"gpu": "h100_llama31_8b", "execution.max_model_len_tokens": 80_000, "gpu.kv_capacity_tokens": 400_000}, 2560),
+        ({"gpu": "h100_llama31_8b", "gpu.kv_capacity_tokens": 3001}, 1500),  # half of the tokens
+        ({"gpu": "h200_qwen3_8b", "gpu.kv_capacity_tokens": None}, 2048),  # unknown before the run
+    ],
+)
+def test_sglang_runs_as_many_as_its_memory_holds_of_contexts(keys, running):
+    config = configure(execution="sglang", scheduler="sglang", **keys)
+    assert config.scheduler.fixed_batch_size == running
+
+
+def test_tensorrt_llm_has_the_defaults_of_its_arguments():
+    """Read in tensorrt_llm/llmapi/llm_args.py 0004396: BaseLlmArgs and KvCacheConfig."""
+    for gpu in ("rtx4090_llama31_8b", "b200_llama31_70b_tp2"):
+        config = configure(execution="tensorrt_llm", scheduler="tensorrt_llm", gpu=gpu)
+        assert (config.execution.token_budget, config.scheduler.fixed_batch_size) == (8192, 2048)
+        assert (config.execution.block_tokens, config.execution.admission) == (32, "whole")
+
+
 def test_a_capacity_that_sweeps_cards_takes_the_limits_of_each():
     from mbexp.capacity.command import compose
 
