@@ -10,6 +10,7 @@ from mbexp.simulator.continuous.layout import (
     FETCHED_GPUS,
     NOBODY,
     event_at,
+    event_place,
     fetch_gpu,
     fetch_leaves,
     gpu_at,
@@ -26,7 +27,7 @@ def _event_at(run, one_heap, place):
 @inlined
 def _note_place(run, gpu_index, place):
     """Note where the event of a GPU stands in the heap."""
-    gpu_at(run, gpu_index).event_place = place
+    event_place(run, gpu_index).value = place
 
 
 _sift_up, _sift_down = heap(_event_at, "time_s", "gpu", _note_place)
@@ -41,7 +42,7 @@ def next_event_s(run):
 @inlined
 def set_event(run, gpu, time_s):
     """Let the iteration that a GPU is at end at an instant, in place of the one known so far."""
-    place = gpu.event_place
+    place = np.int64(event_place(run, gpu.index).value)
     later = False
     if place == NOBODY:
         place = run.event_count
@@ -67,7 +68,7 @@ def stop_at_boundary(run, gpu):
 def pop_event(run):
     """Return the GPU whose iteration ends first, by time and then by index; its event is over."""
     first = event_at(run, 0).gpu
-    gpu_at(run, first).event_place = NOBODY
+    event_place(run, first).value = NOBODY
     run.event_count -= 1
     if run.event_count > 0:
         last = event_at(run, run.event_count)

@@ -93,7 +93,6 @@ GPU = Record(
     ("chunk_tokens", i8),  # prompt tokens in each iteration
     ("index", i8),
     ("event_s", f8),
-    ("event_place", i8, NOBODY),  # in the heap of events; NOBODY where it has none
     # What runs.
     ("running", i8),
     ("decoding", i8),
@@ -271,6 +270,8 @@ LAYOUT = Table(
 request_at = LAYOUT.array("requests", REQUEST, "num_requests", initial=None)  # the loop fills them
 gpu_at = LAYOUT.array("gpus", GPU, "num_gpus")
 event_at = LAYOUT.array("events", EVENT, "num_gpus")  # a heap by time, then GPU
+# Where each GPU stands in it, NOBODY where nowhere. Every step of a sift writes one: all must lie close together.
+event_place = LAYOUT.array("event_places", i4, "num_gpus", initial=NOBODY)
 standing_at = LAYOUT.array("standing", STANDING, "num_gpus")  # at a boundary: a heap by requests, then those put aside
 LAYOUT.array("idle", i8, 1, "idle_words", initial=0)
 idle_gpus = LAYOUT.vector("idle")  # a set (`mbexp.compiled.index_set`): empty GPUs, where queues are central
