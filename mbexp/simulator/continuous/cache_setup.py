@@ -13,6 +13,8 @@ from mbexp.simulator.continuous.extended import (
     AFFINITY,
     BELADY,
     DYNAMO,
+    ENTRY,
+    EVICTABLE,
     LFU,
     LLM_D,
     LRU,
@@ -20,6 +22,7 @@ from mbexp.simulator.continuous.extended import (
     NO_ROUTER,
     SGLANG,
 )
+from mbexp.simulator.continuous.layout import NOBODY
 from mbexp.workload.prefixes import ROOT, Prefixes
 
 ROUTERS = {
@@ -84,11 +87,12 @@ def cache_sizes(prefixes: Prefixes, rules: CacheRules, num_gpus: int, units: int
     kept = units if rules.prefix_cache_blocks is None else rules.prefix_cache_blocks
     pools = 1 if rules.prefix_cache_of == "all" else num_gpus
     spans = len(prefixes.parent)
-    entries = max(1, min(spans, kept + int(_depths(prefixes).max(initial=0)) + 1))
+    # Every span has a block, so that no path has more spans than blocks.
+    entries = max(1, min(spans, kept + int(prefixes.before.max(initial=0)) + 2))
     # As many buckets as entries to expect: of spans of mean length. Few are fast, since they stay in the processor.
     mean_blocks = max(1.0, float(prefixes.blocks.mean())) if spans else 1.0
     buckets = 1 << int(np.ceil(np.log2(2 + 2 * min(entries, kept / mean_blocks))))
-    if pools * (entries * 40 + buckets * 4) > CACHE_BYTES_MAX:
+    if pools * (entries * (ENTRY.dtype.itemsize + EVICTABLE.dtype.itemsize) + buckets * 4) > CACHE_BYTES_MAX:
         raise UserError(
             f"execution.prefix_cache_blocks={rules.prefix_cache_blocks}: {pools} caches of {kept:,} blocks need too "
             "much memory here; lower it, or num_gpus"
@@ -115,6 +119,7 @@ def fill_cache(state: SimpleNamespace, prefixes: Prefixes, rules: CacheRules) ->
     """Write the tree and the paths into the arrays of a run."""
     for name in ("parent", "blocks", "before"):
         state.spans[name] = getattr(prefixes, name)
+    state.spans["entry"] = NOBODY
     for name in ("prompt_span", "context_span", "prompt_blocks"):
         state.paths[name] = getattr(prefixes, name)
     state.paths["first_use"] = 0

@@ -31,7 +31,12 @@ NO_CACHE, LRU, LFU, BELADY = 0, 1, 2, 3
 NO_ROUTER, DYNAMO, SGLANG, LLM_D, AFFINITY = 0, 1, 2, 3, 4
 
 # Blocks that the same requests pass through (`mbexp.workload.prefixes`).
-SPAN = Record(("parent", i4), ("blocks", i4), ("before", i4))
+SPAN = Record(
+    ("parent", i4),
+    ("blocks", i4),
+    ("before", i4),
+    ("entry", i4),  # where some cache had it last, NOBODY where none ever did
+)
 # The path of a request, by its place in the trace.
 PATH = Record(
     ("prompt_span", i4),
@@ -44,19 +49,22 @@ CACHED = Record(("used", i4), ("skipped", i4, NOBODY))  # blocks used in place; 
 # A cache: of a GPU's memory, or beside it.
 POOL = Record(
     ("blocks", i8),  # kept: unused ones where they lie in a GPU's memory, else all
-    ("evictable", i8),  # entries of its heap
+    ("evictable", i8),  # entries that no request uses
     ("free", i4),  # the first entry that is not in use
     ("entries", i4),  # that were ever in use
+    ("oldest", i4, NOBODY),  # under lru: of those evictable, the next to go and the last
+    ("newest", i4, NOBODY),
     whole_lines=True,
 )
 # A span of which a cache has blocks.
 ENTRY = Record(
-    ("span", i4),
+    ("span", i4),  # NOBODY where it is free
     ("next", i4),  # in its bucket, or among those free
     ("kept", i4),  # blocks: the first of the span, or in the order of prompts its last
     ("users", i4),  # requests that use them in place
     ("uses", i4),  # since it was made
-    ("place", i4),  # in the heap
+    ("place", i4),  # in the heap; under lru the entry that goes before it
+    ("later", i4),  # under lru the entry that goes after it
 )
 # Blocks of the prompts of a GPU's unfinished requests: whose prefill has not ended yet, and has.
 ROUTED = Record(("to_compute", i8), ("computed", i8))

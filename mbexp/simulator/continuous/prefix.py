@@ -12,6 +12,7 @@ import numpy as np
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.variants import variant
 from mbexp.simulator.continuous.blocks import (
+    allow_before,
     allow_eviction,
     evict,
     find,
@@ -121,6 +122,8 @@ def _share_prompt(run, gpu, request):
     while span != NOBODY:
         part = span_at(run, span)
         blocks = np.int64(part.blocks)
+        if part.before + blocks <= cached.used:
+            break  # from here to the root all is used in place
         mine = np.int64(cached.used) - np.int64(part.before)  # used in place already
         mine = max(min(mine, blocks), np.int64(0))
         entry = find(run, pool, span)
@@ -207,7 +210,7 @@ def _keep_path(run, gpu, request, whole):
         depth += 1
         span = np.int64(span_at(run, span).parent)
     length = depth
-    span, depth = first, 0
+    span, depth, later = first, 0, np.int64(NOBODY)
     while span != NOBODY:
         part = span_at(run, span)
         entry = find(run, pool, span)
@@ -219,8 +222,11 @@ def _keep_path(run, gpu, request, whole):
         store.blocks += np.int64(part.blocks) - np.int64(kept.kept)
         kept.kept = part.blocks
         kept.uses += 1
-        order = run.stamp + (length - depth if run.from_the_front else depth + 1)
-        allow_eviction(run, pool, entry, place, behind + depth, order)
+        if run.from_the_front:
+            allow_before(run, pool, entry, later)
+            later = entry
+        else:
+            allow_eviction(run, pool, entry, place, behind + depth, run.stamp + depth + 1)
         span = np.int64(part.parent)
         depth += 1
     run.stamp += length
