@@ -20,6 +20,8 @@ from mbexp.simulator.continuous.extended import (
     bucket_at,
     entry_at,
     evictable_at,
+    holder_at,
+    holders_at,
     next_use_at,
     path_at,
     pool_at,
@@ -90,6 +92,13 @@ def make(run, pool, span):
     item.kept, item.users, item.uses, item.place = 0, 0, 0, NOBODY
     bucket.value = entry
     span_at(run, span).entry = entry
+    if run.num_holders > 0:
+        holders, holder = holders_at(run, span), holder_at(run, entry)
+        holder.earlier, holder.later = NOBODY, holders.first
+        if holders.first != NOBODY:
+            holder_at(run, np.int64(holders.first)).earlier = entry
+        holders.first = entry
+        holders.count += 1
     return entry
 
 
@@ -105,6 +114,15 @@ def drop(run, pool, entry):
         while before.next != entry:
             before = entry_at(run, np.int64(before.next))
         before.next = item.next
+    if run.num_holders > 0:
+        holders, holder = holders_at(run, np.int64(item.span)), holder_at(run, entry)
+        if holder.earlier == NOBODY:
+            holders.first = holder.later
+        else:
+            holder_at(run, np.int64(holder.earlier)).later = holder.later
+        if holder.later != NOBODY:
+            holder_at(run, np.int64(holder.later)).earlier = holder.earlier
+        holders.count -= 1
     store = pool_at(run, pool)
     item.span = NOBODY
     item.next = store.free

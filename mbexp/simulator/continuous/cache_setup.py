@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.compiled.least_tree import leaves_of
 from mbexp.errors import UserError
 from mbexp.simulator.continuous.extended import (
     AFFINITY,
@@ -98,7 +99,11 @@ def cache_sizes(prefixes: Prefixes, rules: CacheRules, num_gpus: int, units: int
             "much memory here; lower it, or num_gpus"
         )
     belady = rules.prefix_cache == "belady"
+    looks = rules.router.startswith("prefix_")  # a router at caches
     return {
+        "num_held_spans": spans if looks else 0,
+        "num_holders": pools * entries if looks else 0,
+        "num_route_nodes": 2 * leaves_of(num_gpus) if looks else 0,
         "prefix_cache": POLICIES[rules.prefix_cache],
         "in_memory": in_memory,
         "from_the_front": not in_memory and rules.prefix_cache == "lru",
@@ -123,6 +128,12 @@ def fill_cache(state: SimpleNamespace, prefixes: Prefixes, rules: CacheRules) ->
     for name in ("prompt_span", "context_span", "prompt_blocks"):
         state.paths[name] = getattr(prefixes, name)
     state.paths["first_use"] = 0
+    node = leaves_of(len(state.gpus))
+    below = np.arange(node, node + len(state.gpus)) if len(state.routes) else np.zeros(0, np.int64)
+    while len(below) and below[0] > 0:  # no GPU has a load yet
+        for name in ("least", "most", "least_kv"):
+            state.routes[name][below] = 0
+        below = np.unique(below >> 1)
     if rules.prefix_cache == "belady":
         lengths = _lengths(prefixes)
         state.paths["first_use"] = np.cumsum(lengths) - lengths

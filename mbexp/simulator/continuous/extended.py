@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from numba import from_dtype, types
 
+from mbexp.compiled.least_tree import NONE
 from mbexp.compiled.records import Record
 from mbexp.simulator.continuous.layout import LAYOUT, NOBODY, b1, f8, i4, i8, u2
 
@@ -67,7 +68,16 @@ ENTRY = Record(
     ("later", i4),  # under lru the entry that goes after it
 )
 # Blocks of the prompts of a GPU's unfinished requests: whose prefill has not ended yet, and has.
-ROUTED = Record(("to_compute", i8), ("computed", i8))
+ROUTED = Record(
+    ("to_compute", i8),
+    ("computed", i8),
+    ("seen_by", i8, NOBODY),  # the request whose router looked at the GPU last
+)
+# The caches that keep blocks of a span: how many, and their entries, the first one and from each to the next.
+HOLDERS = Record(("count", i4), ("first", i4, NOBODY))
+HOLDER = Record(("earlier", i4), ("later", i4))
+# Of the GPUs below a node of a tree, what a router asks of them: the least and the most load, the least KV need.
+ROUTE = Record(("least", i8, NONE), ("most", i8, NOBODY), ("least_kv", i8, NONE))
 EVICTABLE = Record(("key", f8), ("stamp", i8))  # the stamp: an order number, then the entry
 STAMP_BITS = 32
 
@@ -90,6 +100,9 @@ EXTENDED = LAYOUT.extended(
     ("num_entries", i8),  # of each
     ("num_all_entries", i8),
     ("cache_buckets", i8),  # of each, a power of two
+    ("num_held_spans", i8),  # as many as spans where a router looks at caches, else 0
+    ("num_holders", i8),  # then as many as entries
+    ("num_route_nodes", i8),
     ("pool_blocks", i8),
     ("prefix_tokens", i8),  # of a block
     ("stamp", i8),
@@ -104,6 +117,9 @@ path_at = EXTENDED.array("paths", PATH, "num_paths", initial=None)
 next_use_at = EXTENDED.array("next_uses", i4, "num_uses", initial=None)  # from a path's end to the root
 cached_at = EXTENDED.array("cached", CACHED, "num_paths")
 routed_at = EXTENDED.array("routed", ROUTED, "num_gpus")
+holders_at = EXTENDED.array("span_holders", HOLDERS, "num_held_spans")
+holder_at = EXTENDED.array("holders", HOLDER, "num_holders", initial=None)
+route_at = EXTENDED.array("routes", ROUTE, "num_route_nodes")  # node 1 is the root, and GPUs are the leaves
 home_at = EXTENDED.array("homes", f8, "num_homes", initial=None)  # of a conversation, as a part of the GPUs
 pool_at = EXTENDED.array("pools", POOL, "num_pools")
 entry_at = EXTENDED.array("entries", ENTRY, "num_all_entries")

@@ -34,6 +34,7 @@ from mbexp.simulator.continuous.extended import (
 )
 from mbexp.simulator.continuous.layout import NOBODY, request_at
 from mbexp.simulator.continuous.memory import held_by, held_in_prefill
+from mbexp.simulator.continuous.route_tree import note_route
 
 
 @inlined
@@ -281,7 +282,7 @@ def _computed(run, gpu, request):
     if run.router == DYNAMO and request_at(run, request).emitted == 0:
         blocks = np.int64(path_at(run, place_of(run, request)).prompt_blocks)
         routed_at(run, gpu.index).to_compute -= blocks
-        routed_at(run, gpu.index).computed += blocks
+        routed_at(run, gpu.index).computed += blocks  # in sum the same load
     if run.in_memory:
         _share_prompt(run, gpu, request)
     elif run.prefix_cache != NO_CACHE:
@@ -325,6 +326,7 @@ def _keep_answer(run, gpu, request):
     """Keep the whole context of a request that is answered."""
     if run.router == DYNAMO:
         routed_at(run, gpu.index).computed -= np.int64(path_at(run, place_of(run, request)).prompt_blocks)
+        note_route(run, gpu.index)
     if run.prefix_cache != NO_CACHE and not run.in_memory and run.answers_known:
         _keep_path(run, gpu, request, True)
 
