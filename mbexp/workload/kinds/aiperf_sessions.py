@@ -7,6 +7,7 @@ Both are milliseconds. A turn is sent with all that was said before it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def read(path: Path, workload: WorkloadConfig) -> Rows:
     rows: list[tuple[float, float, int, int, int]] = []
     for place, record in open_source(path, ["input_length", "output_length"]).cells():
         session = record.get("session_id")
-        session = ("line", place) if session is None else ("named", str(session))
+        session = (session is None, place if session is None else str(session))
         at_ms, delay_ms = (_milliseconds(path, place, record, name) for name in ("timestamp", "delay"))
         before_s = last_s.get(session)
         if before_s is None:
@@ -58,19 +59,19 @@ def read(path: Path, workload: WorkloadConfig) -> Rows:
         if before_s is not None and at_s < before_s:
             raise UserError(f"{path} {place}: a turn comes before the one that it follows")
         last_s[session] = at_s
-        lengths = (_tokens(path, place, record, name) for name in ("input_length", "output_length"))
-        rows.append((at_s, think_s, numbers.setdefault(session, len(numbers)), *lengths))
-    at_s, think_s, session, prompt, output = np.array(rows, np.float64).reshape(-1, 5).T
+        prompt, output = (_tokens(path, place, record, name) for name in ("input_length", "output_length"))
+        rows.append((at_s, think_s, numbers.setdefault(session, len(numbers)), prompt, output))
+    columns = np.array(rows, np.float64).reshape(-1, 5).T
     return Rows(
-        arrival_s=at_s,
-        prompt_tokens=prompt.astype(np.int32),
-        output_tokens=output.astype(np.int32),
+        arrival_s=columns[0],
+        prompt_tokens=columns[3].astype(np.int32),
+        output_tokens=columns[4].astype(np.int32),
         source="sessions of AIPerf",
-        extra={"session": session.astype(np.int64), "think_s": think_s},
+        extra={"session": columns[2].astype(np.int64), "think_s": columns[1]},
     )
 
 
-def _milliseconds(path: Path, place: str, record: dict[str, Any], name: str) -> float | None:
+def _milliseconds(path: Path, place: str, record: Mapping[str, Any], name: str) -> float | None:
     value = record.get(name)
     if value is None:
         return None
@@ -79,7 +80,7 @@ def _milliseconds(path: Path, place: str, record: dict[str, Any], name: str) -> 
     return float(value)
 
 
-def _tokens(path: Path, place: str, record: dict[str, Any], name: str) -> int:
+def _tokens(path: Path, place: str, record: Mapping[str, Any], name: str) -> int:
     value = record.get(name)
     if value is None:
         return -1  # a prompt given as text: it has no count
