@@ -9,7 +9,9 @@ from typing import Any
 
 from benchmarks import report
 
-PARTS = ("forms", "growth", "memory", "around", "command", "continuous", "laws", "assignment", "floor")
+PARTS = (
+    "forms", "growth", "memory", "around", "command", "continuous", "laws", "assignment", "floor", "prefix", "routers",
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,6 +88,12 @@ def _table(part: str, arguments: argparse.Namespace) -> report.Table:
         from benchmarks import assignment
 
         return assignment.table(100, min(arguments.rounds, 3))
+    if part in ("prefix", "routers"):
+        from benchmarks import prefix
+
+        if part == "routers":
+            return prefix.growth(100, min(arguments.rounds, 2))
+        return prefix.table(min(arguments.requests, 300_000), min(arguments.rounds, 5))
     if part == "floor":
         from benchmarks import continuous_floor
 

@@ -16,12 +16,13 @@ from benchmarks import (
     forms,
     heapq_form,
     laws,
+    prefix,
     simpy_form,
 )
 from benchmarks.__main__ import main
 from benchmarks.cases import SCHEDULERS, make_case, same_batches, steady_trace
 from benchmarks.timing import ratio
-from mbexp.config.execution_keys import RULES_OF_ASSIGNMENT
+from mbexp.config.execution_keys import ROUTERS, RULES_OF_ASSIGNMENT
 
 LOADS = {"idle": (20, 0.05), "busy": (3, 0.2), "overloaded": (2, 40.0)}  # GPUs, and requests a second of each
 
@@ -93,6 +94,18 @@ def test_the_cost_of_choosing_among_gpus_is_reported(monkeypatch):
     monkeypatch.setattr(assignment, "LEAST_REQUESTS", 100)
     table = assignment.table(2, 1, [3, 5])
     assert [row[0] for row in table.rows] == list(RULES_OF_ASSIGNMENT)
+
+
+def test_caches_and_routers_are_timed(monkeypatch):
+    monkeypatch.setattr(prefix, "LEAST_REQUESTS", 200)
+    table = prefix.table(300, 1)
+    assert [row[0] for row in table.rows] == [name for name, _ in prefix.CASES]
+    shares = dict(zip((row[0] for row in table.rows), (row[3] for row in table.rows), strict=True))
+    assert shares["no cache, `join_shortest`"] == "-"
+    assert int(shares["in memory, `session_affinity`"]) > int(shares["in memory, `join_shortest`"])
+    growth = prefix.growth(2, 1, [3, 5])
+    assert set(growth.numbers) == {"join_shortest", *ROUTERS}
+    assert all(speed > 0 for row in growth.numbers.values() for speed in row["million_requests_per_s"].values())
 
 
 def test_without_a_compiler_c_is_left_out_and_said_so(monkeypatch):

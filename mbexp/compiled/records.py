@@ -92,6 +92,8 @@ class Table:
             dtype, initial = of.dtype, None if initial is None else of.initial
         else:
             dtype = np.dtype(of)
+        if name in self._rows:  # of this table, or of the one that it extends
+            raise ValueError(f"the table has an array {name} already")
         self._rows[name] = Row(dtype, shape, initial)
         return _entry_reader(f"{name}_at", self._rows[name])
 

@@ -75,6 +75,15 @@ def test_the_head_holds_an_address_for_each_array_and_initial_values():
         TOY.head(wrong=1)
 
 
+def test_a_table_that_is_extended_has_each_array_once():
+    more = TOY.extended(("others", np.int64))
+    more.array("another", np.int64, "others")
+    for table, name in ((TOY, "prices"), (more, "prices"), (more, "another")):
+        with pytest.raises(ValueError, match=f"has an array {name} already"):
+            table.array(name, np.int64, "items")
+    assert "another" not in TOY.head(items=1, rows=1).dtype.names
+
+
 def test_arrays_have_the_sizes_and_the_initial_values_of_the_table():
     _, arrays = toy(items=5, rows=4)
     shapes = {name: array.shape for name, array in arrays.items()}

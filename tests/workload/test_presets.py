@@ -192,3 +192,44 @@ def test_one_of_several_benchmarks_is_chosen(tmp_path: Path) -> None:
         load(tmp_path, "recorded", '{"a": 1}')
     with pytest.raises(UserError, match="workload=csv reads tables, by their columns"):
         load(tmp_path, "recorded", "a,b\n1,2\n")
+
+
+def test_sessions_of_aiperf_wait_for_answers(tmp_path: Path) -> None:
+    turns = [
+        {"session_id": "a", "timestamp": 5000, "input_length": 10, "output_length": 3},
+        {"session_id": "b", "timestamp": 5250, "input_length": 20, "output_length": 4, "hash_ids": [1]},
+        {"session_id": "a", "delay": 2000, "input_length": 7, "output_length": 5},
+        {"session_id": "b", "timestamp": 9250, "input_length": 6, "output_length": 1},
+        {"timestamp": 9500, "input_length": 8, "output_length": 2},
+    ]
+    trace = load(tmp_path, "aiperf_sessions", lines(*turns))
+    assert trace.closed is not None
+    assert trace.arrival_s.tolist() == [0.0, 0.25, 2.0, 4.25, 4.5]
+    assert trace.closed.parent.tolist() == [-1, -1, 0, 1, -1]
+    assert trace.closed.think_s.tolist() == [0.0, 0.0, 2.0, 4.0, 0.0]
+    assert trace.prompt_tokens.tolist() == [10, 20, 10 + 3 + 7, 20 + 4 + 6, 8]
+    whole = load(tmp_path, "aiperf_sessions", lines(*turns), sessions={"history": "included"})
+    assert whole.prompt_tokens.tolist() == [10, 20, 7, 6, 8]
+    assert load(tmp_path, "aiperf_sessions", lines(*turns), sessions={"arrivals": "recorded"}).closed is None
+
+
+@pytest.mark.parametrize(
+    ("turn", "told"),
+    [
+        ({"session_id": "a", "input_length": 7, "output_length": 5}, "a later turn has neither 'delay' nor"),
+        ({"session_id": "b", "input_length": 7, "output_length": 5}, "the first turn of a session has no 'timestamp'"),
+        ({"session_id": "a", "timestamp": 4, "input_length": 7, "output_length": 5}, "before the one that it follows"),
+        (
+            {"session_id": "a", "delay": -1, "input_length": 7, "output_length": 5},
+            "'delay' is '-1', not a number of ms",
+        ),
+        (
+            {"session_id": "a", "delay": 1, "input_length": 7.5, "output_length": 5},
+            "'input_length' is '7.5', not a numb",
+        ),
+    ],
+)
+def test_mistakes_in_sessions_of_aiperf(turn: dict[str, Any], told: str, tmp_path: Path) -> None:
+    first = {"session_id": "a", "timestamp": 5000, "input_length": 10, "output_length": 3}
+    with pytest.raises(UserError, match=f"line 2: .*{told}"):
+        load(tmp_path, "aiperf_sessions", lines(first, turn))

@@ -97,3 +97,18 @@ def test_the_loop_and_the_reference_agree(beside):
     for seed in range(CASES):
         found = difference(prefix_case(seed, beside))
         assert found is None, f"seed {seed}: {found}"
+
+
+@pytest.mark.parametrize("router", ["prefix_dynamo", "prefix_sglang", "prefix_llm_d"])
+def test_routers_among_many_gpus_agree_with_a_look_at_each(router):
+    for seed in range(CASES // 5):
+        rng = np.random.default_rng([seed, 7])
+        case = prefix_case(seed, bool(rng.integers(2)))
+        gpus, bins = int(rng.integers(4, 40)), int(rng.integers(1, 3))
+        requests = [(*row[:4], int(rng.integers(bins))) for row in case.requests]
+        rules = {**case.rules, "router": router, "gpu_serves": "equal_share" if bins > 1 else "any_bin"}
+        case = dataclasses.replace(
+            case, gpus=gpus, bins=bins, requests=requests, rules=rules, assignment="round_robin", homes=[]
+        )
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
