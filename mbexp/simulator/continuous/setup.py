@@ -184,18 +184,6 @@ def refuse_mistakes(
             "give num_gpus more, or use one_bin"
         )
     refuse_cache(rules)
-    changing = rules.kv == "future" or (policy.order is not None and policy.order.changes)
-    if changing and policy.assignment is None and rules.in_pieces and rules.admission != "any":
-        key = "execution.kv=future" if rules.kv == "future" else "scheduler.order"
-        raise UserError(
-            f"{key}: with central queues a GPU whose budget is used up would try for ever; "
-            "use execution.assignment=join_shortest, or execution.admission=any"
-        )
-    if rules.kv == "future" and rules.prefill == "alone":
-        raise UserError(
-            "execution.kv=future: does not go with execution.prefill=alone, whose stalls its peak does not know; "
-            "use execution.prefill=first or chunked"
-        )
     in_blocks = rules.kv == "paged"
     if not in_blocks and (rules.reserved_blocks or not rules.hold_last_token):
         name = "reserved_blocks" if rules.reserved_blocks else "hold_last_token"

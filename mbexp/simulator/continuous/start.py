@@ -210,7 +210,8 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
         spare = run.watermark if gpu.running > 0 else 0
         fits = gpu.held + more + need - in_use + spare <= run.capacity
         if order is not None and order.future:
-            fits = fits_at_its_peak(run, order, gpu, item, spare)
+            stalls = item.stage != TO_COPY and (run.alone or not run.chunked)  # decoding, so that nobody grows
+            fits = (fits or stalls) and fits_at_its_peak(run, order, gpu, item, spare)
         if run.output_reserve == FULL_OUTPUT:
             fits = fits and gpu.promised + held_by(run, item, item.predicted) <= run.capacity
         elif by_ratio:

@@ -509,7 +509,8 @@ class Simulation:
         spare = self.watermark if gpu.running else 0
         fits = self.held(gpu) + self.step_needs(gpu) + need - in_use + spare <= self.capacity
         if self.setup.kv == "future":
-            fits = self.peak(gpu, request) + spare <= self.capacity
+            beside = request.swapped or self.setup.prefill == "chunked"  # the next iteration decodes
+            fits = (fits or not beside) and self.peak(gpu, request) + spare <= self.capacity
         return (request, choice[1]) if fits else None
 
     # What happens.
