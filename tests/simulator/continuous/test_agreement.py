@@ -27,7 +27,7 @@ from mbexp.hardware import build_law
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.simulator.continuous import layout
 from tests.hardware.test_iteration import TABLE
-from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form, with_rules
+from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form
 from tests.simulator.continuous.corner_cases import CORNERS
 
 EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "200"))
@@ -330,8 +330,8 @@ def test_larger_cases_with_a_step_law(prefill, seeds):
 
 def test_a_step_law_is_priced_in_as_few_segments_as_the_formula_without_its_terms():
     case = dataclasses.replace(step_law_case(4), requests=[(0.0, 30, 500, 500, 0)] * 3, bins=1, gpus=1, memory=10**5)
-    case = dataclasses.replace(case, scheduler={"batch_size": "fixed", "fixed_batch_size": 4})
-    records = run_closed_form(with_rules(case, prefill="chunked", token_budget=50, kv="reserve", gpu_serves="any_bin"))
+    scheduler, rules = {"batch_size": "fixed", "fixed_batch_size": 4}, {"prefill": "chunked", "token_budget": 50}
+    records = run_closed_form(dataclasses.replace(case, scheduler=scheduler, rules=rules))
     assert records.gpus["step"].sum() >= 499
     assert records.num_segments < 9
 
