@@ -93,8 +93,9 @@ def start(
     if by_ratio:  # never with central queues: this is the only call
         gpu.preempted = retract(run, gpu, queue_set, order, now_s)
     run.held += gpu.held - held_before
-    if waits or (run.central and first and run.waiting > 0 and (admitted or gpu.candidate)):
-        return admitted, False  # others that come at this instant may be emptier now
+    concerns_now = admitted or gpu.candidate or gpu.preempted
+    if waits or (run.central and first and run.waiting > 0 and concerns_now):
+        return admitted, False  # others that come at this instant may be emptier now, or take who was preempted
     _note_room(run, gpu)
     if order is not None and order.future and gpu.running < gpu.limit:
         gpu.room = run.capacity - gpu.held  # whoever fits is found at each boundary
