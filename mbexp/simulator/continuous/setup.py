@@ -228,9 +228,7 @@ def refuse_to_displace(num_bins: int, policy: Policy, rules: ContinuousRules) ->
     """Refuse what orders that stop who runs do not go with."""
     mistake = None
     if policy.assignment is None:
-        mistake = (
-            "each GPU displaces for a queue of its own; use execution.assignment=join_shortest, not central"
-        )
+        mistake = "each GPU displaces for a queue of its own; use execution.assignment=join_shortest, not central"
     elif num_bins > 1:
         mistake = f"who is last is known of one queue, and there are {num_bins}; use scheduler.queue=fifo"
     elif rules.output_reserve == "ratio":
