@@ -22,7 +22,6 @@ NOT_YET = {
     "docs/papers.md",
     "docs/results/performance.md",
     "docs/results.md",
-    "docs/schedulers.md",
     "docs/slurm.md",
 }
 WORDS_MAX, COLUMNS_MAX = 30, 100

@@ -26,6 +26,8 @@ STUDIES = (
     "burst_orders",
     "future_peak",
     "fair_orders",
+    "displacing_orders_4",
+    "displacing_orders_64",
 )
 DRAWN = {"latency_mean_s": "mean latency (s)", "latency_p99_s": "p99 latency (s)", "starved_pct": "starved (%)"}
 MODES = {"queue_orders_run_to_completion": "run to completion", "queue_orders_continuous": "continuous"}

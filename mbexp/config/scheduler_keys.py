@@ -50,6 +50,13 @@ class SchedulerConfig:
         "what sjf and its kin sort by: prompt, predicted output, both, or the predicted time alone on a GPU",
         choices=ORDER_BY,
     )
+    preempt: bool = option(
+        False, "whether the next of the queue displaces who runs with a larger key, if limit or memory keeps it out"
+    )
+    preempt_share: float | None = option(
+        None, "'preempt': only who has emitted at most this share of its prediction; null: anyone", low=0
+    )
+    preempt_margin: float = option(0.0, "'preempt': only whose key is larger by more than this", low=0)
     timeout_s: float = option(1.0, "'timeout': longest wait of a head before its batch leaves partly filled", low=0)
     batch_size_min: int = option(1, "B_min of Algorithm 2", low=1, high=1_000_000)
     batch_size_max: int = option(128, "B_max of Algorithms 1 and 2", low=1, high=1_000_000)

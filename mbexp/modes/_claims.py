@@ -49,6 +49,11 @@ def claims_of(
 
     config, trace = problem.config, problem.trace
     scheduler = config.scheduler
+    if scheduler.order == "srpt" and config.predictor.kind == "constant":
+        raise UserError(
+            "scheduler.order=srpt: sorts by predicted outputs, and predictor=constant predicts the same for all "
+            "requests; use another predictor"
+        )
     if scheduler.order in BY_SIZE and scheduler.order_by == "output" and config.predictor.kind == "constant":
         raise UserError(
             f"scheduler.order={scheduler.order}: sorts by predicted outputs, and predictor=constant predicts the same "

@@ -46,12 +46,19 @@ class QueueOrder:
         Whether keys change with time, so that they are asked for anew.
     fair : bool
         Whether keys depend on what classes were served.
+    preempts : bool
+        Whether a head displaces who runs.
+    share, margin : float
+        Up to which share of its prediction a request can be displaced, and by a key how far below its own.
     """
 
     rule: Rule
     by: int
     changes: bool
     fair: bool
+    preempts: bool = False
+    share: float = np.inf
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,8 @@ def build_policy(
     fill = _rule(FILL, scheduler.fill, np.array([scheduler.timeout_s]), scheduler) if in_batches else None
     assign = None if assignment == CENTRAL else _rule(ASSIGNMENT, assignment, np.zeros(0), scheduler)
     order = queue_order(scheduler)
+    if scheduler.preempt:
+        _refuse_to_preempt(scheduler.order, order, in_batches)
     if order and order.fair and in_batches:
         raise UserError(
             f"scheduler.order={scheduler.order}: counts what classes are served by token; use execution=continuous"
@@ -161,7 +170,24 @@ def queue_order(scheduler: SchedulerConfig) -> QueueOrder | None:
         return None
     rule = _rule(ORDER, scheduler.order, np.zeros(0), scheduler)
     fair = reads(rule, "class_service")
-    return QueueOrder(rule, ORDER_BY.index(scheduler.order_by), fair or reads(rule), fair)
+    share = np.inf if scheduler.preempt_share is None else scheduler.preempt_share
+    return QueueOrder(
+        rule, ORDER_BY.index(scheduler.order_by), fair or reads(rule), fair,
+        scheduler.preempt, share, scheduler.preempt_margin,
+    )  # fmt: skip
+
+
+def _refuse_to_preempt(name: str, order: QueueOrder | None, in_batches: bool) -> None:
+    """Refuse orders under which nobody who runs can be displaced."""
+    mistake = None
+    if in_batches:
+        mistake = "batches run to completion; use execution=continuous"
+    elif order is None:
+        mistake = "scheduler.order=fifo displaces nobody, for who runs came first; use sjf or srpt"
+    elif order.changes:
+        mistake = f"keys of scheduler.order={name} change while requests wait; use sjf, srpt, priority or edf"
+    if mistake:
+        raise UserError(f"scheduler.preempt=true: {mistake}")
 
 
 def first_come() -> QueueOrder:

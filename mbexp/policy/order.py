@@ -29,6 +29,12 @@ def sjf(now_s, request, parameters):
 
 
 @queue_order
+def srpt(now_s, request, parameters):
+    """Shortest remaining predicted output first, prediction less what was emitted (arXiv 1902.00732, 2410.01035)."""
+    return request.predicted_tokens - request.emitted_tokens
+
+
+@queue_order
 def priority(now_s, request, parameters):
     """By priority, the lowest first, then by arrival (vLLM's priority policy)."""
     return request.priority

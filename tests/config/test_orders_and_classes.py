@@ -24,6 +24,31 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"scheduler.order": "vtc", "execution": "continuous"},
         r"scheduler\.order=vtc: is a rule for classes; set workload\.classes",
     ),
+    (
+        {"scheduler.order": "srpt", "predictor": "constant"},
+        r"scheduler\.order=srpt: sorts by predicted outputs, and predictor",
+    ),
+    ({"scheduler": "srpt"}, r"scheduler\.preempt=true: batches run to completion; use execution=continuous"),
+    (
+        {"scheduler": "srpt", "execution": "continuous", "execution.assignment": "central"},
+        r"scheduler\.preempt=true: .* use execution\.assignment=join_shortest",
+    ),
+    (
+        {"scheduler": "srpt", "execution": "continuous", "scheduler.queue": "per_bin"},
+        r"scheduler\.preempt=true: .* use scheduler\.queue=fifo",
+    ),
+    (
+        {"scheduler": "srpt", "execution": "sglang"},
+        r"scheduler\.preempt=true: does not go with execution\.output_reserve=ratio",
+    ),
+    (
+        {"scheduler": "hrrn", "execution": "continuous", "scheduler.preempt": True},
+        r"scheduler\.preempt=true: keys of scheduler\.order=hrrn change",
+    ),
+    (
+        {"scheduler": "static_fifo", "execution": "continuous", "scheduler.preempt": True},
+        r"scheduler\.preempt=true: scheduler\.order=fifo displaces nobody",
+    ),
     ({"scheduler.order": "priority"}, r"scheduler\.order=priority: is a rule for classes; set workload\.classes"),
     ({"workload.classes": {"chat": {"share_pct": 100}}}, r"workload\.classes\.chat: has no limit"),
     (

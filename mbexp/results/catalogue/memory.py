@@ -41,8 +41,9 @@ ROWS = (
         "preemptions",
         "",
         "Preemptions",
-        "The number of times that a request lost its place on a GPU. That happens when memory runs short, or when the "
-        "output outgrows its prediction and `execution.underprediction` puts the request back into the queue.",
+        "The number of times that a request lost its place on a GPU. That happens when memory runs short, when the "
+        "output outgrows its prediction and `execution.underprediction` puts the request back into the queue, or when "
+        "`scheduler.preempt` lets another take its place.",
         better="lower",
         modes=continuous,
     ),

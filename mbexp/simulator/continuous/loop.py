@@ -346,7 +346,7 @@ def run_until_served(
                     changed = changed or gpu.candidate
                     gpu.candidate = False
                 continue
-            if first and run.waiting > 0 and (admitted or gpu.candidate):
+            if first and run.waiting > 0 and (admitted or gpu.candidate or gpu.preempted):
                 stand(run, gpu, gpu.running)
                 search, settled = True, False
                 continue

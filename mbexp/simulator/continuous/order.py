@@ -30,7 +30,8 @@ class Order(NamedTuple):
     worked out, shape (sets, queues). With `future` admission looks at the future peak of memory, for which there are
     `rows`, as many as may run on a GPU and one. With `fair` it is counted what `classes` are served
     (`mbexp.simulator.continuous.fair`): who is `decoding` on each GPU by class, shape (GPUs, classes), and up to which
-    decode step of each GPU tokens are `settled`.
+    decode step of each GPU tokens are `settled`. With `preempts` a head displaces who runs, while the latter has
+    emitted at most a `share` of its prediction, and if its key is more than a `margin` above.
     """
 
     rank: Any
@@ -47,6 +48,9 @@ class Order(NamedTuple):
     classes: npt.NDArray[Any]
     decoding: npt.NDArray[np.int64]
     settled: npt.NDArray[np.int64]
+    preempts: bool
+    share: float
+    margin: float
 
 
 def order_of(order: QueueOrder, claims: Claims, state: SimpleNamespace, future: bool) -> Order:
@@ -69,6 +73,9 @@ def order_of(order: QueueOrder, claims: Claims, state: SimpleNamespace, future: 
         classes=classes_with(claims.weights),
         decoding=np.zeros((num_gpus, len(claims.weights)), np.int64),
         settled=np.zeros(num_gpus, np.int64),
+        preempts=order.preempts,
+        share=order.share,
+        margin=order.margin,
     )
 
 
@@ -88,12 +95,18 @@ come_in_order = variant(PART, _turn_comes, _as_listed)
 
 
 @inlined
-def _key_of(run, order, request, now_s):
-    """Return the key of a request at an instant."""
+def key_with(run, order, request, emitted, now_s):
+    """Return the key of a request at an instant, with so many tokens emitted."""
     item = request_at(run, request)
-    lengths = np.int64(item.prompt), np.int64(item.predicted), np.int64(item.emitted)
+    lengths = np.int64(item.prompt), np.int64(item.predicted)
     service = counter(order, np.int64(order.items[request]["of_class"])) if order.fair else 0.0
-    return key_of(order, request, now_s, item.arrival_s, lengths[0], lengths[1], lengths[2], service)
+    return key_of(order, request, now_s, item.arrival_s, lengths[0], lengths[1], emitted, service)
+
+
+@inlined
+def _key_of(run, order, request, now_s):
+    """Return the key of a request that waits at an instant."""
+    return key_with(run, order, request, np.int64(request_at(run, request).emitted), now_s)
 
 
 @called
@@ -150,6 +163,12 @@ def at_every_boundary(order):
 
 
 @inlined
+def comes_at_arrivals(order):
+    """Return whether a GPU with room comes to its next boundary whoever arrives, to look at the head there."""
+    return at_every_boundary(order) or order.preempts
+
+
+@inlined
 def stops_at_every_boundary(run, order, queue_set, gpu):
     """Return whether a GPU tries to admit at every boundary from now on."""
     return at_every_boundary(order) and gpu.room >= 0 and queue_set_at(run, queue_set).waiting > 0
@@ -161,4 +180,5 @@ ORDER_TYPE = (
     ORDER.type, _f8, types.int64, types.boolean, WAITING_ITEMS_TYPE, WAITING_ITEMS_TYPE,
     _i8, types.Array(types.float64, 2, "C"), types.boolean, _i8,
     types.boolean, types.Array(from_dtype(CLASS_DTYPE), 1, "C"), types.Array(types.int64, 2, "C"), _i8,
+    types.boolean, types.float64, types.float64,
 )  # fmt: skip

@@ -21,7 +21,7 @@ from mbexp.simulator.continuous.layout import (
     request_at,
 )
 from mbexp.simulator.continuous.memory import needed
-from mbexp.simulator.continuous.order import at_every_boundary
+from mbexp.simulator.continuous.order import comes_at_arrivals
 from mbexp.simulator.continuous.queue import may_take_own, named_queue
 from mbexp.simulator.continuous.segment import look_ahead
 
@@ -126,7 +126,7 @@ def wake(run, queues, heads_s, memory, gpu_index, now_s, select, select_paramete
     It goes on undisturbed where it could not admit the head that it would take.
     """
     gpu = gpu_at(run, gpu_index)
-    if order is not None and at_every_boundary(order):
+    if order is not None and comes_at_arrivals(order):
         _to_next_boundary(run, gpu, now_s, False)
         return
     need = 0

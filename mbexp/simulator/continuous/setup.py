@@ -184,18 +184,8 @@ def refuse_mistakes(
             "give num_gpus more, or use one_bin"
         )
     refuse_cache(rules)
-    changing = rules.kv == "future" or (policy.order is not None and policy.order.changes)
-    if changing and policy.assignment is None and rules.in_pieces and rules.admission != "any":
-        key = "execution.kv=future" if rules.kv == "future" else "scheduler.order"
-        raise UserError(
-            f"{key}: with central queues a GPU whose budget is used up would try for ever; "
-            "use execution.assignment=join_shortest, or execution.admission=any"
-        )
-    if rules.kv == "future" and rules.prefill == "alone":
-        raise UserError(
-            "execution.kv=future: does not go with execution.prefill=alone, whose stalls its peak does not know; "
-            "use execution.prefill=first or chunked"
-        )
+    if policy.order is not None and policy.order.preempts:
+        refuse_to_displace(num_bins, policy, rules)
     in_blocks = rules.kv == "paged"
     if not in_blocks and (rules.reserved_blocks or not rules.hold_last_token):
         name = "reserved_blocks" if rules.reserved_blocks else "hold_last_token"
@@ -232,6 +222,21 @@ def refuse_mistakes(
         raise UserError(
             f"execution.block_tokens={rules.block_tokens}: a block is larger than the KV memory of {capacity} tokens"
         )
+
+
+def refuse_to_displace(num_bins: int, policy: Policy, rules: ContinuousRules) -> None:
+    """Refuse what orders that stop who runs do not go with."""
+    mistake = None
+    if policy.assignment is None:
+        mistake = "each GPU displaces for a queue of its own; use execution.assignment=join_shortest, not central"
+    elif num_bins > 1:
+        mistake = f"who is last is known of one queue, and there are {num_bins}; use scheduler.queue=fifo"
+    elif rules.output_reserve == "ratio":
+        mistake = "does not go with execution.output_reserve=ratio, which has a rule of its own; use none or full"
+    elif rules.prefix_cache != "none":
+        mistake = "does not go with a prefix cache; use execution.prefix_cache=none"
+    if mistake:
+        raise UserError(f"scheduler.preempt=true: {mistake}")
 
 
 def least_of(policy: Policy) -> int:

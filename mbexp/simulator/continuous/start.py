@@ -6,6 +6,7 @@ from mbexp.compiled.decorators import inlined
 from mbexp.compiled.index_set import add
 from mbexp.policy.views import Interval
 from mbexp.simulator.continuous.calendar import put_into_bucket
+from mbexp.simulator.continuous.displace import displaced, left_by_others
 from mbexp.simulator.continuous.future import fits_at_its_peak
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
@@ -92,11 +93,14 @@ def start(
     if by_ratio:  # never with central queues: this is the only call
         gpu.preempted = retract(run, gpu, queue_set, order, now_s)
     run.held += gpu.held - held_before
-    if waits or (run.central and first and run.waiting > 0 and (admitted or gpu.candidate)):
-        return admitted, False  # others that come at this instant may be emptier now
+    concerns_now = admitted or gpu.candidate or gpu.preempted
+    if waits or (run.central and first and run.waiting > 0 and concerns_now):
+        return admitted, False  # others that come at this instant may be emptier now, or take who was preempted
     _note_room(run, gpu)
     if order is not None and order.future and gpu.running < gpu.limit:
         gpu.room = run.capacity - gpu.held  # whoever fits is found at each boundary
+    if order is not None and order.preempts:
+        gpu.room = max(gpu.room, 0)  # who arrives may displace
     if gpu.changed or gpu.admitted or gpu.preempted or gpu.done == gpu.iterations:
         close_row(run, gpu, now_s)
         if gpu.running == 0:
@@ -183,7 +187,12 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
     if by_ratio:
         ghosts = gpu.gone
         room = room_by_ratio(run, gpu)
-    while number < most and gpu.running + ghosts < gpu.limit and left > 0:
+    while number < most and left > 0:
+        if gpu.running + ghosts >= gpu.limit:
+            if order is not None and displaced(run, gpu, queue_set, order, now_s):
+                left, more = left_by_others(run, gpu)
+                continue
+            break
         if order is not None:
             look_at_heads(run, order, queue_set, now_s)
         bound = _is_bound(run, gpu)
@@ -210,11 +219,15 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
         spare = run.watermark if gpu.running > 0 else 0
         fits = gpu.held + more + need - in_use + spare <= run.capacity
         if order is not None and order.future:
-            fits = fits_at_its_peak(run, order, gpu, item, spare)
+            stalls = item.stage != TO_COPY and (run.alone or not run.chunked)  # decoding, so that nobody grows
+            fits = (fits or stalls) and fits_at_its_peak(run, order, gpu, item, spare)
         if run.output_reserve == FULL_OUTPUT:
             fits = fits and gpu.promised + held_by(run, item, item.predicted) <= run.capacity
         elif by_ratio:
             fits = gpu.running == 0 or needed_by_ratio(run, item) < room
+        if order is not None and not fits and displaced(run, gpu, queue_set, order, now_s):
+            left, more = left_by_others(run, gpu)
+            continue
         if run.whole and item.stage != TO_COPY:
             fits = fits and (length <= left or gpu.running == 0)
         if run.prefill_max_tokens > 0 and prompts > 0 and item.stage != TO_COPY:

@@ -203,6 +203,9 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         homes=case.homes,
         order=key_of(config.order, config.order_by, dict(config.parameters)),
         order_changes=config.order in CHANGING,
+        preempt=config.preempt,
+        preempt_share=config.preempt_share,
+        preempt_margin=config.preempt_margin,
     )
     rejected: dict[str, list[int]] = {}
     requests = []

@@ -49,6 +49,9 @@ class Setup:
     users: int | None = None  # of a closed loop
     order: Callable[[float, Any], float] | None = None  # None: first in, first out
     order_changes: bool = False  # with time
+    preempt: bool = False  # a head displaces who runs
+    preempt_share: float | None = None
+    preempt_margin: float = 0.0
     think: Sequence[float] = ()  # of a user after the answer to each request, by place; or before each turn
     parents: Sequence[int] | None = None  # of turns: the request whose answer causes each, by place; -1: none
     rejected: Sequence[Req] = ()  # turns that are answered when they come
@@ -398,9 +401,8 @@ class Simulation:
         rows = []
         for r in [*gpu.running, candidate]:
             pending = r.state == "prefill" or (r is candidate and not r.swapped)
-            ahead = 1 if pending and self.setup.prefill != "chunked" else 0
-            to_come = max(r.predicted - r.emitted, 1)  # whoever is not done emits one more at least
-            rows.append((to_come - ahead, r.prompt + r.emitted + ahead))
+            emitted = r.emitted + (pending and self.setup.prefill != "chunked")
+            rows.append((max(r.predicted - emitted, 0), r.prompt + emitted))
         return max(sum(held + ends for left, held in rows if left >= ends) for ends, _ in rows)
 
     # Queues.
@@ -489,14 +491,8 @@ class Simulation:
         if choice is None:
             return None
         request = self.queues_of(gpu)[choice[0]][0]
-        need = self.hold(request, request.emitted + 1)
-        found, in_use, skipped = self.look_up(gpu, request)
         if self.setup.output_reserve == "ratio":
             return None if gpu.running else (request, choice[1])
-        if self.setup.output_reserve == "full":
-            promised = sum(self.hold(r, r.predicted) for r in [*gpu.running, request])
-            if promised > self.capacity:
-                return None
         if self.setup.prefill != "first" and self.setup.admission != "any":
             _, left = self.chunks(gpu)
             if left <= 0:
@@ -504,14 +500,26 @@ class Simulation:
             too_long = request.prompt + request.emitted > left
             if self.setup.admission == "whole" and gpu.running and too_long and not request.swapped:
                 return None
-            if self.setup.prefill_memory == "first_chunk" and not request.swapped:
-                request.found = found
-                need = self.hold_prefill(request, min(skipped + left, request.prompt + request.emitted))
+        return (request, choice[1]) if self.has_memory(gpu, request) else None
+
+    def has_memory(self, gpu: Gpu, request: Req) -> bool:
+        """What the admission of a request needs is free, and what outputs to come need."""
+        need = self.hold(request, request.emitted + 1)
+        found, in_use, skipped = self.look_up(gpu, request)
+        if self.setup.output_reserve == "full":
+            promised = sum(self.hold(r, r.predicted) for r in [*gpu.running, request])
+            if promised > self.capacity:
+                return False
+        if self.setup.prefill_memory == "first_chunk" and not request.swapped:
+            left = self.chunks(gpu)[1]
+            request.found = found
+            need = self.hold_prefill(request, min(skipped + left, request.prompt + request.emitted))
         spare = self.watermark if gpu.running else 0
         fits = self.held(gpu) + self.step_needs(gpu) + need - in_use + spare <= self.capacity
         if self.setup.kv == "future":
-            fits = self.peak(gpu, request) + spare <= self.capacity
-        return (request, choice[1]) if fits else None
+            beside = request.swapped or self.setup.prefill == "chunked"  # the next iteration decodes
+            fits = (fits or not beside) and self.peak(gpu, request) + spare <= self.capacity
+        return fits
 
     # What happens.
 
@@ -793,8 +801,33 @@ class Simulation:
 
     def admit(self, gpu: Gpu) -> bool:
         """Admit one request, if the GPU can."""
-        found = None if gpu.preempted else self.admissible(gpu)
+        if gpu.preempted:
+            return False
+        found = self.admissible(gpu)
+        while found is None and self.displace(gpu):
+            found = self.admissible(gpu)
         return found is not None and self.take(gpu, *found)
+
+    def displace(self, gpu: Gpu) -> bool:
+        """Let the head take the place of the last request that runs, where limit or memory keeps it out."""
+        setup, queue = self.setup, self.queues_of(gpu)[0]
+        if not setup.preempt or not queue:
+            return False
+        if setup.prefill != "first" and setup.admission != "any" and self.chunks(gpu)[1] <= 0:
+            return False
+        if len(gpu.running) < gpu.limit and self.has_memory(gpu, queue[0]):
+            return False
+        share = math.inf if setup.preempt_share is None else setup.preempt_share
+        keys = [(self.order(self.now, r), r.number, r) for r in gpu.running if r.emitted <= share * r.predicted]
+        if not keys:
+            return False
+        key, _, last = max(keys)
+        if not queue[0].key + setup.preempt_margin < key:
+            return False
+        gpu.running.remove(last)
+        self.free(gpu, last, last.computed if last.state == "prefill" else last.prompt + last.emitted - 1)
+        self.put_back(gpu, last, front=True)
+        return True
 
     def take(self, gpu: Gpu, request: Req, pointer: int) -> bool:
         """Admit a request, unless a prefill would pass its most tokens."""

@@ -27,7 +27,7 @@ from mbexp.hardware import build_law
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.simulator.continuous import layout
 from tests.hardware.test_iteration import TABLE
-from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form, with_rules
+from tests.simulator.continuous.agreement import Case, OwnPrice, difference, run_closed_form
 from tests.simulator.continuous.corner_cases import CORNERS
 
 EXAMPLES = int(os.environ.get("MBEXP_REFERENCE_CASES", "200"))
@@ -87,8 +87,6 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         "admission": draw(st.sampled_from(ADMISSIONS)),
         **fixed,
     }
-    if rules["kv"] == "future" and rules["prefill"] == "alone":
-        rules["prefill"] = "first"
     if rules["admission"] == "whole":
         rules["token_budget"] = cap + 30
     if rules["kv"] == "paged":
@@ -100,7 +98,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         if rules["prefill"] == "alone" and draw(st.booleans()):
             rules |= {"output_reserve": "ratio", "admission": "budget", "prefill_memory": "tested"}
             rules |= {"preemption": "recompute", "conservativeness": draw(st.sampled_from([0.0, 0.3, 1.0, 2.0]))}
-    ratio = rules.get("output_reserve") == "ratio" or rules["kv"] == "future"  # each GPU admits from a queue of its own
+    ratio = rules.get("output_reserve") == "ratio"  # each GPU admits from a queue of its own
     shares = rules["gpu_serves"].endswith("share")
     return Case(
         requests=requests,
@@ -247,12 +245,7 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
         token_ms=float(rng.uniform(2, 40)),
         seed=seed,
     )
-    rules = dict(case.rules)
-    if rules["kv"] == "future" and rules["prefill"] == "alone":
-        rules["prefill"] = "first"
-    case = dataclasses.replace(case, rules={**rules, **engine_rules(rng, rules)})
-    # Central queues go with the future peak where no budget of tokens does.
-    return dataclasses.replace(case, assignment="join_shortest") if rules["kv"] == "future" else case
+    return dataclasses.replace(case, rules={**case.rules, **engine_rules(rng, case.rules)})
 
 
 def engine_rules(rng: np.random.Generator, rules: dict) -> dict:
@@ -337,8 +330,8 @@ def test_larger_cases_with_a_step_law(prefill, seeds):
 
 def test_a_step_law_is_priced_in_as_few_segments_as_the_formula_without_its_terms():
     case = dataclasses.replace(step_law_case(4), requests=[(0.0, 30, 500, 500, 0)] * 3, bins=1, gpus=1, memory=10**5)
-    case = dataclasses.replace(case, scheduler={"batch_size": "fixed", "fixed_batch_size": 4})
-    records = run_closed_form(with_rules(case, prefill="chunked", token_budget=50, kv="reserve", gpu_serves="any_bin"))
+    scheduler, rules = {"batch_size": "fixed", "fixed_batch_size": 4}, {"prefill": "chunked", "token_budget": 50}
+    records = run_closed_form(dataclasses.replace(case, scheduler=scheduler, rules=rules))
     assert records.gpus["step"].sum() >= 499
     assert records.num_segments < 9
 
@@ -355,10 +348,7 @@ def many_gpus_case(seed: int) -> Case:
 
     Of so many the search for the GPU that admits first takes several at a time.
     """
-    case = random_case(seed, many_gpus=True)
-    if case.rules["kv"] == "future":
-        case = dataclasses.replace(case, rules={**case.rules, "kv": "reserve"})
-    case = dataclasses.replace(case, assignment="central")
+    case = dataclasses.replace(random_case(seed, many_gpus=True), assignment="central")
     if seed % 2 or case.price is TABLE:
         return case
     rng = np.random.default_rng(seed)

@@ -140,6 +140,19 @@ def test_short_predictions_do_overflow_and_give_way() -> None:
     assert difference(case) is None
 
 
+def test_who_outgrew_its_prediction_is_not_admitted_above_the_memory() -> None:
+    """Five hold all memory but two tokens. One that comes back has nothing left to come, and its prompt beside."""
+    for prefill, budget in (("chunked", 8), ("chunked", 100), ("alone", 8), ("first", 8)):
+        for swap in ("recompute", "swap"):
+            rules = {"kv": "future", "prefill": prefill, "token_budget": budget, "preemption": swap}
+            rows = [(0.0, 6, 30, 3, 0)] * 5
+            case = Case(rows, ROUND, memory=50, rules=rules, scheduler={"batch_size": "fixed", "fixed_batch_size": 5})
+            assert difference(case) is None
+            outcome = run_closed_form(case)
+            assert outcome.preemptions.any()
+            assert outcome.gpus["held_max"].max() <= 50
+
+
 @dataclasses.dataclass
 class OfTwo(Case):
     """A case whose requests are of two classes, one half each; the first class has the first arrivals."""
