@@ -21,9 +21,7 @@ NOT_YET = {
     "docs/orders.md",
     "docs/papers.md",
     "docs/results/performance.md",
-    "docs/results.md",
     "docs/schedulers.md",
-    "docs/slurm.md",
 }
 WORDS_MAX, COLUMNS_MAX = 30, 100
 
