@@ -73,7 +73,7 @@ def sentences(text: str) -> list[str]:
     found = []
     for block in blocks:
         row = block.strip().startswith("|")
-        pieces = re.split(r" \| |; ", block.strip(" |")) if row else [block]  # a cell may hold a list
+        pieces = re.split(r" \| ", block.strip(" |")) if row else [block]
         for piece in pieces:
             plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", piece))
             found += [part.strip() for part in re.split(r"(?<=[.?!])\**\s+", plain) if part.strip()]
