@@ -30,9 +30,10 @@ function of theory. Times are in seconds of the simulated clock.
   itself is known.
 - Lengths are whole tokens. The continuous models are run with 500,000 tokens to a second, an error
   below 1e-5.
-- Steady-state means leave out the first 5 % of each run. The end of a run flushes partial batches at
-  the instant of the last arrival. Means of full batches therefore also leave out the batch that the
-  last arrival fills. Saturated throughput counts the full batches, and leaves out the flushed ones.
+- Steady-state means leave out the first 5 % of each run. The end of a run flushes partial batches
+  at the instant of the last arrival. Means of full batches therefore also leave out the batch that
+  the last arrival fills. Saturated throughput counts the full batches, and leaves out the flushed
+  ones.
 
 The functions of theory give the exact values at any other point, too:
 
