@@ -47,13 +47,12 @@ def test_the_next_command_has_three_times_the_traffic(
 ) -> None:
     words = [*workload, *COMMON, "min_replications=2"]
     onward = following(words)
-    for these, (rate, scaling) in ((words, before), (onward, after)):
-        found = config_of(these).workload
+    now, then = config_of(words), config_of(onward)
+    for found, (rate, scaling) in ((now.workload, before), (then.workload, after)):
         assert rate is None or found.arrivals.rate_per_s == pytest.approx(rate)
         assert scaling is None or (found.timestamps, found.rate_scaling) == ("scaled", pytest.approx(scaling))
     assert split(onward)[0] == split(words)[0]
-    assert config_of(onward).sla == config_of(words).sla
-    assert config_of(onward).gpu == config_of(words).gpu
+    assert (then.sla, then.gpu) == (now.sla, now.gpu)
 
 
 @pytest.mark.parametrize("swept", [{}, {"workload.arrivals.rate_per_s": 20.0}])

@@ -31,6 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     compiled.cache_folder.cache_clear()
 
 
+@pytest.mark.slow  # it compiles from nothing; CI sees the same where it runs the README
 def test_the_first_run_says_that_it_compiles_and_the_second_does_not(tmp_path: Path) -> None:
     environment = {**os.environ, "MBEXP_CACHE": str(tmp_path / "cache")}
 

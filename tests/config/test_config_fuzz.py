@@ -97,7 +97,7 @@ def nested(pairs: dict[str, Any]) -> dict[str, Any]:
     return root
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(DOTTED, VALUES, max_size=4))
 def test_any_mapping_is_checked(pairs):
     try:
@@ -109,7 +109,7 @@ def test_any_mapping_is_checked(pairs):
         assert load_config(dataclasses.asdict(config)) == config
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(DOTTED, VALUES, max_size=3))
 def test_any_call_is_checked(pairs):
     try:
@@ -240,7 +240,7 @@ def changes(draw: st.DrawFn) -> dict[str, Any]:
     return files | {"seed": draw(st.integers(0, 2**63 - 1))} | {key: draw(OPTIONS[key]) for key in keys}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes(), st.integers(1, 60))
 def test_any_allowed_run_ends_in_numbers_or_a_message(values, num_requests):
     """Values inside their ranges but beyond all sense: a result whose invariants hold, or one line."""

@@ -17,9 +17,13 @@ def _ahead(run, item):
 
 
 @inlined
-def _insert(rows, count, item, emitted):
-    """Insert a request that holds so many emitted tokens into the rows, those with most left first."""
-    left = max(np.int64(item.predicted) - emitted, 0)
+def _insert(rows, count, item, emitted, ahead):
+    """Insert a request that emitted so many tokens, and holds those `ahead`, into the rows: those with most left first.
+
+    Who has outgrown its prediction emits one more at least.
+    """
+    left = max(np.int64(item.predicted) - emitted, 1) - ahead
+    emitted += ahead
     row = (left << 32) | (np.int64(item.prompt) + emitted)
     place = count
     while place > 0 and rows[place - 1] < row:
@@ -40,17 +44,16 @@ def fits_at_its_peak(run, order, gpu, candidate, spare):
     request = gpu.youngest
     while request != NOBODY:
         item = request_at(run, request)
+        emitted, ahead = np.int64(item.emitted), 0
         if item.stage == IN_PREFILL:
-            emitted = np.int64(item.emitted) + _ahead(run, item)
+            ahead = _ahead(run, item)
         else:
-            emitted = np.int64(item.emitted) + (gpu.step - item.joined_step)
-        _insert(rows, count, item, emitted)
+            emitted += gpu.step - item.joined_step
+        _insert(rows, count, item, emitted, ahead)
         count += 1
         request = np.int64(item.previous)
-    emitted = np.int64(candidate.emitted)
-    if candidate.stage != TO_COPY:
-        emitted += _ahead(run, candidate)
-    _insert(rows, count, candidate, emitted)
+    ahead = _ahead(run, candidate) if candidate.stage != TO_COPY else 0
+    _insert(rows, count, candidate, np.int64(candidate.emitted), ahead)
     held = 0
     for place in range(count + 1):
         held += rows[place] & _LOW

@@ -398,8 +398,9 @@ class Simulation:
         rows = []
         for r in [*gpu.running, candidate]:
             pending = r.state == "prefill" or (r is candidate and not r.swapped)
-            emitted = r.emitted + (pending and self.setup.prefill != "chunked")
-            rows.append((max(r.predicted - emitted, 0), r.prompt + emitted))
+            ahead = 1 if pending and self.setup.prefill != "chunked" else 0
+            to_come = max(r.predicted - r.emitted, 1)  # whoever is not done emits one more at least
+            rows.append((to_come - ahead, r.prompt + r.emitted + ahead))
         return max(sum(held + ends for left, held in rows if left >= ends) for ends, _ in rows)
 
     # Queues.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mbexp import UserError, configure, simulate
+from mbexp.config.keys import Config
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.modes.continuous import execution_rules
 from tests.simulator.continuous import sglang_step, tensorrt_llm_step
@@ -29,10 +32,16 @@ def drawn(seed: int) -> tuple[np.random.Generator, list[tuple[int, int, int]]]:
     return rng, sorted(rows)
 
 
-def as_case(rows: list[tuple[int, int, int, int]], memory: int, size: int, **keys: Any) -> Case:
+@cache
+def preset(execution: str) -> Config:
+    """Return the configuration that names a preset, composed once."""
+    return configure(execution=execution)
+
+
+def as_case(rows: list[tuple[int, int, int, int]], memory: int, size: int, execution: str, **keys: Any) -> Case:
     """Return requests (arrival, prompt, output, predicted) for mbexp, in the rules that a preset names."""
-    config = configure(**keys)
-    rules = execution_rules(config.execution, config.gpu)
+    config = preset(execution)
+    rules = execution_rules(dataclasses.replace(config.execution, **keys), config.gpu)
     gaps = np.diff([0, *(row[0] for row in rows)]).astype(float).tolist()
     return Case(
         [(gap, *row[1:], 0) for gap, row in zip(gaps, rows, strict=True)],
@@ -77,11 +86,9 @@ def test_every_batch_is_sglangs(binding):
             pool,
             size,
             execution="sglang",
-            **{
-                "execution.token_budget": chunk,
-                "execution.block_tokens": page,
-                "execution.conservativeness": conservativeness,
-            },
+            token_budget=chunk,
+            block_tokens=page,
+            conservativeness=conservativeness,
         )
         retracted += compare(case, steps, reqs, "retracted", seed)
     assert (retracted > 25) == binding
@@ -100,8 +107,8 @@ def test_every_step_is_tensorrt_llms(policy):
         no_evict = policy == "GUARANTEED_NO_EVICT"
         engine = tensorrt_llm_step.Engine(blocks, block, size, tokens, no_evict)
         steps = tensorrt_llm_step.serve(engine, requests)
-        other = {} if no_evict else {"execution.output_reserve": "none", "execution.prefill_memory": "first_chunk"}
-        keys = {"execution.token_budget": tokens, "execution.block_tokens": block, **other}
+        other = {} if no_evict else {"output_reserve": "none", "prefill_memory": "first_chunk"}
+        keys = {"token_budget": tokens, "block_tokens": block, **other}
         case = as_case([(*row, row[2]) for row in rows], blocks * block, size, execution="tensorrt_llm", **keys)
         paused += compare(case, steps, requests, "paused", seed)
     assert paused == 0 if no_evict else paused > 100

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import cache
+
 import numpy as np
 import pytest
 
 from mbexp import UserError, configure, simulate
+from mbexp.config.keys import Config
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.modes.continuous import execution_rules
 from tests.simulator.continuous.agreement import Case, iterations_of, run_closed_form
@@ -38,18 +42,24 @@ def random_engine(seed: int, binding: bool) -> tuple[Engine, list[Sequence]]:
     return engine, sequences
 
 
+@cache
+def preset() -> Config:
+    """Return the configuration that names the preset, composed once."""
+    return configure(execution="vllm")
+
+
 def as_case(engine: Engine, sequences: list[Sequence]) -> Case:
     """Return the same for mbexp, in the rules that execution=vllm names."""
     arrivals = np.diff([0, *(sequence.arrival for sequence in sequences)]).astype(float)
-    keys = {
-        "execution": "vllm",
-        "execution.token_budget": engine.max_num_batched_tokens,
-        "execution.block_tokens": engine.block_size,
-        "execution.prefill_memory": "tested" if engine.reserve_full_isl else "first_chunk",
-        "execution.watermark_pct": 100 * engine.watermark,
-    }
-    config = configure(**keys)
-    rules = execution_rules(config.execution, config.gpu)
+    config = preset()
+    execution = dataclasses.replace(
+        config.execution,
+        token_budget=engine.max_num_batched_tokens,
+        block_tokens=engine.block_size,
+        prefill_memory="tested" if engine.reserve_full_isl else "first_chunk",
+        watermark_pct=100 * engine.watermark,
+    )
+    rules = execution_rules(execution, config.gpu)
     names = ("prefill", "token_budget", "admission", "kv", "block_tokens", "prefill_memory", "hold_last_token",
              "reserved_blocks", "watermark_pct", "preemption")  # fmt: skip
     return Case(
