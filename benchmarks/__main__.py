@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import report
 
-PARTS = ("forms", "growth", "memory", "around", "command", "continuous", "assignment", "floor")
+PARTS = ("forms", "growth", "memory", "around", "command", "continuous", "assignment", "floor", "prefix")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,6 +82,10 @@ def _table(part: str, arguments: argparse.Namespace) -> report.Table:
         from benchmarks import assignment
 
         return assignment.table(100, min(arguments.rounds, 3))
+    if part == "prefix":
+        from benchmarks import prefix
+
+        return prefix.table(min(arguments.requests, 300_000), min(arguments.rounds, 5))
     if part == "floor":
         from benchmarks import continuous_floor
 

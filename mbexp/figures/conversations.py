@@ -25,20 +25,13 @@ if TYPE_CHECKING:
 
 CAPACITY = "gpu.kv_capacity_tokens"
 USERS = "workload.arrivals.users"
+SCALING = "workload.rate_scaling"
 METRICS = ("ttft_p95_s", "prefill_time_pct", "goodput_requests_per_s")
 
 
 @figure(
     "Routers that know caches, under continuous batching",
-    needs=(
-        LABEL,
-        "execution.prefix_cache",
-        CAPACITY,
-        USERS,
-        "ttft_p95_s",
-        "prefill_time_pct",
-        "goodput_requests_per_s",
-    ),
+    needs=(LABEL, "execution.prefix_cache", CAPACITY, USERS, *METRICS),
     varies=(LABEL, CAPACITY),
     named_points=True,
     studies=("prefix_routing",),
@@ -50,16 +43,37 @@ def prefix_routing(frame: pd.DataFrame) -> Figure:
     conversations. The saving ends where memory is too small, or where one GPU gets the turns of many users while other
     GPUs wait.
     """
+    return _over(frame, USERS)
+
+
+@figure(
+    "Routers that know caches on the Mooncake trace, under continuous batching",
+    needs=(LABEL, "execution.prefix_cache", CAPACITY, SCALING, *METRICS),
+    varies=(LABEL, CAPACITY, SCALING),
+    named_points=True,
+    studies=("prefix_mooncake",),
+)
+def prefix_mooncake(frame: pd.DataFrame) -> Figure:
+    """Time to the first token, busy time in prefills and goodput over the load, for two memories, on real prompts.
+
+    Prompts are long and share less than conversations do: routers save fewer prefills. One that looks at the cache
+    before the load lets requests queue.
+    """
+    return _over(frame, SCALING)
+
+
+def _over(frame: pd.DataFrame, across: str) -> Figure:
+    """Draw a row of panels for each memory, over the users or the load."""
     capacities = sorted(frame[CAPACITY].unique())
-    table = means(frame, [LABEL, CAPACITY, USERS], list(METRICS))
+    table = means(frame, [LABEL, CAPACITY, across], list(METRICS))
     looks = looks_of(frame, [LABEL])
     looks = {(name,): looks[(name,)] for name in in_order(frame)}
     picture, axes = panels(3 * len(capacities), columns=3, width=3.0, height=2.6, extra_width=2.2)
     for row, capacity in enumerate(capacities):
         part = table[table[CAPACITY] == capacity]
         for panel, metric in zip(axes[3 * row : 3 * row + 3], METRICS, strict=True):
-            draw_lines(panel, part, USERS, metric, [LABEL], looks)
-            numeric_axis(panel, "x", USERS, [])
+            draw_lines(panel, part, across, metric, [LABEL], looks)
+            numeric_axis(panel, "x", across, [])
             numeric_axis(panel, "y", metric, [])
             if metric == "ttft_p95_s":
                 log_axis(panel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def test_a_study_draws_its_figure_and_no_other_of_its_kind(study: str, command: 
     drawn = [artist for panel in picture.axes for artist in [*panel.lines, *panel.collections, *panel.containers]]
     assert len(drawn) >= len(picture.axes)
     assert all(panel.get_xlabel() or panel.get_ylabel() for panel in picture.axes)
+
+
+def test_the_study_of_the_mooncake_trace_draws_its_figure(command: Command, tmp_path: Path) -> None:
+    rows = [
+        {"timestamp": 50 * at, "input_length": 900, "output_length": 5, "hash_ids": [at % 7, 10 + at]}
+        for at in range(700)
+    ]
+    (tmp_path / "part.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    sizes = "num_requests=300", "replications=2", "workload.path=part.jsonl"
+    code, _, err = command("-cn", "prefix_mooncake", *sizes)
+    assert code == 0, err
+    picture = draw("prefix_mooncake", tmp_path / "outputs" / "prefix_mooncake")
+    assert [len(panel.lines) >= 5 for panel in picture.axes] == [True] * 6  # a line for each router, and none
 
 
 def test_bins_known_but_not_lengths_make_reservations_smaller(command: Command, tmp_path: Path) -> None:

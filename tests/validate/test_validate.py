@@ -12,7 +12,9 @@ from mbexp.validate import case as case_module
 from mbexp.validate.case import Case, check, judge
 from mbexp.validate.cases import all_cases
 from mbexp.validate.papers import __main__ as papers_command
+from mbexp.validate.papers import mooncake
 from mbexp.validate.papers import multi_bin as papers_multi_bin
+from mbexp.validate.papers.row import Effort
 from mbexp.validate.setups import bins_of_p1, constant_time, linear_time, one_queue, poisson
 
 CASES = all_cases()
@@ -116,3 +118,28 @@ def test_the_page_of_the_papers(tmp_path: Path, capsys) -> None:
     for line in text.splitlines():
         if line.startswith("| U[1, 20], B 128"):  # the exact rows agree even when runs are short
             assert "| yes |" in line
+
+
+def test_mooncake_cache_ratios_by_hand(tmp_path: Path) -> None:
+    from mbexp import load_trace
+
+    # Blocks 1 2 | 1 2 3 | 1 4 of 512 tokens, the last of each prompt partial.
+    lines = (
+        '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]}\n'
+        '{"timestamp": 1, "input_length": 1100, "output_length": 5, "hash_ids": [1, 2, 3]}\n'
+        '{"timestamp": 2, "input_length": 700, "output_length": 5, "hash_ids": [1, 4]}\n'
+    )
+    file = tmp_path / "three.jsonl"
+    file.write_text(lines, encoding="utf-8")
+    trace = load_trace("mooncake", path=str(file), window={"kind": "rows"}, num_requests=3)
+    assert list(mooncake.cache_ratios(trace).values()) == pytest.approx(
+        [3 / 7, (1024 + 512) / 2400, (0 + 1024 / 1100 + 512 / 700) / 3, 2 / 3, 5 / 7]
+    )
+    assert "| mean prompt | 12,035 | 800 | - | no |" in mooncake.statistics(trace)
+    rates = mooncake.hit_rates(trace, str(file))  # the run finds what the function finds, of whatever size
+    assert "| lru, no end | 0.51 | 0.4286 |" in rates
+
+
+def test_mooncake_without_its_trace(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "python -m mbexp.download mooncake_conversation" in mooncake.sections(Effort())[0]

@@ -1,7 +1,7 @@
 """The blocks that a prefix cache keeps, a span at a time: finding, keeping, evicting (docs/semantics/prefixes.md).
 
-A cache has an entry for every span of which it keeps a block. An entry whose blocks no request uses stands in a heap,
-from which blocks are evicted.
+A cache has an entry for every span of which it keeps a block. An entry whose blocks no request uses can be evicted.
+Under lru such entries form a list, and nothing is compared; under the other rules a heap.
 """
 
 # mypy: allow-untyped-defs
@@ -15,10 +15,13 @@ from mbexp.compiled.heap import heap
 from mbexp.simulator.continuous.extended import (
     BELADY,
     LFU,
+    LRU,
     STAMP_BITS,
     bucket_at,
     entry_at,
     evictable_at,
+    holder_at,
+    holders_at,
     next_use_at,
     path_at,
     pool_at,
@@ -54,10 +57,22 @@ def _bucket(run, pool, span):
 
 @called
 def find(run, pool, span):
-    """Return the entry of a span, NOBODY where nothing of it is kept."""
+    """Return the entry of a span, NOBODY where nothing of it is kept.
+
+    A span knows where it was last, most often in the cache that is asked; a span that is new is nowhere.
+    """
+    part = span_at(run, span)
+    entry = np.int64(part.entry)
+    if entry == NOBODY:
+        return entry
+    among = entry - pool * run.num_entries
+    if 0 <= among < run.num_entries and entry_at(run, entry).span == span:
+        return entry
     entry = np.int64(_bucket(run, pool, span).value)
     while entry != NOBODY and entry_at(run, entry).span != span:
         entry = np.int64(entry_at(run, entry).next)
+    if entry != NOBODY:
+        part.entry = entry
     return entry
 
 
@@ -76,6 +91,14 @@ def make(run, pool, span):
     item.next = bucket.value
     item.kept, item.users, item.uses, item.place = 0, 0, 0, NOBODY
     bucket.value = entry
+    span_at(run, span).entry = entry
+    if run.num_holders > 0:
+        holders, holder = holders_at(run, span), holder_at(run, entry)
+        holder.earlier, holder.later = NOBODY, holders.first
+        if holders.first != NOBODY:
+            holder_at(run, np.int64(holders.first)).earlier = entry
+        holders.first = entry
+        holders.count += 1
     return entry
 
 
@@ -91,7 +114,17 @@ def drop(run, pool, entry):
         while before.next != entry:
             before = entry_at(run, np.int64(before.next))
         before.next = item.next
+    if run.num_holders > 0:
+        holders, holder = holders_at(run, np.int64(item.span)), holder_at(run, entry)
+        if holder.earlier == NOBODY:
+            holders.first = holder.later
+        else:
+            holder_at(run, np.int64(holder.earlier)).later = holder.later
+        if holder.later != NOBODY:
+            holder_at(run, np.int64(holder.later)).earlier = holder.earlier
+        holders.count -= 1
     store = pool_at(run, pool)
+    item.span = NOBODY
     item.next = store.free
     store.free = entry + 1
 
@@ -128,12 +161,50 @@ def found_blocks(run, pool, span):
     return found_and_used(run, pool, span, np.int64(2**62))[0]
 
 
+@inlined
+def allow_before(run, pool, entry, later):
+    """Put the entry of a span that no request uses among those evicted under lru, before another; NOBODY: as the last.
+
+    The other is one of those put there last.
+    """
+    item, store = entry_at(run, entry), pool_at(run, pool)
+    earlier = np.int64(store.newest if later == NOBODY else entry_at(run, max(later, 0)).place)
+    item.place, item.later = earlier, later
+    if earlier == NOBODY:
+        store.oldest = entry
+    else:
+        entry_at(run, earlier).later = entry
+    if later == NOBODY:
+        store.newest = entry
+    else:
+        entry_at(run, later).place = entry
+    store.evictable += 1
+
+
+@inlined
+def _forbid_listed(run, store, item):
+    """Take an entry off the list of those that are evicted under lru."""
+    earlier, later = np.int64(item.place), np.int64(item.later)
+    if earlier == NOBODY:
+        store.oldest = later
+    else:
+        entry_at(run, earlier).later = later
+    if later == NOBODY:
+        store.newest = earlier
+    else:
+        entry_at(run, later).place = earlier
+    store.evictable -= 1
+
+
 @called
 def allow_eviction(run, pool, entry, place, depth, order):
     """Put the entry of a span that no request uses among those evicted, as the `order`-th of those put there.
 
-    `place` and `depth` say whose path it is on, and how many spans lie behind it on that path.
+    `place` and `depth` say whose path it is on, and how many spans lie behind it on that path. Orders only rise.
     """
+    if run.prefix_cache == LRU:
+        allow_before(run, pool, entry, np.int64(NOBODY))
+        return
     item, store = entry_at(run, entry), pool_at(run, pool)
     key = 0.0
     if run.prefix_cache == LFU:
@@ -149,6 +220,9 @@ def allow_eviction(run, pool, entry, place, depth, order):
 def forbid_eviction(run, pool, entry):
     """Take an entry off those that are evicted."""
     store = pool_at(run, pool)
+    if run.prefix_cache == LRU:
+        _forbid_listed(run, store, entry_at(run, entry))
+        return
     place = np.int64(entry_at(run, entry).place)
     entry_at(run, entry).place = NOBODY
     store.evictable -= 1
@@ -170,7 +244,9 @@ def evict(run, pool, most):
     """Evict blocks until a cache keeps at most so many of those that no request uses."""
     store = pool_at(run, pool)
     while store.blocks > most and store.evictable > 0:
-        entry = evictable_at(run, pool, 0).stamp & _MASK
+        entry = np.int64(store.oldest)
+        if run.prefix_cache != LRU:
+            entry = evictable_at(run, pool, 0).stamp & _MASK
         item = entry_at(run, entry)
         gone = min(np.int64(item.kept), store.blocks - most)
         item.kept -= gone

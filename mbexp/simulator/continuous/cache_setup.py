@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mbexp.compiled.least_tree import leaves_of
 from mbexp.errors import UserError
 from mbexp.simulator.continuous.extended import (
     AFFINITY,
     BELADY,
     DYNAMO,
+    ENTRY,
+    EVICTABLE,
     LFU,
     LLM_D,
     LRU,
@@ -20,6 +23,7 @@ from mbexp.simulator.continuous.extended import (
     NO_ROUTER,
     SGLANG,
 )
+from mbexp.simulator.continuous.layout import NOBODY
 from mbexp.workload.prefixes import ROOT, Prefixes
 
 ROUTERS = {
@@ -84,17 +88,22 @@ def cache_sizes(prefixes: Prefixes, rules: CacheRules, num_gpus: int, units: int
     kept = units if rules.prefix_cache_blocks is None else rules.prefix_cache_blocks
     pools = 1 if rules.prefix_cache_of == "all" else num_gpus
     spans = len(prefixes.parent)
-    entries = max(1, min(spans, kept + int(_depths(prefixes).max(initial=0)) + 1))
+    # Every span has a block, so that no path has more spans than blocks.
+    entries = max(1, min(spans, kept + int(prefixes.before.max(initial=0)) + 2))
     # As many buckets as entries to expect: of spans of mean length. Few are fast, since they stay in the processor.
     mean_blocks = max(1.0, float(prefixes.blocks.mean())) if spans else 1.0
     buckets = 1 << int(np.ceil(np.log2(2 + 2 * min(entries, kept / mean_blocks))))
-    if pools * (entries * 40 + buckets * 4) > CACHE_BYTES_MAX:
+    if pools * (entries * (ENTRY.dtype.itemsize + EVICTABLE.dtype.itemsize) + buckets * 4) > CACHE_BYTES_MAX:
         raise UserError(
             f"execution.prefix_cache_blocks={rules.prefix_cache_blocks}: {pools} caches of {kept:,} blocks need too "
             "much memory here; lower it, or num_gpus"
         )
     belady = rules.prefix_cache == "belady"
+    looks = rules.router.startswith("prefix_")  # a router at caches
     return {
+        "num_held_spans": spans if looks else 0,
+        "num_holders": pools * entries if looks else 0,
+        "num_route_nodes": 2 * leaves_of(num_gpus) if looks else 0,
         "prefix_cache": POLICIES[rules.prefix_cache],
         "in_memory": in_memory,
         "from_the_front": not in_memory and rules.prefix_cache == "lru",
@@ -115,9 +124,16 @@ def fill_cache(state: SimpleNamespace, prefixes: Prefixes, rules: CacheRules) ->
     """Write the tree and the paths into the arrays of a run."""
     for name in ("parent", "blocks", "before"):
         state.spans[name] = getattr(prefixes, name)
+    state.spans["entry"] = NOBODY
     for name in ("prompt_span", "context_span", "prompt_blocks"):
         state.paths[name] = getattr(prefixes, name)
     state.paths["first_use"] = 0
+    node = leaves_of(len(state.gpus))
+    below = np.arange(node, node + len(state.gpus)) if len(state.routes) else np.zeros(0, np.int64)
+    while len(below) and below[0] > 0:  # no GPU has a load yet
+        for name in ("least", "most", "least_kv"):
+            state.routes[name][below] = 0
+        below = np.unique(below >> 1)
     if rules.prefix_cache == "belady":
         lengths = _lengths(prefixes)
         state.paths["first_use"] = np.cumsum(lengths) - lengths

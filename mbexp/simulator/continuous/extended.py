@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from numba import from_dtype, types
 
+from mbexp.compiled.least_tree import NONE
 from mbexp.compiled.records import Record
 from mbexp.simulator.continuous.layout import LAYOUT, NOBODY, b1, f8, i4, i8, u2
 
@@ -31,7 +32,12 @@ NO_CACHE, LRU, LFU, BELADY = 0, 1, 2, 3
 NO_ROUTER, DYNAMO, SGLANG, LLM_D, AFFINITY = 0, 1, 2, 3, 4
 
 # Blocks that the same requests pass through (`mbexp.workload.prefixes`).
-SPAN = Record(("parent", i4), ("blocks", i4), ("before", i4))
+SPAN = Record(
+    ("parent", i4),
+    ("blocks", i4),
+    ("before", i4),
+    ("entry", i4),  # where some cache had it last, NOBODY where none ever did
+)
 # The path of a request, by its place in the trace.
 PATH = Record(
     ("prompt_span", i4),
@@ -44,22 +50,34 @@ CACHED = Record(("used", i4), ("skipped", i4, NOBODY))  # blocks used in place; 
 # A cache: of a GPU's memory, or beside it.
 POOL = Record(
     ("blocks", i8),  # kept: unused ones where they lie in a GPU's memory, else all
-    ("evictable", i8),  # entries of its heap
+    ("evictable", i8),  # entries that no request uses
     ("free", i4),  # the first entry that is not in use
     ("entries", i4),  # that were ever in use
+    ("oldest", i4, NOBODY),  # under lru: of those evictable, the next to go and the last
+    ("newest", i4, NOBODY),
     whole_lines=True,
 )
 # A span of which a cache has blocks.
 ENTRY = Record(
-    ("span", i4),
+    ("span", i4),  # NOBODY where it is free
     ("next", i4),  # in its bucket, or among those free
     ("kept", i4),  # blocks: the first of the span, or in the order of prompts its last
     ("users", i4),  # requests that use them in place
     ("uses", i4),  # since it was made
-    ("place", i4),  # in the heap
+    ("place", i4),  # in the heap; under lru the entry that goes before it
+    ("later", i4),  # under lru the entry that goes after it
 )
 # Blocks of the prompts of a GPU's unfinished requests: whose prefill has not ended yet, and has.
-ROUTED = Record(("to_compute", i8), ("computed", i8))
+ROUTED = Record(
+    ("to_compute", i8),
+    ("computed", i8),
+    ("seen_by", i8, NOBODY),  # the request whose router looked at the GPU last
+)
+# The caches that keep blocks of a span: how many, and their entries, the first one and from each to the next.
+HOLDERS = Record(("count", i4), ("first", i4, NOBODY))
+HOLDER = Record(("earlier", i4), ("later", i4))
+# Of the GPUs below a node of a tree, what a router asks of them: the least and the most load, the least KV need.
+ROUTE = Record(("least", i8, NONE), ("most", i8, NOBODY), ("least_kv", i8, NONE))
 EVICTABLE = Record(("key", f8), ("stamp", i8))  # the stamp: an order number, then the entry
 STAMP_BITS = 32
 
@@ -82,6 +100,9 @@ EXTENDED = LAYOUT.extended(
     ("num_entries", i8),  # of each
     ("num_all_entries", i8),
     ("cache_buckets", i8),  # of each, a power of two
+    ("num_held_spans", i8),  # as many as spans where a router looks at caches, else 0
+    ("num_holders", i8),  # then as many as entries
+    ("num_route_nodes", i8),
     ("pool_blocks", i8),
     ("prefix_tokens", i8),  # of a block
     ("stamp", i8),
@@ -96,6 +117,9 @@ path_at = EXTENDED.array("paths", PATH, "num_paths", initial=None)
 next_use_at = EXTENDED.array("next_uses", i4, "num_uses", initial=None)  # from a path's end to the root
 cached_at = EXTENDED.array("cached", CACHED, "num_paths")
 routed_at = EXTENDED.array("routed", ROUTED, "num_gpus")
+holders_at = EXTENDED.array("span_holders", HOLDERS, "num_held_spans")
+holder_at = EXTENDED.array("holders", HOLDER, "num_holders", initial=None)
+route_at = EXTENDED.array("routes", ROUTE, "num_route_nodes")  # node 1 is the root, and GPUs are the leaves
 home_at = EXTENDED.array("homes", f8, "num_homes", initial=None)  # of a conversation, as a part of the GPUs
 pool_at = EXTENDED.array("pools", POOL, "num_pools")
 entry_at = EXTENDED.array("entries", ENTRY, "num_all_entries")

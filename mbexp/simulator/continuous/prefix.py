@@ -12,6 +12,7 @@ import numpy as np
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.variants import variant
 from mbexp.simulator.continuous.blocks import (
+    allow_before,
     allow_eviction,
     evict,
     find,
@@ -33,6 +34,7 @@ from mbexp.simulator.continuous.extended import (
 )
 from mbexp.simulator.continuous.layout import NOBODY, request_at
 from mbexp.simulator.continuous.memory import held_by, held_in_prefill
+from mbexp.simulator.continuous.route_tree import note_route
 
 
 @inlined
@@ -121,6 +123,8 @@ def _share_prompt(run, gpu, request):
     while span != NOBODY:
         part = span_at(run, span)
         blocks = np.int64(part.blocks)
+        if part.before + blocks <= cached.used:
+            break  # from here to the root all is used in place
         mine = np.int64(cached.used) - np.int64(part.before)  # used in place already
         mine = max(min(mine, blocks), np.int64(0))
         entry = find(run, pool, span)
@@ -207,7 +211,7 @@ def _keep_path(run, gpu, request, whole):
         depth += 1
         span = np.int64(span_at(run, span).parent)
     length = depth
-    span, depth = first, 0
+    span, depth, later = first, 0, np.int64(NOBODY)
     while span != NOBODY:
         part = span_at(run, span)
         entry = find(run, pool, span)
@@ -219,8 +223,11 @@ def _keep_path(run, gpu, request, whole):
         store.blocks += np.int64(part.blocks) - np.int64(kept.kept)
         kept.kept = part.blocks
         kept.uses += 1
-        order = run.stamp + (length - depth if run.from_the_front else depth + 1)
-        allow_eviction(run, pool, entry, place, behind + depth, order)
+        if run.from_the_front:
+            allow_before(run, pool, entry, later)
+            later = entry
+        else:
+            allow_eviction(run, pool, entry, place, behind + depth, run.stamp + depth + 1)
         span = np.int64(part.parent)
         depth += 1
     run.stamp += length
@@ -275,7 +282,7 @@ def _computed(run, gpu, request):
     if run.router == DYNAMO and request_at(run, request).emitted == 0:
         blocks = np.int64(path_at(run, place_of(run, request)).prompt_blocks)
         routed_at(run, gpu.index).to_compute -= blocks
-        routed_at(run, gpu.index).computed += blocks
+        routed_at(run, gpu.index).computed += blocks  # in sum the same load
     if run.in_memory:
         _share_prompt(run, gpu, request)
     elif run.prefix_cache != NO_CACHE:
@@ -319,6 +326,7 @@ def _keep_answer(run, gpu, request):
     """Keep the whole context of a request that is answered."""
     if run.router == DYNAMO:
         routed_at(run, gpu.index).computed -= np.int64(path_at(run, place_of(run, request)).prompt_blocks)
+        note_route(run, gpu.index)
     if run.prefix_cache != NO_CACHE and not run.in_memory and run.answers_known:
         _keep_path(run, gpu, request, True)
 

@@ -23,6 +23,7 @@ from mbexp.simulator.continuous.layout import (
     request_at,
 )
 from mbexp.simulator.continuous.order import head_taken, join
+from mbexp.simulator.continuous.route_tree import note_route
 
 
 @called
@@ -60,6 +61,7 @@ def push(run, queue_set, request, in_front, order, now_s):
     queue_set_at(run, queue_set).waiting += 1
     run.waiting += 1
     run.waiting_max = max(run.waiting_max, run.waiting)
+    note_route(run, queue_set)
 
 
 @inlined
@@ -71,6 +73,7 @@ def pop_head(run, queue_set, queue, order):
     queue_at(run, queue_set, WAITING, queue).value -= 1
     queue_set_at(run, queue_set).waiting -= 1
     run.waiting -= 1
+    note_route(run, queue_set)
     if follower != NOBODY:
         head_s(run, queue_set, queue).value = request_at(run, follower).arrival_s
         return

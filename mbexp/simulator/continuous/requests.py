@@ -35,6 +35,7 @@ from mbexp.simulator.continuous.layout import (
 from mbexp.simulator.continuous.memory import held_by, outgrew, phase_of
 from mbexp.simulator.continuous.prefix import free, free_prefill, keep_answer
 from mbexp.simulator.continuous.queue import push
+from mbexp.simulator.continuous.route_tree import note_route
 from mbexp.simulator.continuous.users import answered
 
 _leave_up, _leave_down = heap(leave_at, "step", "request")
@@ -154,6 +155,7 @@ def change_load(run, gpu_index, requests, kv_tokens):
     given_at(run, GIVEN_KV, gpu_index).value += kv_tokens
     if run.least_of != NOBODY:
         note_load(run, gpu_index, given_at(run, run.least_of, gpu_index).value)
+    note_route(run, gpu_index)
 
 
 @inlined

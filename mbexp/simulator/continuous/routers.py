@@ -12,27 +12,21 @@ from mbexp.simulator.continuous.blocks import evict, found_blocks
 from mbexp.simulator.continuous.extended import (
     AFFINITY,
     DYNAMO,
-    LLM_D,
     NO_ROUTER,
     PART,
     SGLANG,
+    holder_at,
+    holders_at,
     home_at,
     path_at,
     pool_at,
+    route_at,
     routed_at,
+    span_at,
 )
-from mbexp.simulator.continuous.layout import (
-    EMPTY,
-    GIVEN_KV,
-    GIVEN_REQUESTS,
-    HELD,
-    NOBODY,
-    PREFILL,
-    given_at,
-    gpu_at,
-    queue_set_at,
-)
+from mbexp.simulator.continuous.layout import EMPTY, HELD, NOBODY, PREFILL, gpu_at
 from mbexp.simulator.continuous.memory import fill_chunks, growth
+from mbexp.simulator.continuous.route_tree import first_and_end, least_and_most, note_route
 from mbexp.simulator.continuous.segment import look_ahead
 
 # The constants of the routers, as they ship.
@@ -62,62 +56,120 @@ def _cached_now(run, gpu_index, span, now_s):
     return found_blocks(run, pool, span)
 
 
+@inlined
+def _value(run, load, kv_tokens, found, blocks, low, high):
+    """Return how well a GPU suits a request, more is better, from its load and the blocks of the prompt found on it.
+
+    Less load, less KV and more blocks never suit worse, not by rounding either: of the best of several GPUs it makes a
+    bound.
+    """
+    if run.router == DYNAMO:  # the cost, blocks to prefill and to decode less those found, with its sign turned
+        return -float(load + 2 * blocks - found)
+    if run.router == SGLANG:
+        return float(found)
+    queue = 1.0 if high == low else (high - load) / float(high - low)
+    free = max(0.0, 1.0 - kv_tokens / float(run.memory_tokens))
+    cached = found / float(blocks) if blocks > 0 else 0.0
+    return QUEUE_WEIGHT * queue + KV_WEIGHT * free + PREFIX_WEIGHT * cached
+
+
 @called
-def _least_given(run, first, end):
-    """Return the GPU of a share with fewest unfinished requests, the lowest of equals."""
-    chosen = first
-    for gpu_index in range(first + 1, end):
-        if given_at(run, GIVEN_REQUESTS, gpu_index).value < given_at(run, GIVEN_REQUESTS, chosen).value:
-            chosen = gpu_index
-    return chosen
+def _value_of(run, gpu_index, span, blocks, low, high, now_s):
+    """Return how well a GPU suits a request, and note that it was looked at."""
+    routed_at(run, gpu_index).seen_by = run.joined
+    leaf = route_at(run, run.num_leaves + gpu_index)
+    return _value(run, leaf.least, leaf.least_kv, _cached_now(run, gpu_index, span, now_s), blocks, low, high)
 
 
-@inlined
-def _by_cost(run, span, blocks, first, end, now_s):
-    """Return the GPU with the least blocks to prefill and to decode, less those cached: Dynamo's cost."""
-    chosen, least = first, np.int64(2**62)
-    for gpu_index in range(first, end):
-        load = routed_at(run, gpu_index)
-        cost = max(load.to_compute + blocks - _cached_now(run, gpu_index, span, now_s), 0) + load.computed + blocks
-        if cost < least:
-            chosen, least = gpu_index, cost
-    return chosen
+@called
+def _best(run, span, blocks, first, end, low, high, now_s):
+    """Return the GPU that suits a request best, the lowest of equals, and how well.
+
+    Where few caches keep a span of the path, their GPUs are looked at, from the end of the path to the root. Of the
+    others it is then known how many blocks they have at most, and the tree leads to those that could suit better.
+    """
+    chosen, most = np.int64(NOBODY), -np.inf
+    bound, part = np.int64(0), span
+    while part != NOBODY:
+        if run.num_pools == 1 or np.int64(holders_at(run, part).count) ** 2 > run.num_gpus:
+            bound = np.int64(span_at(run, part).before) + np.int64(span_at(run, part).blocks)
+            break
+        entry = np.int64(holders_at(run, part).first)
+        while entry != NOBODY:
+            gpu_index = entry // run.num_entries
+            entry = np.int64(holder_at(run, entry).later)  # a look may evict
+            if first <= gpu_index < end and routed_at(run, gpu_index).seen_by != run.joined:
+                value = _value_of(run, gpu_index, span, blocks, low, high, now_s)
+                if value > most or (value == most and gpu_index < chosen):
+                    chosen, most = gpu_index, value
+        part = np.int64(span_at(run, part).parent)
+    # First straight to the GPU that promises most, then from left to right to all that promise more than was found.
+    node = np.int64(1) if end - first == run.num_gpus else np.int64(0)
+    while 0 < node < run.num_leaves:
+        left, right = route_at(run, 2 * node), route_at(run, 2 * node + 1)
+        node *= 2
+        if _value(run, right.least, right.least_kv, bound, blocks, low, high) > _value(
+            run, left.least, left.least_kv, bound, blocks, low, high
+        ):
+            node += 1
+    if node > 0 and routed_at(run, node - run.num_leaves).seen_by != run.joined:
+        gpu_index = node - run.num_leaves
+        value = _value_of(run, gpu_index, span, blocks, low, high, now_s)
+        if value > most or (value == most and gpu_index < chosen):
+            chosen, most = gpu_index, value
+    node = np.int64(1)
+    while node > 0:
+        here = route_at(run, node)
+        promised = _value(run, here.least, here.least_kv, bound, blocks, low, high)
+        goes_in = here.most != NOBODY and promised >= most
+        if goes_in and (promised == most or end - first < run.num_gpus):
+            lowest, behind = first_and_end(run, node)
+            goes_in = lowest < end and behind > first and (promised > most or lowest < chosen)
+        if goes_in and node < run.num_leaves:
+            node *= 2
+            continue
+        gpu_index = node - run.num_leaves
+        if goes_in and routed_at(run, gpu_index).seen_by != run.joined:
+            value = _value_of(run, gpu_index, span, blocks, low, high, now_s)
+            if value > most or (value == most and gpu_index < chosen):
+                chosen, most = gpu_index, value
+        while node & 1:
+            node >>= 1
+        node += node > 0
+    return chosen, most
 
 
-@inlined
-def _by_thresholds(run, span, blocks, first, end, now_s):
-    """Return the GPU with the longest cached prefix unless it is short, or loads differ too much: SGLang's rule."""
-    least = _least_given(run, first, end)
-    low = given_at(run, GIVEN_REQUESTS, least).value
-    high = low
-    for gpu_index in range(first, end):
-        high = max(high, given_at(run, GIVEN_REQUESTS, gpu_index).value)
+@called
+def _least_loaded(run, first, end, low):
+    """Return the lowest GPU of a share whose load is the least, `low`."""
+    node = np.int64(1)
+    while True:
+        inside = route_at(run, node).least <= low
+        if inside and end - first < run.num_gpus:
+            lowest, behind = first_and_end(run, node)
+            inside = lowest < end and behind > first
+        if inside and node >= run.num_leaves:
+            return node - run.num_leaves
+        if inside:
+            node *= 2
+            continue
+        while node & 1:
+            node >>= 1
+        node += 1
+
+
+@called
+def _by_caches(run, path, first, end, now_s):
+    """Return the GPU that one of the three routers that know caches gives a request to."""
+    span, blocks = np.int64(path.prompt_span), np.int64(path.prompt_blocks)
+    low, high = least_and_most(run, first, end)
+    if run.router != SGLANG:
+        return _best(run, span, blocks, first, end, low, high, now_s)[0]
+    # The longest cached prefix, unless it is short, or loads differ too much.
     if high - low > BALANCE_REQUESTS and high > BALANCE_RATIO * low:
-        return least
-    chosen, most = least, 0
-    for gpu_index in range(first, end):
-        found = _cached_now(run, gpu_index, span, now_s)
-        if found > most:
-            chosen, most = gpu_index, found
-    return chosen if most > MATCH_SHARE * blocks else least
-
-
-@inlined
-def _by_scores(run, span, blocks, first, end, now_s):
-    """Return the GPU with the highest weighted sum of its queue, its free KV memory and its cached share: llm-d's."""
-    low = high = queue_set_at(run, first).waiting
-    for gpu_index in range(first, end):
-        low = min(low, queue_set_at(run, gpu_index).waiting)
-        high = max(high, queue_set_at(run, gpu_index).waiting)
-    chosen, most = first, -1.0
-    for gpu_index in range(first, end):
-        queue = 1.0 if high == low else (high - queue_set_at(run, gpu_index).waiting) / float(high - low)
-        free = max(0.0, 1.0 - given_at(run, GIVEN_KV, gpu_index).value / float(run.memory_tokens))
-        cached = _cached_now(run, gpu_index, span, now_s) / float(blocks) if blocks > 0 else 0.0
-        score = QUEUE_WEIGHT * queue + KV_WEIGHT * free + PREFIX_WEIGHT * cached
-        if score > most:
-            chosen, most = gpu_index, score
-    return chosen
+        return _least_loaded(run, first, end, low)
+    chosen, found = _best(run, span, blocks, first, end, low, high, now_s)
+    return chosen if found > 0 and found > MATCH_SHARE * blocks else _least_loaded(run, first, end, low)
 
 
 @called
@@ -128,15 +180,10 @@ def _route(run, item, place, first, end, now_s):
     if run.router == AFFINITY:
         return first + int(home_at(run, place).value * (end - first))
     path = path_at(run, place)
-    span, blocks = np.int64(path.prompt_span), np.int64(path.prompt_blocks)
-    chosen = NOBODY
+    chosen = _by_caches(run, path, first, end, now_s)
     if run.router == DYNAMO:
-        chosen = _by_cost(run, span, blocks, first, end, now_s)
-        routed_at(run, chosen).to_compute += blocks
-    elif run.router == SGLANG:
-        chosen = _by_thresholds(run, span, blocks, first, end, now_s)
-    elif run.router == LLM_D:
-        chosen = _by_scores(run, span, blocks, first, end, now_s)
+        routed_at(run, chosen).to_compute += np.int64(path.prompt_blocks)
+        note_route(run, chosen)
     return chosen
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mbexp.errors import as_program
 from mbexp.validate.page import wrapped, write_whole
-from mbexp.validate.papers import dynamic_batching, multi_bin, original
+from mbexp.validate.papers import dynamic_batching, mooncake, multi_bin, original
 from mbexp.validate.papers.row import Effort
 
 TITLE = """# The papers' numbers: printed, exact, simulated
@@ -24,6 +24,10 @@ P1 = '## P1: "Multi-Bin Batching for Increasing LLM Inference Throughput", Guldo
 P2 = (
     '## P2: "Optimizing LLM Inference Throughput via Memory-aware and SLA-constrained Dynamic Batching", Pang et al., '
     "arXiv 2503.05248\n"
+)
+P3 = (
+    '## P3: "Mooncake: Trading More Storage for Less Computation", Qin et al., FAST 2025, and its technical report, '
+    "arXiv 2407.00079\n"
 )
 ORIGINAL = """## The original simulator
 
@@ -44,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     effort = Effort(replications=2, share=0.01) if options.quick else Effort()
     parts = [TITLE] if not options.quick else [TITLE, "**Quick runs: the intervals are wide.**\n"]
-    for heading, sections in ((P1, multi_bin.sections), (P2, dynamic_batching.sections), (ORIGINAL, original.sections)):
-        parts += [heading, *sections(effort)]
+    papers = (P1, multi_bin), (P2, dynamic_batching), (P3, mooncake), (ORIGINAL, original)
+    for heading, paper in papers:
+        parts += [heading, *paper.sections(effort)]
     text = wrapped("\n".join(parts))
     print(text)
     if options.page is not None:
