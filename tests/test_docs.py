@@ -18,7 +18,6 @@ PAGES = sorted(page for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")] if "_b
 NOT_YET = {
     "docs/conversations.md",
     "docs/orders.md",
-    "docs/papers.md",
     "docs/schedulers.md",
 }
 WORDS_MAX, COLUMNS_MAX = 30, 100
