@@ -138,8 +138,8 @@ def figure_9(effort: Effort) -> str:
     rows = [_exact_row(outcome, why) for outcome in _checked(effort, "exponential, mean 10, B 200", "")]
     bounds = ", ".join(f"{multi_bin.exponential_throughput_bound(10, k, 200):.4f}" for k in (1, 2, 4))
     note = (
-        f"P1's bound B mu / L_k gives {bounds} for k = 1, 2, 4, close below the exact values. Equal-mass bins are optimal "
-        "for uniform lengths. Here they lose a quarter or more, because one bin holds the whole tail."
+        f"P1's bound B mu / L_k gives {bounds} for k = 1, 2, 4, close below the exact values. Equal-mass bins are "
+        "optimal for uniform lengths. Here they lose a quarter or more, because one bin holds the whole tail."
     )
     return f"### Fig. 9: exponential lengths, mu = 0.1, B = 200\n\n{table(rows)}\n\n{note}\n"
 
@@ -160,7 +160,8 @@ def figure_11(effort: Effort) -> str:
     return (
         "### Fig. 11: the BERT predictor's confusion matrices\n\n"
         f"{table(rows)}\n\n"
-        "P1 prints the matrices. The throughput is that of mbexp with these matrices, on the lengths of Fig. 6 and one server.\n"
+        "P1 prints the matrices. The throughput is that of mbexp with these matrices, on the lengths of Fig. 6 and "
+        "one server.\n"
     )
 
 
@@ -189,10 +190,11 @@ def selections(effort: Effort) -> str:
     return (
         "### Beyond P1: partial batches, U[1, 20], B = 8, lambda 0.4, one server\n\n"
         + "\n".join(lines)
-        + "\n\nLongest queue has the best mean, and oldest head the best tail. Serving the shortest bin first wastes the "
-        "server on small batches of short requests. It is unstable at a load that full batches carry. Four bins with "
+        + "\n\nLongest queue has the best mean, and oldest head the best tail. Serving the shortest bin first wastes "
+        "the server on small batches of short requests. It is unstable at a load that full batches carry. Four bins with "
         "partial batches do worse than two. *Unstable* means that the number of waiting requests climbs "
-        f"throughout every run, although the offered load (that of full batches) is below 1. The exact mean for k = 1 is {exact.latency:.3f} s.\n"
+        "throughout every run, although the offered load (that of full batches) is below 1. The exact mean for k = 1 "
+        f"is {exact.latency:.3f} s.\n"
     )
 
 
