@@ -191,8 +191,8 @@ def selections(effort: Effort) -> str:
         "### Beyond P1: partial batches, U[1, 20], B = 8, lambda 0.4, one server\n\n"
         + "\n".join(lines)
         + "\n\nLongest queue has the best mean, and oldest head the best tail. Serving the shortest bin first wastes "
-        "the server on small batches of short requests. It is unstable at a load that full batches carry. Four bins with "
-        "partial batches do worse than two. *Unstable* means that the number of waiting requests climbs "
+        "the server on small batches of short requests. It is unstable at a load that full batches carry. Four bins "
+        "with partial batches do worse than two. *Unstable* means that the number of waiting requests climbs "
         "throughout every run, although the offered load (that of full batches) is below 1. The exact mean for k = 1 "
         f"is {exact.latency:.3f} s.\n"
     )
