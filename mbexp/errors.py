@@ -75,7 +75,7 @@ def _say_interrupted(kind: type[BaseException], error: BaseException, trace: Any
         sys.__excepthook__(kind, error, trace)
 
 
-# A command imports for a second before `as_program` watches over it, and Ctrl-C may come then. While Python looks for the
-# module of `python -m mbexp`, the first word is still -m. A program that imports mbexp keeps an ending of its own.
+# A command imports for a second before `as_program` watches over it, and Ctrl-C may come then. While Python looks for
+# the module of `python -m mbexp`, the first word is still -m. A program that imports mbexp keeps an ending of its own.
 if sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "mbexp":
     sys.excepthook = _say_interrupted
