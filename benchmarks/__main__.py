@@ -38,7 +38,7 @@ def main(words: list[str] | None = None) -> None:
     if unknown:
         parser().error(f"{unknown[0]}: no such part; choose from {', '.join(PARTS)}")
     tables: dict[str, report.Table] = {}
-    heading = f"# Performance\nMeasured on {report.machine()}; {report.load()}."
+    heading = f"# Performance\n{report.filled(f'Measured on {report.machine()} {report.load()}')}"
     print(heading, flush=True)
     for part in [] if arguments.compare else arguments.parts or PARTS:
         tables[part] = _table(part, arguments)

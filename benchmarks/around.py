@@ -35,8 +35,9 @@ def table(num_requests: int, rounds: int) -> Table:
             _metrics(found, num_requests, gpus, rate_scaling, load, rounds)
         _sweeps(found, folder, max(rounds // 2, 1))
     found.remarks.append(
-        f"Processor time of this process for reading and metrics, wall time for sweeps. CSV: {ROWS:,} rows "
-        f"in the format of BurstGPT, from the generator. Metrics: {num_requests:,} requests, percentiles included."
+        "Reading and metrics are given in processor time of this process, sweeps in wall time. The CSV has "
+        f"{ROWS:,} rows in the format of BurstGPT, from the generator. Metrics are those of {num_requests:,} requests, "
+        "percentiles included."
     )
     return found
 

@@ -36,7 +36,8 @@ def table(each_gpu: int, rounds: int, gpus: Sequence[int] = GPUS) -> Table:
         found.numbers[rule] = {"million_requests_per_s": speed, "of_the_first": ratios}
     targets = " and ".join(f"{share} at {count:,}" for count, share in TARGETS.items())
     found.remarks.append(
-        f"Continuous batching, {each_gpu} requests a GPU, at least {LEAST_REQUESTS:,}, {RATE_PER_S:.0f} a second for "
-        f"each GPU, an H100 by the roofline; the best of {max(rounds, 1)} rounds taken in turn. Aimed at: {targets}."
+        f"Continuous batching on H100s by the roofline, {RATE_PER_S:.0f} requests a second for each GPU. A run has "
+        f"{each_gpu} requests a GPU, and at least {LEAST_REQUESTS:,}. Rates are the best of {max(rounds, 1)} rounds "
+        f"taken in turn. Targets: {targets}."
     )
     return found

@@ -63,7 +63,8 @@ def table(rounds: int) -> Table:
             found.rows.append([f"first run ever, execution={mode}", *first_run(folder / mode, *words), "-"])
         found.numbers |= {"reading and writing once": once, "allowed": allowed}
     found.remarks.append(
-        f"Four empty applications and the data once: {allowed:.2f} s of processor time; the command: {whole:.2f} s."
+        f"Four empty applications and the data once take {allowed:.2f} s of processor time. The command takes "
+        f"{whole:.2f} s."
     )
     return found
 

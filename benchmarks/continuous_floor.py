@@ -52,8 +52,8 @@ def table(requests: int, rounds: int, gpus: Sequence[int] = GPUS) -> Table:
         found.rows.append([f"{count:,}", f"{speed['mbexp']:.2f}", f"{speed['C']:.2f}", share])
         found.numbers[str(count)] = {"million_requests_per_s": speed, "times_c": vars(share)}
     found.remarks.append(
-        f"{requests:,} requests, {RATE_PER_S:.0f} a second for each GPU; first in, first out, whole prefills, reserved "
-        "memory, join_shortest. Equal to the bit: instants and GPU of each request, the histogram of gaps. Set-up "
-        "included on both sides; the C form keeps no samples and no log."
+        f"A run has {requests:,} requests, {RATE_PER_S:.0f} a second for each GPU, with first in, first out, whole "
+        "prefills, reserved memory and join_shortest. Instants and GPU of each request and the histogram of gaps are "
+        "equal to the bit. Both sides include their set-up. The C form keeps no samples and no log."
     )
     return found

@@ -82,7 +82,9 @@ def table(num_requests: int, rounds: int, slow_rounds: int, schedulers: Sequence
                 "million_requests_per_s": rate,
                 "times_as_fast": {name: vars(value) for name, value in against.items()},
             }
-    found.remarks.append("All forms found the same batches, bit for bit. Medians, and 99 % intervals of the ratios.")
+    found.remarks.append(
+        "All forms found the same batches, bit for bit. Values are medians, with 99 % intervals of the ratios."
+    )
     if not c_form.compiler():
         found.remarks.append("There is no C compiler (`cc`) here, so the C form was left out.")
     if not simpy_form.available():

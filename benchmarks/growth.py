@@ -35,8 +35,8 @@ def table(largest: int, num_requests: int, rounds: int) -> Table:
             found.rows.append([axis, f"{value:,}", load, *(f"{cost:.1f}" for cost in row)])
             found.numbers.setdefault(f"{axis}/{load}", []).append([value, *row])
     found.remarks.append(
-        "Poisson arrivals. Half busy: batches of one, and the rate grows with the GPUs. Where not the axis: "
-        f"{num_requests:,} requests (or {EACH_GPU} for each GPU), 100 GPUs, 8 bins."
+        "Arrivals are Poisson, and the rate grows with the GPUs. Half busy means batches of one. What is not the axis "
+        f"stays at {num_requests:,} requests (or {EACH_GPU} for each GPU), 100 GPUs and 8 bins."
     )
     return found
 

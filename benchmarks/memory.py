@@ -26,7 +26,7 @@ def table(sizes: list[int], command_requests: int) -> Table:
     """Measure runs of the given numbers of requests, each in a process of its own, and one command that stores all."""
     found = Table("Memory", ["what", "requests", "batches", "bytes/request", "peak, MB", "seconds"])
     if not Path("/proc/self/clear_refs").exists():
-        found.remarks.append("The peak of a part of a process is known on Linux only, so this was left out.")
+        found.remarks.append("Only Linux tells the peak of a part of a process. This part was left out.")
         return found
     for requests in sizes:
         for load in BUSY:
@@ -55,8 +55,8 @@ def table(sizes: list[int], command_requests: int) -> Table:
         )
         found.numbers[f"command/{rate_scaling}"] = peak_mb
     found.remarks.append(
-        f"{GPUS} GPUs. Bytes a request are the peak of the run beside the trace itself (16 bytes a request) and beside "
-        "what Python and its libraries take."
+        f"All runs have {GPUS} GPUs. Bytes a request are the peak of the run, less the trace itself (16 bytes a "
+        "request) and less what Python and its libraries take."
     )
     return found
 

@@ -65,10 +65,10 @@ def table(requests: int, rounds: int) -> Table:
         found.numbers[name] = speed
     prompt = conversations(requests, 16).prompt_tokens.mean()
     found.remarks.append(
-        f"{requests:,} turns of conversations that come as recorded, prompts of {prompt:.0f} tokens and answers of "
-        f"100, {RATE_PER_S:.0f} a second for each GPU, an H100 by the roofline; the best of {max(rounds, 1)} rounds "
-        "taken in turn of the event loop and its set-up. Paged memory of 589,066 tokens a GPU where nothing else is "
-        "said."
+        f"The runs have {requests:,} turns of conversations that come as recorded, with prompts of {prompt:.0f} tokens "
+        f"and answers of 100. Each GPU, an H100 by the roofline, gets {RATE_PER_S:.0f} a second. Times are the best of "
+        f"{max(rounds, 1)} rounds, taken in turn, of the event loop and its set-up. A GPU has a paged memory of "
+        "589,066 tokens where nothing else is said."
     )
     return found
 

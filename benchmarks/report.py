@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,18 +22,28 @@ class Table:
     numbers: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        cells = [[str(cell) for cell in row] for row in [self.columns, *self.rows]]
-        widths = [max(len(row[place]) for row in cells) for place in range(len(self.columns))]
-        lines = [
-            "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-            for row in cells
-        ]
-        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        return "\n".join([f"## {self.title}", *lines, *(f"\n{remark}" for remark in self.remarks)])
+        remarks = (remark if remark.startswith("|") else filled(remark) for remark in self.remarks)
+        return "\n".join([f"## {self.title}", grid(self.columns, self.rows), *(f"\n{remark}" for remark in remarks)])
+
+
+def grid(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown, with its columns aligned."""
+    cells = [[str(cell) for cell in row] for row in [columns, *rows]]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(columns))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def filled(text: str) -> str:
+    """Return prose in lines as wide as those of the pages (`tests/test_docs.py`)."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def machine() -> str:
-    """Return the machine in words: processor, cores, memory, versions."""
+    """Return the machine in sentences: processor, cores, memory, versions."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -45,12 +56,12 @@ def machine() -> str:
     import numpy as np
 
     return (
-        f"{os.cpu_count()} cores, {model}, {memory:.0f} GB; {platform.system()}, Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, Numba {numba.__version__}"
+        f"{os.cpu_count()} cores, {model}, {memory:.0f} GB. Software: {platform.system()}, "
+        f"Python {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}."
     )
 
 
 def load() -> str:
-    """Return how busy the machine is, in words."""
+    """Return how busy the machine is, in a sentence."""
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return f"{busy:.1f} processes were running or waiting on {os.cpu_count()} cores, on average over the last minute"
+    return f"On average over the last minute, {busy:.1f} processes were running or waiting on {os.cpu_count()} cores."

@@ -20,20 +20,30 @@ def load_trace(
     replicate: str = "seeds",
     **keys: Any,
 ) -> Trace:
-    """Load or generate requests.
+    """Read the requests of a trace file, or generate requests.
 
     Parameters
     ----------
     workload
-        ``burstgpt_like``, ``burstgpt``, ``azure``, ``mooncake``, ``csv`` or ``synthetic``.
+        Name of a file of ``conf/workload``, such as ``burstgpt_like``, ``azure``, ``csv``, ``sessions`` or
+        ``synthetic``.
     num_requests
-        How many; None takes all that there are.
+        Number of requests. None takes all requests of the trace.
     seed
-        Of a generated workload, or which window of a file where `replicate` is ``windows``.
+        Seed of a generated workload. With ``replicate="windows"``, the number of the window of the file.
     replicate
-        ``seeds``, or ``windows`` for consecutive windows of `num_requests` of a trace file.
+        ``seeds``, or ``windows`` for consecutive windows of `num_requests` requests of a trace file.
     **keys
         Keys of the group: ``path="BurstGPT_1.csv"``, ``timestamps="real"``, ``window={"kind": "busiest"}``.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    UserError
+        If a key is wrong, or the file cannot be read.
 
     Examples
     --------
@@ -53,22 +63,24 @@ def simulate(trace: Trace | None = None, predicted_tokens: Any = None, **values:
     Parameters
     ----------
     trace
-        Requests of `load_trace`, or a `Trace` of your own; None takes those of the configuration.
+        Requests of `load_trace`, or a `Trace` of your own. None takes the requests of the configuration.
     predicted_tokens : array, shape (n,)
-        Predicted output length of each request of `trace`, in place of a predictor: rounded, at least 1.
+        Predicted output length of each request of `trace`, in place of a predictor. Lengths are rounded, and at
+        least 1.
     **values
-        As for `mbexp.configure`: ``scheduler="static_fifo"``, ``num_gpus=8``, ``sla={"request_s": 5}``. Beside a trace,
-        none that chooses requests. ``metrics`` takes dotted paths and functions decorated with `mbexp.metric`.
+        As for `mbexp.configure`: ``scheduler="static_fifo"``, ``num_gpus=8``, ``sla={"request_s": 5}``. With a trace,
+        keys that choose requests are refused. ``metrics`` takes dotted paths and functions decorated with
+        `mbexp.metric`.
 
     Returns
     -------
     Result
-        With ``summary`` (a flat dict), ``batches`` and ``requests`` (data frames) and ``warnings``.
+        ``summary`` is a flat dict, ``batches`` and ``requests`` are data frames, and ``warnings`` are sentences.
 
     Raises
     ------
     UserError
-        On a mistake, and where both a trace and keys that choose requests are given: only one of them can hold.
+        If a key is wrong, or if both a trace and keys that choose requests are given.
     """
     given = values.pop("metrics", [])
     metrics = [given] if callable(given) or isinstance(given, str) else list(given)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
 
 INTERRUPTED = 128 + 2  # as programs end that Ctrl-C stops
 READER_GONE = 128 + 13  # as a program ends that a broken pipe's signal stops
@@ -65,3 +66,16 @@ def as_program(main: Callable[[], int | None]) -> None:
     if code == READER_GONE:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be written out
     sys.exit(code)
+
+
+def _say_interrupted(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("mbexp: interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# A command imports for a second before `as_program` watches over it, and Ctrl-C may come then. While Python looks for
+# the module of `python -m mbexp`, the first word is still -m. A program that imports mbexp keeps an ending of its own.
+if sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "mbexp":
+    sys.excepthook = _say_interrupted

@@ -23,6 +23,7 @@ from benchmarks.__main__ import main
 from benchmarks.cases import SCHEDULERS, make_case, same_batches, steady_trace
 from benchmarks.timing import ratio
 from mbexp.config.execution_keys import ROUTERS, RULES_OF_ASSIGNMENT
+from tests.test_docs import faults_of_prose
 
 LOADS = {"idle": (20, 0.05), "busy": (3, 0.2), "overloaded": (2, 40.0)}  # GPUs, and requests a second of each
 
@@ -142,6 +143,7 @@ def test_the_command_writes_a_table_and_a_figure(tmp_path, capsys):
     assert written.splitlines()[0] == "# Performance"
     assert "multi_bin_dynamic" in written
     assert written.strip() in capsys.readouterr().out
+    assert faults_of_prose(written) == []
     assert json.loads((tmp_path / "performance.json").read_text())["forms"]
     assert (tmp_path / "performance.png").stat().st_size > 10_000
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +52,28 @@ def test_a_reader_that_has_gone(words: list[str]) -> None:
         child.stdout.close()
         assert child.stderr.read() == ""
         assert child.wait(60) in (0, 141)  # argparse itself says nothing of a help text that nobody reads
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"), [("mbexp", "hydra"), ("mbexp.gpus", "argparse"), ("mbexp.runs", "numpy")]
+)
+def test_an_interrupt_while_a_command_imports(module: str, imported: str, tmp_path: Path) -> None:
+    (tmp_path / f"{imported}.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "mbexp: interrupted\n")
+
+
+def test_a_program_that_imports_mbexp_ends_in_its_own_way() -> None:
+    code = "import mbexp\nraise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -10,12 +10,13 @@ import yaml
 from mbexp.version import __version__
 from tests import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_version_stands_in_one_place() -> None:
-    assert PROJECT["dynamic"] == ["version"]
+    assert "version" in PROJECT["dynamic"]
     assert "version" not in PROJECT
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == __version__
@@ -27,6 +28,18 @@ def test_the_badges_are_true() -> None:
     assert PROJECT["requires-python"] == f">={listed[0]},<3.{int(listed[-1].split('.')[1]) + 1}"
     assert f"badge/python-{listed[0]}_to_{listed[-1]}-" in README
     assert f"badge/licence-{PROJECT['license']}-" in README
+
+
+def test_a_package_index_shows_a_readme_that_leads_nowhere_wrong() -> None:
+    hook = PYPROJECT["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    assert "readme" in PROJECT["dynamic"]
+    assert hook["fragments"] == [{"path": "README.md"}]
+    shown = README
+    for each in hook["substitutions"]:
+        shown = re.sub(each["pattern"], each["replacement"], shown)
+    assert all(target.startswith("https://") for target in re.findall(r"\]\(([^)]*)\)", shown))
+    assert shown.count("![") == README.count("![") - 1  # badges stay, the picture of a file goes
+    assert "own log instead" in " ".join(shown.split())  # the text of a link stays
 
 
 def test_every_extra_is_said_to_exist_and_how_to_install_it() -> None:

@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from mbexp.capacity.command import answers
     from mbexp.config.messages import explain
+    from mbexp.results.lines import command_lines, prose_lines
 
     try:
         found = answers(words, ["python", "-m", "mbexp.capacity", *words])
@@ -40,11 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in answer.table():
             print(line)
         choice = ", ".join(f"{key}={value}" for key, value in answer.choices.items())
-        print(f"{choice}: {answer.sentence()}" if choice else answer.sentence())
-        for warning in answer.warnings:
-            print(f"! {warning}")
+        said = f"{choice}: {answer.sentence()}" if choice else answer.sentence()
+        for text in (said, *(f"! {warning}" for warning in answer.warnings)):
+            print("\n".join(prose_lines(text, "  ")))
     if found[0].next_command:
-        print(f"next: {found[0].next_command}")
+        print("\n".join(command_lines(found[0].next_command, before="next: ")))
     return 0
 
 

@@ -137,7 +137,7 @@ class Answer:
 
     def sentence(self) -> str:
         """Return the answer in one sentence."""
-        targets = "the target" if len(self.targets) == 1 else f"all {len(self.targets)} targets"
+        targets = in_words(self.targets)
         if self.find == "gpus":
             few = f"{self.num_gpus}" if self.low == self.high else f"{self.low:.0f} to {self.high:.0f}"
             said = f"{few} x {self.gpu} meet{'s' * (few == '1')} {targets}"
@@ -206,6 +206,11 @@ class Answer:
                 "sentence": self.sentence(),
             }
         )
+
+
+def in_words(targets: Sequence[str]) -> str:
+    """Return all of the targets in words: "both targets"."""
+    return {1: "the target", 2: "both targets"}.get(len(targets), f"all {len(targets)} targets")
 
 
 def drawn_parts(config: Config) -> str | None:

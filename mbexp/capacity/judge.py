@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mbexp.results.shown import mean_and_half
 from mbexp.results.statistics import distinct, mean_interval
 from mbexp.results.targets import Target
 
@@ -31,8 +32,9 @@ class Judged:
     verdict: str
 
     def __str__(self) -> str:
-        spread = "" if math.isnan(self.half_width) else f" ± {self.half_width:.2g}"
-        return f"{self.target.metric} {self.mean:.4g}{spread}"
+        if not self.half_width > 1e-9 * abs(self.mean):  # one observation, or equal ones
+            return f"{self.target.metric} {self.mean:.4g}"
+        return f"{self.target.metric} {' ± '.join(mean_and_half(self.mean, self.half_width))}"
 
 
 def judge(

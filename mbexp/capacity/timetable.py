@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mbexp.capacity.answer import HOUR_S, Answer, Probe, drawn_parts, plain
+from mbexp.capacity.answer import HOUR_S, Answer, Probe, drawn_parts, in_words, plain
 from mbexp.capacity.judge import PASS
 from mbexp.config.keys import Config
 
@@ -138,7 +138,7 @@ class Schedule:
         """Return the schedule in one sentence."""
         few = f"{self.num_gpus}" if self.low == self.num_gpus else f"{self.low} to {self.num_gpus}"
         often = "by the hour" if self.interval_s == HOUR_S else f"by intervals of {self.interval_s:g} s"
-        meets = f"meets {'the target' if len(self.targets) == 1 else f'all {len(self.targets)} targets'} in simulation"
+        meets = f"meets {in_words(self.targets)} in simulation"
         fixed = meets if self.fixed.verdict == PASS else f"fails in simulation ({self.fixed.why()})"
         said = (
             f"{few} x {self.gpu} {often}, {self.mean_gpus:.3g} in the mean: {self.gpu_hours:.4g} GPU-hours against "

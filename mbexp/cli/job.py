@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mbexp.config.keys import Config
 from mbexp.errors import UserError
 from mbexp.modes import mode_of
+from mbexp.results.lines import command_lines
 from mbexp.results.shown import number
 from mbexp.results.terminal import report, say_if_compiling
 
@@ -45,7 +46,8 @@ def run_and_store(config: Config) -> Path:
         value = target.value(result.summary)
         print(f"target {target}: {'met' if target.excess(value) <= 0 else 'missed'}, {number(value)}")
     if too_few(result.summary, targets):
-        print(f"how many GPUs would do:\n  {capacity_command(sys.argv[1:], bool(config.sla.targets))}")
+        command = capacity_command(sys.argv[1:], bool(config.sla.targets))
+        print("\n".join(["how many GPUs would do:", *command_lines(command, before="  ")]))
     sys.stdout.flush()
     return folder
 

@@ -19,7 +19,7 @@ OVERRIDE = "override /"  # what a list of defaults in a file of a group may do: 
 
 
 def configure(**values: Any) -> Config:
-    """Return a checked configuration, with the names of the command line.
+    """Return a checked configuration. Keys have the names that they have on the command line.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def configure(**values: Any) -> Config:
     Raises
     ------
     UserError
-        As on the command line.
+        If a key or a value is not possible. The message is that of the command line.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

@@ -121,7 +121,7 @@ def _target_batch(row: pd.Series) -> float | None:
 def padding_by_bin(frame: pd.DataFrame) -> Figure:
     """Share of a batch's slots that wait for its longest member, bin by bin, from the shortest requests to the longest.
 
-    Each bin is as wide as its share of the requests. A line for each K, with its waste over all bins beside it.
+    Each bin is as wide as its share of the requests. Each K has a line, with the waste over all bins beside it.
     """
     waste = {k: _padding(rows) for (k,), rows in settings(frame, ["k_bins"])}
     looks = ordered(list(waste))
@@ -161,11 +161,11 @@ def _padding(rows: pd.DataFrame) -> pd.DataFrame:
     one_run_for_each=("study.label", "scheduler"),
 )
 def gpu_timeline(frame: pd.DataFrame) -> Figure:
-    """Batches on GPUs over a stretch of time, coloured by bin from short requests (pale) to long (dark); grey: no bins.
+    """Batches on GPUs over a stretch of time, coloured by bin from short requests (pale) to long (dark).
 
-    A bar is a batch (under continuous batching a run of like iterations), the number in it its requests; blank is idle
-    time. `python -m mbexp.figures FOLDER
-    --chrome-trace` writes the whole run for ui.perfetto.dev or chrome://tracing.
+    Without bins, batches are grey. A bar is a batch, and the number in it counts its requests. Under continuous
+    batching, a bar is a run of similar iterations. Blank is idle time. `python -m mbexp.figures FOLDER --chrome-trace`
+    writes the whole run for ui.perfetto.dev or chrome://tracing.
     """
     runs = list(frame.groupby("label", sort=False))
     rows_of = [min(int(run["gpu"].max()) + 1, TIMELINE_GPUS) for _, run in runs]

@@ -41,7 +41,8 @@ DODGE = 0.16
 def schedulers_at_equal_gpus(frame: pd.DataFrame) -> Figure:
     """Request-SLA violation, throughput and 95th percentile latency of each scheduler over the number of GPUs.
 
-    Compare points above each other: they have the same GPUs and the same requests. A row of panels for each load.
+    Points above each other have the same GPUs and the same requests, and can be compared. Each load has a row of
+    panels.
     """
     columns = [name for name in swept(frame, leave_out=["num_gpus"]) if name != "scheduler"]
     rows_of = [name for name in columns if name in LOADS]
@@ -68,7 +69,7 @@ def schedulers_at_equal_gpus(frame: pd.DataFrame) -> Figure:
 def methods_side_by_side(frame: pd.DataFrame) -> Figure:
     """Request-SLA violation, throughput and 95th percentile latency, a row for each method, a mark for each load.
 
-    Methods of one table can have different numbers of GPUs: their names say how many.
+    The methods can have different numbers of GPUs. The name of a method then says how many.
     """
     columns = swept(frame)
     loads = [name for name in columns if name in LOADS]

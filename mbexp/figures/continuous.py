@@ -52,8 +52,8 @@ def in_order(frame: pd.DataFrame) -> list[str]:
 def continuous_binning(frame: pd.DataFrame) -> Figure:
     """Latency, goodput and time between tokens over the arrival rate, at equal GPUs.
 
-    Batches that run to completion, with and without bins, and continuous batching, without bins and with bins
-    served in three ways.
+    Two lines are batches that run to completion, with and without bins. The others are continuous batching, without
+    bins and with bins served in three ways.
     """
     metrics = ("latency_p95_s", "goodput_requests_per_s", "tbt_p99_ms")
     table = means(frame, [LABEL, SCALING], [*metrics, "arrival_rate_per_s"])
@@ -85,7 +85,7 @@ def continuous_conservation(frame: pd.DataFrame) -> Figure:
     """GPU time that a request takes, and throughput when all requests are there at once, relative to one bin.
 
     If GPU time is additive, the upper panels are flat at 1. Throughput also falls where some GPUs run out of requests
-    of their bins before others.
+    of their bins before other GPUs do.
     """
     busy = frame["gpu_utilization_pct"] / 100 * frame["num_gpus"] / frame["throughput_requests_per_s"]
     frame = frame.assign(gpu_time=busy, throughput=frame["throughput_requests_per_s"])
@@ -124,9 +124,9 @@ def continuous_conservation(frame: pd.DataFrame) -> Figure:
     studies=("continuous_memory",),
 )  # fmt: skip
 def continuous_memory(frame: pd.DataFrame) -> Figure:
-    """Throughput with all requests at time 0 against that of a cap which never binds, so that memory alone decides.
+    """Throughput with all requests at time 0, relative to a cap that never binds, where memory alone decides.
 
-    Beside it requests on the GPU, memory in use, and who ever lost their place.
+    The other panels show requests on the GPU, memory in use and the share of requests that were preempted.
     """
     metrics = ("gain_pct", "running_mean", "kv_use_mean_pct", "preempted_requests_pct")
     marks = [name for name in swept(frame, leave_out=[LABEL]) if name in ("gpu", "execution.preemption")]
@@ -169,10 +169,10 @@ def continuous_memory(frame: pd.DataFrame) -> Figure:
     studies=("continuous_occupancy",),
 )  # fmt: skip
 def continuous_occupancy(frame: pd.DataFrame) -> Figure:
-    """KV cache of a running request by the distribution of outputs (one mean), and what Algorithm 1 makes of it.
+    """KV cache of a running request for distributions of outputs with one mean, and what Algorithm 1 makes of it.
 
-    Left, grey: what theory says, E[in] + E[out^2] / (2 E[out]), where lengths are independent. Dotted: mean prompt +
-    output, which Algorithm 1 counts for each request.
+    Grey, on the left, is what theory says for independent lengths: E[in] + E[out^2] / (2 E[out]). Dotted is mean prompt
+    + output, which Algorithm 1 counts for each request.
     """
     held = frame["kv_use_mean_pct"] / 100 * frame["kv_capacity_tokens"] / frame["running_mean"]
     frame = frame.assign(held_tokens=held, overloaded=False, queue_climbing=False)  # all requests come at once
@@ -210,8 +210,8 @@ def continuous_occupancy(frame: pd.DataFrame) -> Figure:
 def continuous_token_sla(frame: pd.DataFrame) -> Figure:
     """Time between tokens and latency over the arrival rate, prompts computed whole (above) or in chunks (below).
 
-    Capacity, in the legend (whole / chunked): the highest rate of the sweep without a growing queue whose mean time
-    between tokens is within the SLA (dashed).
+    The legend gives the capacity (whole / chunked). Capacity is the highest rate of the sweep without a growing queue
+    whose mean time between tokens is within the SLA (dashed).
     """
     metrics = ("tbt_mean_ms", "tbt_p99_ms", "latency_mean_s")
     kinds = [kind for kind in ("first", "chunked") if kind in set(frame["execution.prefill"])]
@@ -250,7 +250,7 @@ def continuous_token_sla(frame: pd.DataFrame) -> Figure:
 def chunk_budget(frame: pd.DataFrame) -> Figure:
     """Time between tokens and time to the first token over the token budget, a line for each arrival rate.
 
-    Dotted: the same with prompts computed whole.
+    Dotted lines show the same with prompts computed whole.
     """
     metrics = ("tbt_p99_ms", "token_sla_violation_pct", "ttft_p99_s", "latency_p95_s")
     chunked = means(frame[frame["execution.prefill"] == "chunked"], [RATE, BUDGET], metrics)

@@ -39,8 +39,9 @@ METRICS = ("ttft_p95_s", "prefill_time_pct", "goodput_requests_per_s")
 def prefix_routing(frame: pd.DataFrame) -> Figure:
     """Time to the first token, busy time in prefills and goodput over the number of users, for two memories.
 
-    A router that knows which GPU has a conversation cached saves prefills while the memory holds what was said. Where
-    it does not, or where one GPU gets the turns of many, the others stand by.
+    A router that knows which GPU has a conversation in its cache saves prefills, as long as memory holds the
+    conversations. The saving ends where memory is too small, or where one GPU gets the turns of many users while other
+    GPUs wait.
     """
     return _over(frame, USERS)
 

@@ -46,7 +46,7 @@ PAPER_TARGETS_MS = (50.0, 80.0)
 def decode_step(frame: pd.DataFrame) -> Figure:
     """Time between tokens tau(b) = c0 + c1 b and tokens per second b / tau(b) of one GPU, simulated on exact lines.
 
-    A token SLA D allows the batch (D - c0) / c1: the squares, for 50 and 80 ms.
+    A token SLA D allows the batch (D - c0) / c1. The squares mark this batch for 50 and 80 ms.
     """
     import numpy as np
 
@@ -105,10 +105,10 @@ def decode_step(frame: pd.DataFrame) -> Figure:
     studies=("token_sla_capacity",),
 )
 def token_sla_capacity(frame: pd.DataFrame) -> Figure:
-    """Time between tokens, and latency, over the arrival rate; the legend gives the capacity of each setting.
+    """Time between tokens, and latency, over the arrival rate. The legend gives the capacity of each setting.
 
-    Capacity is the highest rate of the sweep that is carried without a growing queue and with a mean time between
-    tokens within the SLA (dashed). A fixed batch that is too small is overloaded early; one too large breaks the SLA.
+    Capacity is the highest rate of the sweep without a growing queue whose mean time between tokens is within the SLA
+    (dashed). A fixed batch that is too small is overloaded early. A fixed batch that is too large breaks the SLA.
     """
     series = ["scheduler", *[name for name in swept(frame, leave_out=[RATE]) if name != "scheduler"]]
     series = ["study.label"] if "study.label" in series else series

@@ -34,19 +34,19 @@ PAPERS = {
 GROUPS = ("Studies", "Continuous batching", "Inside a run", *PAPERS.values())
 INTRODUCTION = """# Gallery
 
-Which figures are there? This page shows each one once. A figure is one function of a tidy table
-(`mbexp/figures/`). Colours can be told apart with any colour vision and in grey. The same stored
-results give the same bytes. This page and its pictures are made by
+Which figures are there? This page shows each figure once, with the command that draws it. A figure
+is one function of a tidy table (`mbexp/figures/`). Its colours differ for any colour vision and in
+grey. The same stored results give the same bytes. These commands make this page and its pictures:
 
 ```
 {commands}
 python -m mbexp.figures all --gallery docs/gallery.md
 ```
 
-`python -m mbexp.figures outputs/STUDY` draws the figures of one study as PDF and PNG. `--list` says
-which there are and why one is not drawn. In a notebook, `mbexp.figures.draw(name, of)` draws one of
-a folder, of results in memory or of a frame. A new figure is one function with `@figure` above it,
-in any module of `mbexp/figures/`:
+`python -m mbexp.figures outputs/STUDY` draws the figures of one study as PDF and PNG. With `--list`
+the command names all figures, and says why a figure is not drawn. In a notebook,
+`mbexp.figures.draw(name, of)` draws one figure of a folder, of results in memory or of a frame. A
+new figure is one function with `@figure` above it, in any module of `mbexp/figures/`:
 
 ```python
 @figure("Goodput against GPUs", needs=("num_gpus", "goodput_requests_per_s"), varies=("num_gpus",))

@@ -62,8 +62,8 @@ def multi_bin_throughput(frame: pd.DataFrame) -> Figure:
 def multi_bin_latency(frame: pd.DataFrame) -> Figure:
     """Mean latency over the arrival rate: points on the exact line E[t, k] + (B - 1) k / (2 lambda) where GPUs abound.
 
-    More bins wait longer for a batch to fill, so that few bins win at low rates. With few GPUs a line would end at the
-    dotted capacity.
+    With more bins, batches take longer to fill. Few bins therefore win at low rates. With few GPUs, a line would end at
+    the dotted capacity.
     """
     series = swept(frame, leave_out=[RATE])
 
@@ -96,7 +96,8 @@ def multi_bin_latency(frame: pd.DataFrame) -> Figure:
 def multi_bin_servers(frame: pd.DataFrame) -> Figure:
     """Mean latency over the arrival rate for each K, up to its exact capacity (dotted), and capacity over K.
 
-    Each K is best somewhere: few bins at low rates, where batches take long to fill, many where only they keep up.
+    Each K is best at some rate. Few bins are best at low rates, where batches take long to fill. Many bins are best at
+    rates that only many bins can carry.
     """
     table = means(frame, ["k_bins", RATE], ["latency_mean_s", THROUGHPUT])
     looks = looks_of(table, ["k_bins"])
@@ -142,7 +143,7 @@ def multi_bin_servers(frame: pd.DataFrame) -> Figure:
 def multi_bin_prediction_error(frame: pd.DataFrame) -> Figure:
     """Saturated throughput over the chance p of each neighbouring bin being predicted, with the exact line.
 
-    Large batches forgive little: among B members one from the bin above is enough to make all wait.
+    Large batches forgive few errors: one member from the bin above makes the whole batch wait.
     """
     series = swept(frame, leave_out=[ERROR])
     picture = points_and_curves(

@@ -41,9 +41,9 @@ def legend_of_runs(picture: Figure, looks: dict[str, Look]) -> None:
     one_run_for_each=("study.label", "scheduler", "k_bins", "num_gpus"),
 )
 def latency_cdf(frame: pd.DataFrame) -> Figure:
-    """Share of requests that are done within a time, from arrival to the last token; the SLA as a dashed line.
+    """Share of requests that are done within a time, from arrival to the last token. The dashed line is the SLA.
 
-    Where a line crosses the SLA, what is above it is the violation. Further left is better.
+    The distance from where a line crosses the SLA up to 100 % is the violation. Further left is better.
     """
     import numpy as np
 
@@ -77,7 +77,7 @@ def latency_cdf(frame: pd.DataFrame) -> Figure:
 def queue_length(frame: pd.DataFrame) -> Figure:
     """Requests that have arrived and not yet started, over time.
 
-    A line that climbs as long as requests arrive is that of an overloaded system.
+    A line that climbs as long as requests arrive shows an overloaded system.
     """
     import numpy as np
 

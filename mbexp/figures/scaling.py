@@ -86,7 +86,7 @@ def too_many(count: int) -> str:
 def throughput_against_gpus(frame: pd.DataFrame) -> Figure:
     """Throughput as GPUs are added, a line for each number of bins.
 
-    A line that turns flat has reached the arrival rate: more GPUs have nothing more to do.
+    A line that turns flat has reached the arrival rate, and further GPUs have nothing to do.
     """
     return lines_over(frame, "throughput_requests_per_s")
 
@@ -99,9 +99,9 @@ def throughput_against_gpus(frame: pd.DataFrame) -> Figure:
 def violation_against_gpus(frame: pd.DataFrame) -> Figure:
     """Share of requests over the latency target, at the best K for each number of GPUs, a line for each load.
 
-    A ring marks the configuration to choose: the fewest GPUs at or under the target line. A cross marks the best
-    there is where none meets the target. Of a study with targets of its own (`sla.targets`), the first one is shown
-    and all decide.
+    A ring marks the configuration to choose: the fewest GPUs at or under the target line. Where no configuration meets
+    the target, a cross marks the lowest violation. If a study has targets of its own (`sla.targets`), the figure shows
+    the first target, and all of them decide.
     """
     target_pct = float(frame.attrs.get("target_pct", TARGET_PCT))
     targets = [parse(text) for text in frame.attrs.get("targets", [])]

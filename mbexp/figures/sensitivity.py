@@ -52,7 +52,7 @@ def sensitivity_to_gpus(frame: pd.DataFrame) -> Figure:
 def sensitivity_to_requests(frame: pd.DataFrame) -> Figure:
     """Violation, throughput, latency and GPU utilization over the number of requests simulated.
 
-    What still changes with it is not a steady state: a longer run would give another number.
+    A value that still changes with the number of requests is not a steady state. A longer run would give another value.
     """
     return over_setting(frame, "num_requests", (*METRICS, "gpu_utilization_pct"))
 
@@ -61,7 +61,7 @@ def sensitivity_to_requests(frame: pd.DataFrame) -> Figure:
 def sensitivity_across_seeds(frame: pd.DataFrame) -> Figure:
     """Each seed's outcome as a dot, with the mean and its 95 % confidence interval, a row for each setting.
 
-    The spread between dots is what one run alone can mislead by.
+    The spread of the dots shows how far one run alone can mislead.
     """
     columns = swept(frame)
     every = settings(frame, columns)

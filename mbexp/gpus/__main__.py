@@ -18,9 +18,10 @@ NARROW = 100  # columns below which the source of a card has a line of its own
 CONTEXT = 1024  # tokens of each sequence in the steps shown
 
 EPILOG = """A row is one engine: TP cards that hold the model together. num_gpus counts
-engines; the price is that of one card, so an engine costs TP times as much.
-Steps are decode steps of 1 and of 64 sequences of 1,024 tokens each, without the
-engine's own time on the host. Errors of each law: its file in conf/gpu."""
+engines. The price is that of one card: an engine costs TP times as much.
+The columns b=1 and b=64 are decode steps of 1 and of 64 sequences of 1,024
+tokens each, without the engine's own time on the host. The file of a card in
+conf/gpu has the errors of its law."""
 
 
 class Card(NamedTuple):

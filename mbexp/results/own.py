@@ -45,24 +45,24 @@ def metric(
     better: Literal["higher", "lower"] | None = None,
     definition: str = "",
 ) -> Any:
-    """Make a function a metric; a decorator, with or without arguments.
+    """Make a function a metric. It is a decorator, with or without arguments.
 
-    The function is handed ``requests``, a data frame of the measured requests (completed, those of the warm-up left
-    out) with the columns of requests.parquet; and, if it takes two arguments, ``batches``, that of batches.parquet.
-    It returns a number, NaN where there is none.
+    mbexp gives the function one data frame, ``requests``, with the columns of requests.parquet. The frame holds the
+    measured requests: those that completed, without the warm-up. A function with a second argument, ``batches``, also
+    gets the frame of batches.parquet. The function returns a number, or NaN if there is nothing to measure.
 
     Parameters
     ----------
     key
-        Name in the summary and in tables; by default that of the function.
+        Name in the summary and in tables. The default is the name of the function.
     unit
-        By default the one that the name ends in, such as ``_s``, ``_ms``, ``_tokens`` or ``_pct``.
+        Unit of the number. The default is the unit that the name ends in: ``_s``, ``_ms``, ``_tokens`` or ``_pct``.
     label
-        Words for axes and tables; by default the name.
+        Words for axes and tables. The default is made of the name.
     better
-        Direction of verdicts and targets; None for a metric of which more is neither better nor worse.
+        ``"higher"`` or ``"lower"``, for verdicts and targets. None if more is neither better nor worse.
     definition
-        Sentences that say what it is; by default the docstring.
+        Sentences that define the metric. The default is the docstring.
 
     Raises
     ------

@@ -23,19 +23,23 @@ class Result:
     Attributes
     ----------
     config : Config
+        The checked configuration of the run.
     trace : Trace
+        The requests.
     prediction : Prediction
+        The predicted length and the bin of each request.
     law : LatencyLaw
+        The execution-time model of the GPU.
     outcome : Outcome
-        What the event loop left (`mbexp.simulator.outcome`); `batches` and `requests` are its tables.
+        The records of the event loop (`mbexp.simulator.outcome`). `batches` and `requests` are its tables.
     summary : dict
-        Flat; every metric is defined in docs/metrics.md.
+        Every metric by its name. docs/metrics.md defines the metrics.
     warnings : tuple of str
         Sentences that change how the numbers should be read.
     mode : BatchTable
-        The mode of execution, which makes the table of batches.
+        The mode of execution. It makes the table of batches.
     further_seeds : tuple of Result
-        Runs of the other seeds of replications, where ``output.every_replication`` keeps them.
+        The results of the other seeds, if ``output.every_replication`` keeps them.
     """
 
     config: Config
@@ -73,7 +77,7 @@ class Result:
 
     @cached_property
     def batches(self) -> pd.DataFrame:
-        """The rows of batches.parquet: one a batch, or, under continuous batching, one a run of like iterations."""
+        """One row a batch, as in batches.parquet; under continuous batching, one row a run of similar iterations."""
         frame: pd.DataFrame = self.mode.table(self.outcome).to_pandas()
         return frame
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mbexp.results.catalogue import Metric, catalogue
+from mbexp.results.lines import prose_lines, terminal_width
 from mbexp.results.shown import number
 
 if TYPE_CHECKING:
     from mbexp.results.result import Result
 
-WIDEST = 100
 _BEFORE_NOTES = 2 + 15 + 1 + 24 + 3  # characters of a row before its second column
 
 # A name and two columns, metrics by their keys. How a metric is shown: see `_Shown`.
@@ -57,36 +56,34 @@ def report(result: Result) -> list[str]:
     seeds = f"{config.seed}-{config.seed + config.replications - 1}"
     what = f"windows of {config.num_requests:,} requests" if config.replicate == "windows" else f"runs, seeds {seeds}"
     means = f"; means of {config.replications} {what}" if config.replications > 1 else ""
-    lines = [head, f"on {result.trace.source}{means}"]
-    lines += [f"   {result.trace.window}"] if result.trace.window else []
+    lines = [*prose_lines(head, "   "), *prose_lines(f"on {result.trace.source}{means}", "   ")]
+    lines += prose_lines(f"   {result.trace.window}", "   ") if result.trace.window else []
     if result.trace.time_scaling != 1:
         lines.append(f"   at {result.trace.time_scaling:g}x the trace's rate: {shown['arrival_rate_per_s']}")
     if nothing:
         lines.append("! no request could be served: every number below is of nothing")
     lines.append("")
-    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    width = terminal_width()
     for name, first, second in ROWS:
         if name == "while busy" and math.isnan(shown["running_mean"].value):
             continue  # of iterations only: a batch has its row
         row = f"  {name:<15} {first.format_map(shown):>24}   {second.format_map(shown)}".rstrip()
-        lines += [row] if len(row) <= width else _wrapped(row, width, " " * _BEFORE_NOTES)
+        lines += _row(row, width)
     for name in config.workload.classes:
         mine = _shown({key: result.summary.get(f"{key}@{name}", math.nan) for key in result.summary})
         first, second = OF_CLASS
         row = f"  {name:<15} {first.format_map(mine):>24}   {second.format_map(mine)}"
-        lines += [row] if len(row) <= width else _wrapped(row, width, " " * _BEFORE_NOTES)
+        lines += _row(row, width)
     lines.append("")
     for warning in result.warnings:
-        lines += _wrapped(f"! {warning}", width, "  ")
+        lines += prose_lines(f"! {warning}", "  ")
     return lines
 
 
-def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    """Break a line at its spaces; what stands in a row before its second column is left as it is."""
-    if len(indent) < _BEFORE_NOTES:
-        return textwrap.wrap(text, width, subsequent_indent=indent)
-    notes = textwrap.wrap(text[len(indent) :], max(20, width - len(indent)))
-    return [text[: len(indent)] + notes[0], *(indent + note for note in notes[1:])] if notes else [text]
+def _row(text: str, width: int) -> list[str]:
+    """Break a row that is too wide at the spaces of its second column, and go on below that column."""
+    notes = textwrap.wrap(text[_BEFORE_NOTES:], max(20, width - _BEFORE_NOTES)) if len(text) > width else []
+    return [text[:_BEFORE_NOTES] + notes[0], *(" " * _BEFORE_NOTES + note for note in notes[1:])] if notes else [text]
 
 
 class _Shown(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from mbexp.errors import UserError
 from mbexp.results.index import stored_runs
+from mbexp.results.lines import prose_lines
 from mbexp.results.store import git_state, replace_file
 from mbexp.results.stored import flat, run_folders
 from mbexp.sweep.best import (
@@ -30,7 +30,7 @@ from mbexp.sweep.plan import Plan
 from mbexp.sweep.points import Point
 from mbexp.sweep.sides import metrics_of
 from mbexp.sweep.table import Row, rows_of, to_table, write_csv, write_table
-from mbexp.sweep.text import terminal_width, text_table
+from mbexp.sweep.text import text_table
 from mbexp.sweep.told import verdict_lines
 from mbexp.sweep.verdicts import verdicts, without_effect
 
@@ -184,7 +184,7 @@ def _warnings(rows: Sequence[Row], by_seed: Sequence[Row], swept: Sequence[str])
     found = [f"! {count} of {len(runs)} runs: {sentence}" for sentence, count in told]
     if idle := without_effect(by_seed, swept):
         found.append(f"! {', '.join(idle)}: no value changed any result, so rows that differ in it are one run")
-    lines = [line for each in found for line in textwrap.wrap(each, terminal_width(), subsequent_indent="  ")]
+    lines = [line for each in found for line in prose_lines(each, "  ")]
     return [*lines, ""] if lines else []
 
 

@@ -36,11 +36,11 @@ class Study:
     Attributes
     ----------
     folder : Path
-        Of its runs and tables.
+        The folder that holds the runs and the tables.
     swept : tuple of str
-        Swept keys.
+        The keys that were swept.
     text : str
-        What the command line would have printed.
+        The text that the command line prints for this sweep.
     """
 
     folder: Path
@@ -67,23 +67,23 @@ class Study:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """One row a paired comparison, decided together; without a row where nothing could be compared."""
+        """One row a paired comparison, all decided together. It has no row if nothing could be compared."""
         return self._csv("verdicts")
 
     @cached_property
     def best(self) -> pd.DataFrame:
-        """One row a load with its best configuration, where ``study.best`` asks for it."""
+        """One row a load, with the best configuration of that load. It is empty without ``study.best``."""
         return self._csv("best")
 
     def requests(self) -> pd.DataFrame:
-        """Return the stored requests of all runs, one row each, behind the swept keys and the seed.
+        """Return the stored requests of all runs, one row each. The swept keys and the seed are the first columns.
 
-        Further seeds of replications are among them where ``output.every_replication`` stored them.
+        With ``output.every_replication``, the requests of all seeds are there.
 
         Raises
         ------
         UserError
-            If a run has stored none.
+            If a run has stored no requests (``output.requests=true`` stores them).
         """
         import pandas as pd
 
@@ -110,23 +110,24 @@ class Study:
 
 
 def sweep(jobs: int | None = None, **values: Any) -> Study:
-    """Run every combination of the values given, store the runs as the command line does, and return the study.
+    """Run every combination of the given values, store the runs as the command line does, and return the study.
 
-    What is stored already is not made again. The folder is ``output.dir`` / ``study.name``.
+    A run that is stored already is not made again. The folder is ``output.dir`` / ``study.name``.
 
     Parameters
     ----------
     jobs
-        Worker processes; None takes one for each core where that is worth their start, 1 runs all in this process.
+        Number of worker processes. 1 runs everything in this process. None takes one for each core, if the sweep is
+        long enough to be worth their start.
     **values
         As for `mbexp.configure`. A list, tuple, range or array is swept: ``num_gpus=[1, 2, 4]``,
-        ``sla={"request_s": [5, 10]}``, ``**{"scheduler.parameters.slope": [1, 2]}``. A key that takes a list itself
-        is swept by a list of lists.
+        ``sla={"request_s": [5, 10]}``, ``**{"scheduler.parameters.slope": [1, 2]}``. If the value of a key is a list,
+        a list of lists sweeps it.
 
     Raises
     ------
     UserError
-        On a mistake in any point, before anything runs, and where a run failed.
+        If any point has a mistake (before anything runs), or if a run fails.
 
     Examples
     --------
@@ -159,19 +160,20 @@ def sweep(jobs: int | None = None, **values: Any) -> Study:
 
 
 def compare(seeds: int = 5, jobs: int | None = None, **values: Any) -> pd.DataFrame:
-    """Compare settings seed by seed on the same requests; return the verdicts, corrected for their number.
+    """Compare settings seed by seed on the same requests, and return the verdicts, corrected for their number.
 
     Parameters
     ----------
     seeds
-        How many: ``replications``.
+        Number of seeds, at least 2 (``replications`` on the command line).
     jobs, **values
-        As for `sweep`; at least one key has several values. ``**{"study.metrics": [...]}`` names other metrics.
+        As for `sweep`. At least one key has several values. ``**{"study.metrics": [...]}`` chooses the metrics.
 
     Returns
     -------
     DataFrame
-        The rows of verdicts.csv: a sentence, a winner, the difference and its interval for each metric and pair.
+        The rows of verdicts.csv. A row is one metric of one pair: a sentence, the winner, the difference and its
+        interval.
 
     Examples
     --------

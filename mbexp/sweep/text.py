@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import shutil
 import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from mbexp.results.lines import terminal_width
 from mbexp.results.shown import mean_and_half
 
 UNITS = ("_requests_per_s", "_tokens_per_s", "_per_s", "_pct", "_tokens", "_ms", "_s")
@@ -29,20 +29,15 @@ TITLES = {
     "meets_target": "meets target",
 }
 
-
-WIDEST_TEXT, WIDEST_TABLE = 100, 200  # characters
-
-
-def terminal_width(widest: int = WIDEST_TEXT) -> int:
-    """Return how many characters a line may have: those of the terminal, `widest` at most."""
-    return min(widest, shutil.get_terminal_size((widest, 24)).columns)
+WIDEST_TABLE = 200  # characters
 
 
 def text_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[str]:
     """Return head lines and a line for each row; a half width is shown beside its mean.
 
     Where the table is wider than the terminal, the words of its head stand above one another. Columns that do not fit
-    even so follow in a second table, after the first columns again, as far as they tell rows apart.
+    even so follow in a second table, below an empty line. The columns that name the rows come first there again, as
+    many as leave room for others.
     """
     columns = [name for name in dict.fromkeys(columns) if any(name in row for row in rows)]
     heads = [_title(name) for name in columns]
@@ -60,12 +55,14 @@ def text_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> list[s
     keys = [place for place, name in enumerate(columns) if "." in name or not name.endswith(UNITS)]
     lines: list[str] = []
     for places in _parts(widths, keys, room):
+        head = [line for line in top if any(line[at] for at in places)]
+        lines += [""] if lines else []
         lines += [
             "  "
             + "  ".join(
                 line[at].rjust(widths[at]) if right[at] else line[at].ljust(widths[at]) for at in places
             ).rstrip()
-            for line in [*top, *cells]
+            for line in [*head, *cells]
         ]
     return lines
 
@@ -78,15 +75,21 @@ def _wrapped(head: str, size: int) -> list[str]:
 
 
 def _parts(widths: Sequence[int], keys: Sequence[int], room: int) -> list[list[int]]:
-    """Return the columns of each table that fits `room`: the leading columns that name rows stand in each."""
+    """Return the columns of each table that fits `room`: the leading columns that name rows stand in each.
+
+    If they take more than two thirds of the room, the tables after the first have only as many of them as fit a third.
+    A column that does not fit beside them stands alone.
+    """
     leading = [at for at in range(len(widths)) if keys[: at + 1] == list(range(at + 1))]
-    if 2 * len(leading) + sum(widths[at] for at in leading) > 2 * room // 3:
-        leading = []
-    parts = [[*leading]]
-    for at in range(len(leading), len(widths)):
+    if sum(2 + widths[at] for at in leading) > 2 * room // 3:
+        while leading and sum(2 + widths[at] for at in leading) > room // 3:
+            leading.pop()
+    parts: list[list[int]] = [[]]
+    for at in range(len(widths)):
         taken = sum(2 + widths[each] for each in parts[-1])
-        if taken + 2 + widths[at] > room and len(parts[-1]) > len(leading):
-            parts.append([*leading])
+        if parts[-1] and taken + 2 + widths[at] > room:
+            beside = sum(2 + widths[each] for each in leading) + 2 + widths[at] <= room
+            parts.append([*leading] if beside else [])
         parts[-1].append(at)
     return parts
 

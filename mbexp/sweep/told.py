@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from mbexp.config.output_keys import StudyConfig
 from mbexp.results.catalogue import find_column
+from mbexp.results.lines import prose_lines
 from mbexp.sweep.sides import SEEDS, is_load, settings_keys, sides_key
-from mbexp.sweep.text import terminal_width, text_table
+from mbexp.sweep.text import text_table
 from mbexp.sweep.verdicts import observations
 
 Row = dict[str, Any]
@@ -31,7 +31,7 @@ def verdict_lines(
         several = [name for name in swept if name not in SEEDS and not is_load(name)]
         if len(several) > 1 and seeds > 1:
             return [
-                *_wrapped(f"No verdict of {', '.join(several)}: study.compare={several[0]} names one."),
+                *prose_lines(f"No verdict of {', '.join(several)}: study.compare={several[0]} names one."),
                 "",
             ]
         return []
@@ -43,24 +43,24 @@ def verdict_lines(
             return [] if best_asked else ["No verdict from one seed; replications=5 gives intervals and verdicts.", ""]
         if observations(by_seed, swept) == 1:
             same = f"No verdict: all {seeds} seeds gave the same results, which are one observation."
-            return [*_wrapped(f"{same} replicate=windows gives each seed a window of the trace file."), ""]
+            return [*prose_lines(f"{same} replicate=windows gives each seed a window of the trace file."), ""]
         return [f"No verdict: no two values of {key} met the same requests at the same setting.", ""]
     names = settings_keys(key, swept, points)
     settings = {tuple(repr(row.get(name)) for name in names) for row in told}
     shown = sum(row["winner"] is not None for row in told)
     rule = f"{len(told)} comparisons decided together (Holm): at most 1 table in 20 errs; {shown} show a winner."
     body = _sentences(told) if len(settings) == 1 else _counts(told, len(settings))
-    return [*body, *_wrapped(f"{rule} All are in verdicts.csv."), ""]
+    return [*body, *prose_lines(f"{rule} All are in verdicts.csv."), ""]
 
 
 def _sentences(told: Sequence[Row]) -> list[str]:
     """Return a line for each verdict of a single setting; of many, for the first that name a winner."""
     kept = [row for row in told if row["winner"] is not None] if len(told) > MOST else list(told)
     widest = max((len(row["metric"]) for row in kept), default=0)
-    lines, room = [], terminal_width()
+    lines = []
     for row in kept[:MOST]:
         text = f"{row['metric']:<{widest}}  {row['verdict']}"
-        lines += textwrap.wrap(text, room, subsequent_indent="  ") if len(text) > room else [text]
+        lines += prose_lines(text, "  ")
     return [*lines, *_left_out(len(kept), "verdicts that name a winner")]
 
 
@@ -103,7 +103,3 @@ def _short(value: float) -> str:
 
 def _left_out(count: int, what: str) -> list[str]:
     return [f"  ... and {count - MOST} more {what}"] if count > MOST else []
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, terminal_width())

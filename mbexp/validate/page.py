@@ -12,15 +12,15 @@ from mbexp.validate.case import PRECISION, SHOWN_CONFIDENCE, VERDICT_CONFIDENCE,
 
 INTRODUCTION = """# Validation: the simulator against theory
 
-Written by `python -m mbexp.validate --page docs/validation.md`; the command exits non-zero if a row
-is not ok.
+Does the simulator agree with queueing theory? `python -m mbexp.validate --page docs/validation.md`
+compares the two and writes this page. The command exits non-zero if a row is not ok.
 
 Every row is a configuration that anyone can run (`mbexp/validate/cases_*.py`), simulated with many
-seeds, beside the value that theory gives (`mbexp/theory/`, the column *source* names the function).
-Times are in seconds of the simulated clock.
+seeds. Beside it stands the value that theory gives (`mbexp/theory/`). The column *source* names the
+function of theory. Times are in seconds of the simulated clock.
 
-- *simulated* is the mean over seeds with its {shown:.0f} % confidence interval. Rows use the same
-  seeds, so rows with the same arrivals tend to deviate in the same direction.
+- *simulated* is the mean over seeds with its {shown:.0f} % confidence interval. All rows use the
+  same seeds. Rows with the same arrivals therefore tend to deviate in the same direction.
 - **ok**: the target lies within the {verdict:.1f} % interval, and that interval reaches less than
   {precision:.0f} % of the target to either side. A bias of that size would not hide in it. *too
   wide* is a failure as well. There are {count} comparisons: at 95 % one in twenty would miss by
@@ -30,11 +30,12 @@ Times are in seconds of the simulated clock.
   itself is known.
 - Lengths are whole tokens. The continuous models are run with 500,000 tokens to a second, an error
   below 1e-5.
-- Steady-state means leave out the first 5 % of each run. Those of full batches also leave out the
-  batch that the last arrival fills, since the end of the run flushes partial batches at that
-  instant. Saturated throughput is that of the full batches. The flushed partial ones are left out.
+- Steady-state means leave out the first 5 % of each run. The end of a run flushes partial batches
+  at the instant of the last arrival. Means of full batches therefore also leave out the batch that
+  the last arrival fills. Saturated throughput counts the full batches, and leaves out the flushed
+  ones.
 
-The exact values can be asked for at any other point:
+The functions of theory give the exact values at any other point, too:
 
 ```python
 from mbexp.theory import lengths, multi_bin, queueing

@@ -23,46 +23,49 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Trace:
-    """Requests in order of arrival, checked when they are made.
+    """Requests in order of arrival. Making a trace checks its values.
 
     Attributes
     ----------
     arrival_s : float64 array, shape (n,)
-        Seconds, finite, 0 or more, non-decreasing; those of `load_trace` start at 0. Anything that converts is taken.
+        Arrival times in seconds: finite, at least 0, non-decreasing. A trace of `load_trace` starts at 0. Lists and
+        other arrays are converted.
     prompt_tokens, output_tokens : int32 array, shape (n,)
-        True lengths, each at least 1. Anything that converts without loss is taken.
+        True lengths in tokens, each at least 1. Lists and other arrays are converted, if that loses nothing.
     source : str
-        What the rows are, in words a reader can cite: "BurstGPT-like, calibrated to published aggregates".
+        Origin of the rows, in words that a reader can cite: "BurstGPT-like, calibrated to published aggregates".
     dropped : dict of str to int
         Rows left out, by reason (``failed``, ``zero_output_tokens``, ...).
     changed : dict of str to int
         Rows whose values were altered, by reason (``ties_spread``, ...).
     extra : dict of str to array
-        Optional columns that the trace has and a policy might use later (``model``, ``session``), shape (n,).
-        Text is stored as whole-number codes, -1 where the cell was blank.
+        Further columns of the trace, shape (n,), such as ``model`` and ``session``. Text is stored as whole-number
+        codes, and -1 where the cell was blank.
     notes : tuple of str
-        Sentences a reader of the results must see, one each.
+        Sentences that a reader of the results must see, one each.
     categories : dict of str to tuple of str
-        Names behind the codes of a text column of `extra`; absent where the names carry nothing (``session``).
+        The names behind the codes of a text column of `extra`. A column whose names mean nothing (``session``) is
+        left out.
     window : str
-        Which part of the trace these rows are, in words.
+        The part of the trace that these rows are, in words.
     file_sha256 : str
-        Hash of the file they were read from; empty where they were generated.
+        Hash of the file that the rows come from, and empty for generated rows.
     time_scaling : float
-        How many times faster than on the trace's own clock they arrive.
+        How many times as fast as on the trace's own clock the requests arrive.
     closed : ClosedLoop or Turns or None
-        What makes requests come where that is an answer: users, each of whom sends the next once the last is answered,
-        and `arrival_s` says nothing; or the turns of conversations, of which `arrival_s` says when they would come if
-        answers took no time, or came when they were recorded.
+        Whose answers make requests come. ``None``: requests come at `arrival_s`. ``ClosedLoop``: each user sends the
+        next request after the answer to the last one, and `arrival_s` is not used. ``Turns``: a turn of a conversation
+        comes after the answer before it. Its `arrival_s` is when it was recorded, or when it would come if answers
+        took no time.
     contents : Contents or None
-        What prompts share, as conversations tell.
+        The parts that prompts of conversations share.
     blocks : HashBlocks or None
-        The blocks of prompts, as the trace names them.
+        The blocks of prompts, if the trace names blocks.
 
     Raises
     ------
     UserError
-        One line naming the first value that no request can have, or arrays that do not fit each other.
+        If a request has an impossible value, or the arrays do not fit each other. One line names the first such value.
     """
 
     arrival_s: FloatArray

@@ -24,6 +24,7 @@ from mbexp.figures.labels import value_label
 from mbexp.figures.registry import _FOUND, figure, figures, find_figure
 from mbexp.figures.study import StoredStudy
 from mbexp.figures.style import styled, to_bytes
+from tests import ROOT
 from tests.figures.figure_studies import compared, loads, methods, saturated, scaling
 
 STUDIES = {
@@ -136,6 +137,15 @@ def test_every_figure_says_what_it_shows() -> None:
         assert spec.title
         assert len(spec.caption) > 60
         assert spec.caption.endswith(".")
+
+
+def test_the_gallery_says_of_a_figure_what_its_function_says() -> None:
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    shown = [spec for spec in figures().values() if f"### {spec.title}\n" in page]
+    assert len(shown) == page.count("\n### ") > 20
+    for spec in shown:
+        text = page.partition(f"### {spec.title}\n")[2].partition("![")[0]
+        assert " ".join(text.split()) == spec.caption
 
 
 def test_a_new_figure_is_one_function() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from mbexp import UserError
 from mbexp.sweep.table import read_results, to_table, write_csv
-from mbexp.sweep.text import short_number
+from mbexp.sweep.text import short_number, text_table
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -151,3 +151,22 @@ def test_a_table_that_cannot_be_written_says_that_the_runs_are_stored(tmp_path: 
 )  # fmt: skip
 def test_numbers_are_short_and_never_wrong_by_more_than_a_half_in_the_last_digit(value: float, text: str) -> None:
     assert short_number(value) == text
+
+
+def test_what_does_not_fit_follows_below_after_the_columns_that_name_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second table repeats as many of the first columns as leave room, and a column that is too wide is alone."""
+    metrics = ("latency_p95_s", "throughput_requests_per_s", "batch_size_mean", "batch_size_max", "queue_delay_max_s")
+    rows = [
+        {"num_gpus": gpus, "scheduler.selection": "a" * 20, **dict.fromkeys(metrics, 1.5), "folder": "f" * 75}
+        for gpus in (2, 4)
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = text_table(rows, [*rows[0]])
+    tables = [part.splitlines() for part in "\n".join(lines).split("\n\n")]
+    assert [table[-1].split()[0] for table in tables] == ["4", "4", "f" * 75]
+    assert "a" * 20 in tables[1][-1]
+    assert len(tables[2]) == 3  # a head of one line above two rows
+    assert max(map(len, lines)) <= 80
+    assert all(line.strip() for table in tables for line in table)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert len(text_table(rows, [*rows[0]])) == 3

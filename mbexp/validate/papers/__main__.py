@@ -13,27 +13,34 @@ from mbexp.validate.papers.row import Effort
 
 TITLE = """# The papers' numbers: printed, exact, simulated
 
-Written by `python -m mbexp.validate.papers --page docs/papers.md`.
+Does the simulator reproduce what the papers print? `python -m mbexp.validate.papers --page
+docs/papers.md` runs the comparison and writes this page.
 
-*Printed* is what the source gives: a number, or "curve" where it draws without numbers. *Exact* comes from
-`mbexp/theory/`. *Simulated* is the mean over seeds with its 95 % confidence interval, from configurations that anyone
-can run. *Reproduced* says whether the simulation agrees with the exact value (with the printed one where there is no
-exact one).
+*Printed* is what the source gives: a number, or "curve" where the source draws without numbers.
+*Exact* comes from `mbexp/theory/`. *Simulated* is the mean over seeds with its 95 % confidence
+interval, from configurations that anyone can run. *Reproduced* says whether the simulation agrees
+with the exact value. Where there is no exact value, the simulation is compared with the printed
+value.
 """
-P1 = '## P1: "Multi-Bin Batching for Increasing LLM Inference Throughput", Guldogan et al., arXiv 2412.04504\n'
-P2 = (
-    '## P2: "Optimizing LLM Inference Throughput via Memory-aware and SLA-constrained Dynamic Batching", Pang et al., '
-    "arXiv 2503.05248\n"
-)
-P3 = (
-    '## P3: "Mooncake: Trading More Storage for Less Computation", Qin et al., FAST 2025, and its technical report, '
-    "arXiv 2407.00079\n"
-)
+P1 = """## P1: multi-bin batching
+
+Guldogan et al., "Multi-Bin Batching for Increasing LLM Inference Throughput", arXiv 2412.04504.
+"""
+P2 = """## P2: memory-aware and SLA-constrained dynamic batching
+
+Pang et al., "Optimizing LLM Inference Throughput via Memory-aware and SLA-constrained Dynamic
+Batching", arXiv 2503.05248.
+"""
+P3 = """## P3: Mooncake
+
+Qin et al., "Mooncake: Trading More Storage for Less Computation", FAST 2025, and its technical
+report, arXiv 2407.00079.
+"""
 ORIGINAL = """## The original simulator
 
-The simulator that mbexp starts from published result files: a grid search, a method comparison, sensitivity runs. Its
-settings are used here (its latency law, memory margin, length predictor and frozen controller), on the built-in
-workload.
+mbexp starts from an earlier simulator, the original. The original published result files of a grid
+search, a method comparison and sensitivity runs. This section uses the original's settings on the
+built-in workload: its latency law, memory margin, length predictor and frozen controller.
 """
 
 

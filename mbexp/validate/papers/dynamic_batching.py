@@ -67,9 +67,10 @@ def algorithm_1(effort: Effort) -> str:
             )
     printed = dynamic_batching.printed_memory_bound(32, 800, 500, 0.05)
     wrong = (
-        "**Erratum.** P2 prints L0 = eta - (theta sigma_S + mu_S). Put into b_mem = (eta - L0)/mu, the memory eta "
-        f"cancels. With 32 requests of mean 800 and deviation 500 the printed rule allows {printed:.1f}, whatever the "
-        "GPU, and always more than run now. The margin has to be L0 = theta sigma sqrt(b), as computed above."
+        "**Erratum.** P2 prints L0 = eta - (theta sigma_S + mu_S). With this L0, the memory eta cancels from "
+        "b_mem = (eta - L0)/mu. With 32 requests of mean 800 and deviation 500, the printed rule allows "
+        f"{printed:.1f} on any GPU, and always more requests than run now. The margin must be "
+        "L0 = theta sigma sqrt(b), as computed above."
     )
     return f"### Algorithm 1: the largest batch that memory allows\n\n{table(rows)}\n\n{_overflow(effort)}\n\n{wrong}\n"
 
@@ -106,8 +107,8 @@ def table_1() -> str:
     row = Row("2215 to 2569 tokens/s", "26.0 %", f"{gain:.1f} %", "-", "no", "a slip of the paper")
     return (
         f"### Tables I and II, Fig. 4\n\n{table([row])}\n\n"
-        "The other numbers were measured on the authors' servers and models under continuous batching; without their "
-        "hardware only shapes can be compared: [continuous_results.md](continuous_results.md) does.\n"
+        "The authors measured the other numbers on their servers and models under continuous batching. Without their "
+        "hardware only shapes can be compared. [Continuous batching](continuous_results.md) compares them.\n"
     )
 
 
@@ -126,7 +127,7 @@ def _overflow(effort: Effort) -> str:
     return (
         f"Batches of {batch} with eta 20,000, mu 800, sigma 500, formed without knowing lengths, overflow in "
         f"{shown(mean_interval(shares))} % of cases when lengths are lognormal. The Normal model says {normal:.2f} % "
-        f"(5 % at {real:.2f}): skewed lengths overflow more often than Algorithm 1 takes them to."
+        f"(5 % at {real:.2f}). Skewed lengths overflow more often than Algorithm 1 assumes."
     )
 
 

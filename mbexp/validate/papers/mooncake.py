@@ -73,7 +73,8 @@ def statistics(trace: Trace) -> str:
         )
     return (
         f"### FAST '25, the conversation trace\n\n{table(rows)}\n\n"
-        "The paper does not define its cache ratio. These are what a cache without end gives, by five definitions.\n"
+        "The paper does not define its cache ratio. The rows show what a cache without end finds, by five "
+        "definitions.\n"
     )
 
 
@@ -112,10 +113,10 @@ def hit_rates(trace: Trace, path: str = DEFAULT_FILE) -> str:
             rows.append(Row(f"{policy}, {size}", *found, agrees, WHY[policy]))
     return (
         f"### arXiv 2407.00079, Table 1: share of blocks found\n\n{table(rows)}\n\n"
-        "Table 1 is of another trace, of 23,608 requests. Here stands the conversation trace, so the printed column "
-        "is no target. *Exact* is `mbexp.workload.shared.hits_in_order`. *Simulated* is one GPU with a cache beside "
-        "its memory, and gaps a thousand times as long as recorded, so that no two requests overlap. The report's "
-        "LengthAwareCache is not a rule of mbexp.\n"
+        "Table 1 is of another trace, of 23,608 requests. The rows here are of the conversation trace, and the printed "
+        "column is no target. *Exact* is `mbexp.workload.shared.hits_in_order`. *Simulated* is one GPU with a cache "
+        "beside its memory. Its gaps between arrivals are a thousand times as long as recorded, and no two requests "
+        "overlap. The report's LengthAwareCache is not a rule of mbexp.\n"
     )
 
 

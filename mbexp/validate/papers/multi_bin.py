@@ -76,7 +76,7 @@ def figure_4(effort: Effort) -> str:
     return (
         "### Fig. 4: mean latency against arrival rate, U[1, 20], B = 128\n\n"
         f"{table(rows)}\n\n"
-        f"One server carries at most {capacities} requests/s with 1, 2, 3 bins; beyond that its latency "
+        f"One server carries at most {capacities} requests/s with 1, 2, 3 bins. Beyond these rates, latency "
         "measures the length of the run, and the run says so.\n"
     )
 
@@ -126,8 +126,8 @@ def figure_8(effort: Effort) -> str:
     why = "exact for any confusion matrix"
     rows = [_exact_row(outcome, why) for outcome in _checked(effort, "neighbour error", "Fig. 8")]
     note = (
-        "Errors cost much and at once. With 4 bins, 1 % of requests going to each neighbour takes a tenth of the "
-        "throughput: one long request in 128 holds its whole batch."
+        "Small errors cost much. With 4 bins, 1 % of requests in each neighbouring bin takes a tenth of the "
+        "throughput, because one long request in 128 holds its whole batch."
     )
     return f"### Fig. 8: prediction errors, U[1, 20], B = 128\n\n{table(rows)}\n\n{note}\n"
 
@@ -138,8 +138,8 @@ def figure_9(effort: Effort) -> str:
     rows = [_exact_row(outcome, why) for outcome in _checked(effort, "exponential, mean 10, B 200", "")]
     bounds = ", ".join(f"{multi_bin.exponential_throughput_bound(10, k, 200):.4f}" for k in (1, 2, 4))
     note = (
-        f"P1's bound B mu / L_k gives {bounds} for k = 1, 2, 4: close below the exact values. Equal-mass bins, optimal "
-        "for uniform lengths, lose a quarter or more here: one bin holds the whole tail."
+        f"P1's bound B mu / L_k gives {bounds} for k = 1, 2, 4, close below the exact values. Equal-mass bins are "
+        "optimal for uniform lengths. Here they lose a quarter or more, because one bin holds the whole tail."
     )
     return f"### Fig. 9: exponential lengths, mu = 0.1, B = 200\n\n{table(rows)}\n\n{note}\n"
 
@@ -160,7 +160,8 @@ def figure_11(effort: Effort) -> str:
     return (
         "### Fig. 11: the BERT predictor's confusion matrices\n\n"
         f"{table(rows)}\n\n"
-        "P1 prints the matrices; the throughput that follows is ours, on the lengths of Fig. 6, one server.\n"
+        "P1 prints the matrices. The throughput is that of mbexp with these matrices, on the lengths of Fig. 6 and "
+        "one server.\n"
     )
 
 
@@ -189,10 +190,11 @@ def selections(effort: Effort) -> str:
     return (
         "### Beyond P1: partial batches, U[1, 20], B = 8, lambda 0.4, one server\n\n"
         + "\n".join(lines)
-        + "\n\nLongest queue has the best mean, oldest head the best tail. Serving the shortest bin first wastes the "
-        "server on small batches of short requests. It is unstable at a load that full batches carry. Four bins with "
-        "partial batches do worse than two. *Unstable*: the number waiting climbs throughout every run, although "
-        f"the offered load (that of full batches) is below 1. The exact mean for k = 1 is {exact.latency:.3f} s.\n"
+        + "\n\nLongest queue has the best mean, and oldest head the best tail. Serving the shortest bin first wastes "
+        "the server on small batches of short requests. It is unstable at a load that full batches carry. Four bins "
+        "with partial batches do worse than two. *Unstable* means that the number of waiting requests climbs "
+        "throughout every run, although the offered load (that of full batches) is below 1. The exact mean for k = 1 "
+        f"is {exact.latency:.3f} s.\n"
     )
 
 

@@ -80,15 +80,15 @@ def one_gpu(effort: Effort) -> str:
         for second in ("static_fifo", "dynamic_no_bins"):
             openings.append(
                 f"- {printed.rate_scaling}x: printed {theirs[OURS] - theirs[second]:+.2f} points for {OURS} against "
-                f"{second}; here "
+                f"{second}, and here "
             )
             pairs.append((second, ours[OURS], ours[second]))
     return (
         "### Request-SLA violation (20 s) on one GPU, 10,000 requests\n\n"
         f"{table(rows)}\n\n{_verdicts(openings, pairs)}\n\n"
-        "The original read the head of the real file. We take the built-in workload at the same arrival rate "
-        "(3.1, 0.31 and 0.031 requests/s). Lengths and bursts differ, so only directions can agree. Near 100 % a "
-        "violation says little: queues grow for as long as requests arrive.\n"
+        "The original read the head of the real file. Here the built-in workload has the same arrival rate (3.1, 0.31 "
+        "and 0.031 requests/s). Lengths and bursts differ, and only directions can agree. Near 100 % a violation says "
+        "little, because queues grow for as long as requests arrive.\n"
     )
 
 
@@ -114,7 +114,7 @@ def best_configuration(effort: Effort) -> str:
         )
         openings.append(
             f"- {printed.rate_scaling}x, {_gpus(printed.best_gpus)} each: static_fifo violates "
-            f"{shown(mean_interval(equal))} %; "
+            f"{shown(mean_interval(equal))} %, and "
         )
         pairs.append(("static_fifo", best, equal))
     return (
@@ -157,12 +157,17 @@ def token_sla(effort: Effort) -> str:
         "yes" if violation == 0 else "no",
         f"its law never exceeds {largest:.4f} ms between tokens, so a 10 ms SLA cannot bind; a run says so",
     )
-    limits = ", ".join(
-        f"{sla:g} ms: {dynamic_batching.original_law_batch_limit(sla):g}"
-        for sla in (6.75, 7.0, 7.2, 7.3, 7.4, 7.5, 7.53, 7.5565)
+    slas_ms = (6.75, 7.0, 7.2, 7.3, 7.4, 7.5, 7.53, 7.5565)
+    limits = "\n".join(
+        [
+            "| SLA | largest batch |",
+            "|---|---|",
+            *(f"| {sla:g} ms | {dynamic_batching.original_law_batch_limit(sla):g} |" for sla in slas_ms),
+        ]
     )
     return (
-        f"### Token SLA\n\n{table([row])}\n\nLargest batch within an SLA under its law: {limits} (inf: cannot bind).\n"
+        f"### Token SLA\n\n{table([row])}\n\n"
+        f"Largest batch within an SLA under the original's law (inf means that the SLA cannot bind):\n\n{limits}\n"
     )
 
 
