@@ -85,6 +85,11 @@ def test_larger_cases(seeds):
     assert more > 50
 
 
+@pytest.mark.parametrize("seed", [1026, 1342, 1486])
+def test_many_displaced_between_two_decode_steps(seed):
+    assert difference(drawn(seed)) is None
+
+
 def alone_on_a_gpu(rows: list[tuple[float, int, int, int, int]], size: int = 1, **keys: object) -> Case:
     scheduler = {"batch_size": "fixed", "fixed_batch_size": size, "preempt": True, "order_by": "output", **keys}
     rules = {"prefill": "chunked", "token_budget": 100, "kv": "reserve", **FREE}
