@@ -80,9 +80,9 @@ def displaced(run, gpu, queue_set, order, now_s):
         while first_prefill != NOBODY and request_at(run, first_prefill).stage != IN_PREFILL:
             first_prefill = np.int64(request_at(run, first_prefill).next)
     item = request_at(run, last)
-    age_group = NOBODY
+    age_group = np.int64(NOBODY)
     if item.stage == DECODING:
-        age_group = 0 if item.joined_step < gpu.step else np.int64(item.age_group)
+        age_group = np.int64(0) if item.joined_step < gpu.step else np.int64(item.age_group)
     preempt(run, gpu, queue_set, last, True, order, now_s)
     if age_group != NOBODY and age_group_at(run, gpu.index, age_group).members == 0:
         _close_age_group(run, gpu, age_group)
