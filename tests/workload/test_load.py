@@ -188,8 +188,8 @@ class TestConfigurations:
 
 class TestRegistry:
     def test_a_file_in_the_folder_is_a_kind(self) -> None:
-        assert WORKLOADS == ("azure", "burstgpt", "burstgpt_like", "csv", "mooncake", "recorded", "servegen_clients",
-                             "sessions", "sharegpt", "synthetic")  # fmt: skip
+        assert WORKLOADS == ("aiperf_sessions", "azure", "burstgpt", "burstgpt_like", "csv", "mooncake", "recorded",
+                             "servegen_clients", "sessions", "sharegpt", "synthetic")  # fmt: skip
         for name in WORKLOADS:
             module = kinds.find_kind(name)
             assert hasattr(module, "read") != hasattr(module, "generate")
