@@ -38,8 +38,16 @@ LONGEST = (
     "cli/test_manners.py",
     "sweep/test_faults.py",
 )
-MANY_TESTS = 300  # a run of so many needs both loops
-MODES = ("run_to_completion", "continuous")
+MANY_TESTS = 300  # a run of so many needs every loop
+# A simulation that compiles each loop, those that take longest first.
+LOOPS: dict[str, dict[str, object]] = {
+    "extended": {"execution": "vllm", "workload": "sessions"},
+    "ordered": {"execution": "continuous", "scheduler.order": "sjf"},
+    "continuous": {"execution": "continuous"},
+    "batches": {},
+    "batches_turns": {"workload": "sessions"},
+    "batches_ordered": {"scheduler.order": "sjf"},
+}
 
 SHARED_TRACES = SHARED / "traces"
 
@@ -55,21 +63,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Have each worker compile another loop, where several would otherwise all compile both at once."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    """Have each worker compile other loops, where several would otherwise all compile the same ones at once."""
     base = cache_dir()
-    if not worker or base is None or len(session.items) < MANY_TESTS or "NUMBA_DISABLE_JIT" in os.environ:
+    if "PYTEST_XDIST_WORKER" not in os.environ or base is None or len(session.items) < MANY_TESTS:
+        return
+    if "NUMBA_DISABLE_JIT" in os.environ:
         return
     import fcntl
 
     from mbexp import simulate
 
     base.mkdir(parents=True, exist_ok=True)
-    turn = int(worker.removeprefix("gw")) % len(MODES)
-    for mode in (*MODES[turn:], *MODES[:turn]):
-        with (base / f"compiling_{mode}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # who waits finds the machine code on disk
-            simulate(execution=mode, workload="synthetic", num_requests=2)
+    for wait in (False, True):  # once for those that nobody compiles, then until all are there
+        for name, keys in LOOPS.items():
+            with (base / f"compiling_{name}.lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                except BlockingIOError:
+                    continue
+                simulate(**{"workload": "synthetic", "num_requests": 2, "scheduler": "static_fifo", **keys})
 
 
 @pytest.fixture(autouse=True)
