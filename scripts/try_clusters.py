@@ -4,7 +4,8 @@ Each cluster makes a sweep, loses a node in the middle and then the command itse
 Its tables must have the bytes of those that joblib makes. Slurm's two nodes are network namespaces with addresses of
 their own, which needs root; no packet leaves the machine. Ray's two nodes are two sets of processes.
 
-Slurm needs the programs of Debian's slurmctld, slurmd, slurmdbd, slurm-client, munge, mariadb-server-core and iproute2.
+Slurm needs the programs of Debian's slurmctld, slurmd, slurmdbd, slurm-client, munge, mariadb-server-core,
+mariadb-client-core and iproute2.
 The Python that runs this script needs the extras [slurm] and [ray]. The exit status is 1 where tables differ or a
 command does not end as it should.
 """
