@@ -148,6 +148,8 @@ class Question:
         unit = "GPUs" if by_gpus else "requests/s"
         if None not in ends:
             words = f"between {ends[not by_gpus]} and {ends[by_gpus]} {unit}"
+        elif by_gpus and ends[1] == "1":
+            words = "1 GPU is enough"
         elif ends[1] is not None:
             words = f"at {'most' if by_gpus else 'least'} {ends[1]} {unit}"
         else:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 GOODPUT = "goodput_pct"  # of requests that came, those that meet every limit of one request
 # Metrics that are null without their limit.
 LIMIT_OF = {"request_sla_violation_pct": "request_s", "token_sla_violation_pct": "token_ms"}
+TAKES_TIME = ("ttft_", "tpot_", "tbt_", "latency_", "makespan_")  # never 0, where there is any
 # Names of metrics of requests, which each class has, begin so.
 OF_REQUESTS = (
     "latency_",
@@ -122,7 +123,8 @@ def _checked(text: str, sla: SlaConfig, mode: str, classes: Classes) -> Target:
     if not math.isfinite(target.bound):
         raise UserError(f"{where}: the bound must be a finite number")
     highest = 100.0 if name.endswith("_pct") else math.inf
-    if (target.at_most and target.bound < 0) or (not target.at_most and target.bound > highest):
+    least = target.bound < 0 or (target.bound == 0 and name.startswith(TAKES_TIME))
+    if (target.at_most and least) or (not target.at_most and target.bound > highest):
         raise UserError(f"{where}: impossible, no run can meet it")
     if (target.at_most and target.bound >= highest) or (not target.at_most and target.bound <= 0):
         raise UserError(f"{where}: zero GPUs meet it, and so does any run; it decides nothing")

@@ -68,6 +68,7 @@ def test_one_observation_has_no_interval() -> None:
         ("ttft_p99_s<=-1", "impossible"),
         ("goodput_pct>=101", "impossible"),
         ("goodput_pct>=0", "zero GPUs meet it"),
+        ("ttft_p99_s<=0", "impossible, no run can meet it"),
         ("request_sla_violation_pct<=100", "zero GPUs meet it"),
         ("ttft_p99_s<=inf", "finite"),
     ],
