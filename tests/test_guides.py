@@ -29,7 +29,7 @@ def test_the_list_of_what_is_not_run_holds_no_more_than_there_is() -> None:
     assert {*guides_of_the_site()} >= NOT_YET
 
 
-# CI runs these beside the fast tests: pytest -m slow tests/test_guides.py
+# CI runs these after the fast tests: pytest -m slow tests/test_guides.py
 SLOW = {
     "README.md",
     "docs/capacity.md",
