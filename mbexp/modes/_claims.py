@@ -49,15 +49,11 @@ def claims_of(
 
     config, trace = problem.config, problem.trace
     scheduler = config.scheduler
-    if scheduler.order == "srpt" and config.predictor.kind == "constant":
+    by_size = order in BY_SIZE and scheduler.order_by == "output"
+    if (by_size or order == "srpt") and config.predictor.kind == "constant":
         raise UserError(
-            "scheduler.order=srpt: sorts by predicted outputs, and predictor=constant predicts the same for all "
-            "requests; use another predictor"
-        )
-    if scheduler.order in BY_SIZE and scheduler.order_by == "output" and config.predictor.kind == "constant":
-        raise UserError(
-            f"scheduler.order={scheduler.order}: sorts by predicted outputs, and predictor=constant predicts the same "
-            "for all requests; use another predictor, or scheduler.order_by=prompt"
+            f"scheduler.order={order}: sorts by predicted outputs, and predictor=constant predicts the same "
+            f"for all requests; use another predictor{', or scheduler.order_by=prompt' if by_size else ''}"
         )
     sla = config.sla
     limit_s, priority = np.full(len(trace), usual_deadline_s(sla)), np.zeros(len(trace))
