@@ -162,6 +162,19 @@ def found_blocks(run, pool, span):
 
 
 @inlined
+def _let_follow(run, store, earlier, later, behind, before):
+    """Let `behind` follow an entry of the list under lru, and `before` precede the one after it; NOBODY: its ends."""
+    if earlier == NOBODY:
+        store.oldest = behind
+    else:
+        entry_at(run, earlier).later = behind
+    if later == NOBODY:
+        store.newest = before
+    else:
+        entry_at(run, later).place = before
+
+
+@inlined
 def allow_before(run, pool, entry, later):
     """Put the entry of a span that no request uses among those evicted under lru, before another; NOBODY: as the last.
 
@@ -170,14 +183,7 @@ def allow_before(run, pool, entry, later):
     item, store = entry_at(run, entry), pool_at(run, pool)
     earlier = np.int64(store.newest if later == NOBODY else entry_at(run, max(later, 0)).place)
     item.place, item.later = earlier, later
-    if earlier == NOBODY:
-        store.oldest = entry
-    else:
-        entry_at(run, earlier).later = entry
-    if later == NOBODY:
-        store.newest = entry
-    else:
-        entry_at(run, later).place = entry
+    _let_follow(run, store, earlier, later, entry, entry)
     store.evictable += 1
 
 
@@ -185,14 +191,7 @@ def allow_before(run, pool, entry, later):
 def _forbid_listed(run, store, item):
     """Take an entry off the list of those that are evicted under lru."""
     earlier, later = np.int64(item.place), np.int64(item.later)
-    if earlier == NOBODY:
-        store.oldest = later
-    else:
-        entry_at(run, earlier).later = later
-    if later == NOBODY:
-        store.newest = earlier
-    else:
-        entry_at(run, later).place = earlier
+    _let_follow(run, store, earlier, later, later, earlier)
     store.evictable -= 1
 
 

@@ -74,11 +74,14 @@ def _value(run, load, kv_tokens, found, blocks, low, high):
 
 
 @called
-def _value_of(run, gpu_index, span, blocks, low, high, now_s):
-    """Return how well a GPU suits a request, and note that it was looked at."""
+def _better(run, gpu_index, span, blocks, low, high, now_s, chosen, most):
+    """Look at a GPU; return the better of it and the one chosen, the lower of equals, and how well it suits."""
     routed_at(run, gpu_index).seen_by = run.joined
     leaf = route_at(run, run.num_leaves + gpu_index)
-    return _value(run, leaf.least, leaf.least_kv, _cached_now(run, gpu_index, span, now_s), blocks, low, high)
+    value = _value(run, leaf.least, leaf.least_kv, _cached_now(run, gpu_index, span, now_s), blocks, low, high)
+    if value > most or (value == most and gpu_index < chosen):
+        return gpu_index, value
+    return chosen, most
 
 
 @called
@@ -99,9 +102,7 @@ def _best(run, span, blocks, first, end, low, high, now_s):
             gpu_index = entry // run.num_entries
             entry = np.int64(holder_at(run, entry).later)  # a look may evict
             if first <= gpu_index < end and routed_at(run, gpu_index).seen_by != run.joined:
-                value = _value_of(run, gpu_index, span, blocks, low, high, now_s)
-                if value > most or (value == most and gpu_index < chosen):
-                    chosen, most = gpu_index, value
+                chosen, most = _better(run, gpu_index, span, blocks, low, high, now_s, chosen, most)
         part = np.int64(span_at(run, part).parent)
     # First straight to the GPU that promises most, then from left to right to all that promise more than was found.
     node = np.int64(1) if end - first == run.num_gpus else np.int64(0)
@@ -114,9 +115,7 @@ def _best(run, span, blocks, first, end, low, high, now_s):
             node += 1
     if node > 0 and routed_at(run, node - run.num_leaves).seen_by != run.joined:
         gpu_index = node - run.num_leaves
-        value = _value_of(run, gpu_index, span, blocks, low, high, now_s)
-        if value > most or (value == most and gpu_index < chosen):
-            chosen, most = gpu_index, value
+        chosen, most = _better(run, gpu_index, span, blocks, low, high, now_s, chosen, most)
     node = np.int64(1)
     while node > 0:
         here = route_at(run, node)
@@ -130,9 +129,7 @@ def _best(run, span, blocks, first, end, low, high, now_s):
             continue
         gpu_index = node - run.num_leaves
         if goes_in and routed_at(run, gpu_index).seen_by != run.joined:
-            value = _value_of(run, gpu_index, span, blocks, low, high, now_s)
-            if value > most or (value == most and gpu_index < chosen):
-                chosen, most = gpu_index, value
+            chosen, most = _better(run, gpu_index, span, blocks, low, high, now_s, chosen, most)
         while node & 1:
             node >>= 1
         node += node > 0
