@@ -101,12 +101,13 @@ class Table:
         """Return the function (head, row) -> array that reaches a row of an array of numbers of two dimensions."""
         return _vector_reader(f"{name}_at", self._rows[name])
 
-    def prefetcher(self, name: str) -> Function:
+    def prefetcher(self, name: str, size: int | None = None) -> Function:
         """Return the function (head, index) that lets the processor fetch an entry that will be needed soon.
 
-        It fetches the lines of one entry; of an array of two dimensions, the first line of a row.
+        It fetches the lines of one entry, or its first `size` bytes; of an array of two dimensions, the first line of
+        a row.
         """
-        return _prefetcher(f"{name}_at", self._rows[name])
+        return _prefetcher(f"{name}_at", self._rows[name], size)
 
     def head(self, **values: Any) -> npt.NDArray[Any]:
         """Return the head, shape (1,), with these values in its fields."""
@@ -228,11 +229,11 @@ def _vector_reader(address: str, row: Row) -> Function:
     return done
 
 
-def _prefetcher(address: str, row: Row) -> Function:
+def _prefetcher(address: str, row: Row, size: int | None) -> Function:
     """Return the function (head, index) that prefetches an entry, or the beginning of a row."""
     if config.DISABLE_JIT:  # type: ignore[attr-defined]
         return lambda head, index: None
-    size = row.dtype.itemsize if len(row.shape) == 1 else CACHE_LINE
+    fetched = size or (row.dtype.itemsize if len(row.shape) == 1 else CACHE_LINE)
 
     @intrinsic
     def prefetch(typing_context: Any, head: Any, index: Any) -> Any:
@@ -242,7 +243,7 @@ def _prefetcher(address: str, row: Row) -> Function:
             number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
             kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
             fetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
-            for offset in range(0, size, CACHE_LINE):
+            for offset in range(0, fetched, CACHE_LINE):
                 line = builder.add(place, context.get_constant(types.int64, offset))
                 # For writing, into the nearest cache, as data.
                 flags = (ir.Constant(number, flag) for flag in (1, 3, 1))

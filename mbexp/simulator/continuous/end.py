@@ -64,8 +64,8 @@ def end(run, gpu_index, now_s, order):
     run.held += gpu.held - held_before
     # Until it starts again, it admits by itself.
     gpu.room = NOBODY
-    if gpu.in_bucket:
-        take_out_of_bucket(run, gpu)
+    if run.calendar_size > 0:
+        take_out_of_bucket(run, gpu_index)
     return run.put_back > put_back_before
 
 

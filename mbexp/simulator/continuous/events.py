@@ -8,52 +8,32 @@ from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.heap import heap
 from mbexp.simulator.continuous.layout import (
     FETCHED_GPUS,
-    NOBODY,
     event_at,
-    event_place,
+    fetch_ages,
     fetch_gpu,
     fetch_leaves,
+    fetch_request,
     gpu_at,
+    leave_at,
+    note_event,
     standing_at,
 )
 
 
 @inlined
-def _event_at(run, one_heap, place):
-    """Return an entry of the only heap of events."""
-    return event_at(run, place)
-
-
-@inlined
-def _note_place(run, gpu_index, place):
-    """Note where the event of a GPU stands in the heap."""
-    event_place(run, gpu_index).value = place
-
-
-_sift_up, _sift_down = heap(_event_at, "time_s", "gpu", _note_place)
-
-
-@inlined
 def next_event_s(run):
     """Return the instant at which an iteration ends next, infinity where none is under way."""
-    return event_at(run, 0).time_s if run.event_count > 0 else np.inf
+    return event_at(run, 1).time_s
 
 
 @inlined
 def set_event(run, gpu, time_s):
     """Let the iteration that a GPU is at end at an instant, in place of the one known so far."""
-    place = np.int64(event_place(run, gpu.index).value)
-    later = False
-    if place == NOBODY:
-        place = run.event_count
-        run.event_count += 1
-    else:
-        later = time_s > gpu.event_s
     gpu.event_s = time_s
-    if later:
-        _sift_down(run, 0, place, run.event_count, time_s, gpu.index)
-    else:
-        _sift_up(run, 0, place, time_s, gpu.index)
+    note_event(run, gpu.index, time_s)
+    if run.num_gpus >= FETCHED_GPUS:
+        # Who leaves the GPU that comes next.
+        fetch_request(run, leave_at(run, event_at(run, 1).gpu, 0).request)
 
 
 @inlined
@@ -67,16 +47,13 @@ def stop_at_boundary(run, gpu):
 @inlined
 def pop_event(run):
     """Return the GPU whose iteration ends first, by time and then by index; its event is over."""
-    first = event_at(run, 0).gpu
-    event_place(run, first).value = NOBODY
-    run.event_count -= 1
-    if run.event_count > 0:
-        last = event_at(run, run.event_count)
-        _sift_down(run, 0, 0, run.event_count, last.time_s, last.gpu)
-        if run.num_gpus >= FETCHED_GPUS:
-            follower = event_at(run, 0).gpu
-            fetch_gpu(run, follower)
-            fetch_leaves(run, follower)
+    first = np.int64(event_at(run, 1).gpu)
+    note_event(run, first, np.inf)
+    if run.num_gpus >= FETCHED_GPUS:
+        follower = event_at(run, 1).gpu
+        fetch_gpu(run, follower)
+        fetch_leaves(run, follower)
+        fetch_ages(run, follower)
     return first
 
 

@@ -72,6 +72,7 @@ ROUTED = Record(
     ("to_compute", i8),
     ("computed", i8),
     ("seen_by", i8, NOBODY),  # the request whose router looked at the GPU last
+    ("classes", i8),  # a bit for each class of first spans that its requests had
 )
 # The caches that keep blocks of a span: how many, and their entries, the first one and from each to the next.
 HOLDERS = Record(("count", i4), ("first", i4, NOBODY))
@@ -80,6 +81,9 @@ HOLDER = Record(("earlier", i4), ("later", i4))
 ROUTE = Record(("least", i8, NONE), ("most", i8, NOBODY), ("least_kv", i8, NONE))
 EVICTABLE = Record(("key", f8), ("stamp", i8))  # the stamp: an order number, then the entry
 STAMP_BITS = 32
+# First spans of prompts, such as system prompts, fall into so many classes. Of the GPUs that a request of a class was
+# given to, and that alone can keep a beginning of such a prompt, the tree knows the least of each number, too.
+SPAN_CLASSES = 8
 
 EXTENDED = LAYOUT.extended(
     ("num_turns", i8),  # as many as requests, 0 where no answer makes a certain request come
@@ -120,6 +124,8 @@ routed_at = EXTENDED.array("routed", ROUTED, "num_gpus")
 holders_at = EXTENDED.array("span_holders", HOLDERS, "num_held_spans")
 holder_at = EXTENDED.array("holders", HOLDER, "num_holders", initial=None)
 route_at = EXTENDED.array("routes", ROUTE, "num_route_nodes")  # node 1 is the root, and GPUs are the leaves
+class_least = EXTENDED.array("class_least", i8, "num_route_nodes", SPAN_CLASSES, initial=NONE)
+class_least_kv = EXTENDED.array("class_least_kv", i8, "num_route_nodes", SPAN_CLASSES, initial=NONE)
 home_at = EXTENDED.array("homes", f8, "num_homes", initial=None)  # of a conversation, as a part of the GPUs
 pool_at = EXTENDED.array("pools", POOL, "num_pools")
 entry_at = EXTENDED.array("entries", ENTRY, "num_all_entries")

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import from_dtype, types
 
+from mbexp.compiled.first_tree import first_tree
 from mbexp.compiled.least_tree import NONE, least_tree
-from mbexp.compiled.records import Record, Table, blank
+from mbexp.compiled.records import CACHE_LINE, Record, Table, blank
 
 # Where a request is on its way: it waits, for its context to be computed or copied in, or runs.
 TO_COMPUTE, TO_COPY, IN_PREFILL, DECODING = 0, 1, 2, 3
@@ -43,6 +44,7 @@ GIVEN_REQUESTS, GIVEN_KV = 0, 1
 
 LONG_PAST_S = -1e18  # a boundary of a GPU that stands at one at any time, for it is empty
 FETCHED_GPUS = 256  # from so many on, the records of those that come next are fetched ahead
+NO_BUCKET = -(2**62)  # of a GPU that stands in no bucket of time
 CALENDAR_GPUS = 32  # from so many on, those with central queues stand in a calendar; fewer are searched one by one
 NOT_READY = -1  # in place of its running requests: a GPU at a boundary that is not ready to admit yet
 
@@ -121,11 +123,6 @@ GPU = Record(
     ("changed", b1),  # something joined or left since the segment was planned
     ("candidate", b1),  # expected to admit at its next event
     ("at_boundary", b1),  # and has not started the next iteration
-    # Its place among the buckets of time (`mbexp.simulator.continuous.calendar`).
-    ("bucket", i8),
-    ("bucket_next", i8),
-    ("bucket_previous", i8),
-    ("in_bucket", b1),
     # Of the start that is under way.
     ("preempted", b1),  # it took requests off
     ("admitted", b1),
@@ -164,7 +161,9 @@ GPU = Record(
 LEAVE = Record(("step", i8), ("request", i8))
 # Decoding requests that emitted their last token at one time, this long before the segment began.
 AGE_GROUP = Record(("age_s", f8), ("members", i8))
-EVENT = Record(("time_s", f8), ("gpu", i8))
+EVENT = Record(("time_s", f8, np.inf), ("gpu", i8))
+# The place of a GPU among the buckets of time (`mbexp.simulator.continuous.calendar`); a move changes those of others.
+BUCKETED = Record(("bucket", i8, NO_BUCKET), ("next", i4), ("previous", i4))
 STANDING = Record(("running", i8), ("gpu", i8))  # requests on a GPU at a boundary, or `NOT_READY`
 QUEUE_SET = Record(("ready_count", i8), ("waiting", i8))  # queues that are not empty; requests in all of them
 SAMPLE = Record(("time_s", f8), ("held", i8), ("running", i8), ("waiting", i8))
@@ -198,7 +197,7 @@ LAYOUT = Table(
     ("num_phases", i8),  # tokens of a block; 1 where memory is reserved
     ("idle_words", i8),  # of the set of empty GPUs
     ("calendar_size", i8),  # of the calendar, a power of two; 0: GPUs are searched one by one
-    ("num_nodes", i8),  # of the tree of loads, and how many of them are leaves
+    ("num_nodes", i8),  # of the trees of events and of loads, and how many of them are leaves
     ("num_leaves", i8),
     ("memory_rows", i8),  # sets of queues and one
     ("memory_numbers", i8),
@@ -255,12 +254,11 @@ LAYOUT = Table(
     ("stride", i8, 1),  # every so many instants one is kept
     ("until_sample", i8),
     ("num_segments", i8),
-    ("bucket_s", f8, 1e-3),  # how wide buckets are
-    ("bucket", i8, -(2**62)),  # GPUs stand in this bucket and later ones
+    ("buckets_per_s", f8, 1e3),  # how narrow buckets are
+    ("bucket", i8, NO_BUCKET),  # GPUs stand in this bucket and later ones
     ("room_max", i8),  # no GPU in the calendar has more room
     ("moves", i8),  # of GPUs that came to their boundaries, since the width was chosen
     ("idle_steps", i8),  # and steps through buckets that moved none
-    ("event_count", i8),  # GPUs that have an event
     ("standing_count", i8),  # GPUs at a boundary that may still admit
     ("aside_count", i8),  # and those that could not admit what waits now
     ("status", i8, FINISHED),
@@ -269,9 +267,7 @@ LAYOUT = Table(
 # The arrays. What is called `value` there is the number itself: start_s(run, request).value.
 request_at = LAYOUT.array("requests", REQUEST, "num_requests", initial=None)  # the loop fills them
 gpu_at = LAYOUT.array("gpus", GPU, "num_gpus")
-event_at = LAYOUT.array("events", EVENT, "num_gpus")  # a heap by time, then GPU
-# Where each GPU stands in it, NOBODY where nowhere. Every step of a sift writes one: all must lie close together.
-event_place = LAYOUT.array("event_places", i4, "num_gpus", initial=NOBODY)
+event_at = LAYOUT.array("events", EVENT, "num_nodes")  # a tree: which GPU comes first, by time, then by index
 standing_at = LAYOUT.array("standing", STANDING, "num_gpus")  # at a boundary: a heap by requests, then those put aside
 LAYOUT.array("idle", i8, 1, "idle_words", initial=0)
 idle_gpus = LAYOUT.vector("idle")  # a set (`mbexp.compiled.index_set`): empty GPUs, where queues are central
@@ -284,12 +280,15 @@ head_s = LAYOUT.array("heads_s", f8, "num_sets", "num_bins", initial=np.inf)  # 
 LAYOUT.array("memory", f8, "memory_rows", "memory_numbers")  # of the selection rule; the last row is scratch
 given_at = LAYOUT.array("given", i8, 2, "num_gpus")  # given to a GPU and not finished: requests, predicted KV need
 node_at = LAYOUT.array("loads", i8, "num_nodes", initial=NONE)  # a tree over a row of `given`
-bucket_at = LAYOUT.array("calendar", i8, "calendar_size", initial=NOBODY)  # first GPU in each
+bucket_at = LAYOUT.array("calendar", i4, "calendar_size", initial=NOBODY)  # first GPU in each
+bucketed_at = LAYOUT.array("bucketed", BUCKETED, "num_gpus")
 gap_count = LAYOUT.array("gap_counts", i8, NUM_BINS)
 segment_at = LAYOUT.array("segments", SEGMENT, "log_rows")
 sample_at = LAYOUT.array("samples", SAMPLE, SAMPLES)
 think_s = LAYOUT.array("think_s", f8, "num_thinks", initial=None)  # of a user after the answer to each request
 fetch_gpu, fetch_leaves = LAYOUT.prefetcher("gpus"), LAYOUT.prefetcher("leaves")
+fetch_boundary = LAYOUT.prefetcher("gpus", CACHE_LINE)
+fetch_request, fetch_ages = LAYOUT.prefetcher("requests"), LAYOUT.prefetcher("age_groups")
 # What is kept of each request.
 start_s = LAYOUT.array("start_s", f8, "num_requests", initial=None)  # first admission
 first_token_s = LAYOUT.array("first_token_s", f8, "num_requests", initial=None)
@@ -299,6 +298,7 @@ preemptions_of = LAYOUT.array("preemptions_of", i4, "num_requests")
 
 blank_request = blank(REQUEST)
 note_load, least_loaded = least_tree(node_at, "num_leaves")
+note_event = first_tree(event_at, "time_s", "gpu", "num_leaves")
 
 RUN_TYPE = types.Array(from_dtype(LAYOUT.head().dtype), 1, "C")
 

@@ -9,7 +9,17 @@ import numpy as np
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.least_tree import NONE
 from mbexp.compiled.variants import variant
-from mbexp.simulator.continuous.extended import DYNAMO, LLM_D, PART, SGLANG, route_at, routed_at
+from mbexp.simulator.continuous.extended import (
+    DYNAMO,
+    LLM_D,
+    PART,
+    SGLANG,
+    SPAN_CLASSES,
+    class_least,
+    class_least_kv,
+    route_at,
+    routed_at,
+)
 from mbexp.simulator.continuous.layout import GIVEN_KV, GIVEN_REQUESTS, NOBODY, given_at, queue_set_at
 
 
@@ -31,6 +41,10 @@ def _note_route(run, gpu_index):
     node = run.num_leaves + gpu_index
     leaf = route_at(run, node)
     leaf.least, leaf.most, leaf.least_kv = load, load, kv_tokens
+    classes = routed_at(run, gpu_index).classes
+    for number in range(SPAN_CLASSES):
+        if classes >> number & 1:
+            _write_class(run, node, number, load, kv_tokens)
     while node > 1:
         node >>= 1
         here, left, right = route_at(run, node), route_at(run, 2 * node), route_at(run, 2 * node + 1)
@@ -39,6 +53,20 @@ def _note_route(run, gpu_index):
         if here.least == least and here.most == most and here.least_kv == kv_tokens:
             return
         here.least, here.most, here.least_kv = least, most, kv_tokens
+
+
+@inlined
+def _write_class(run, node, number, load, kv_tokens):
+    """Write the numbers of a leaf for one class of first spans, and those of the nodes above that they change."""
+    class_least(run, node, number).value, class_least_kv(run, node, number).value = load, kv_tokens
+    while node > 1:
+        left, right = node & ~1, node | 1
+        node >>= 1
+        least = min(class_least(run, left, number).value, class_least(run, right, number).value)
+        least_kv = min(class_least_kv(run, left, number).value, class_least_kv(run, right, number).value)
+        if class_least(run, node, number).value == least and class_least_kv(run, node, number).value == least_kv:
+            return
+        class_least(run, node, number).value, class_least_kv(run, node, number).value = least, least_kv
 
 
 @inlined

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
+from mbexp.compiled.least_tree import NONE
 from mbexp.compiled.variants import variant
 from mbexp.simulator.continuous.blocks import evict, found_blocks
 from mbexp.simulator.continuous.extended import (
@@ -15,6 +16,9 @@ from mbexp.simulator.continuous.extended import (
     NO_ROUTER,
     PART,
     SGLANG,
+    SPAN_CLASSES,
+    class_least,
+    class_least_kv,
     holder_at,
     holders_at,
     home_at,
@@ -73,6 +77,32 @@ def _value(run, load, kv_tokens, found, blocks, low, high):
     return QUEUE_WEIGHT * queue + KV_WEIGHT * free + PREFIX_WEIGHT * cached
 
 
+@inlined
+def _class_of(run, span):
+    """Return the class of the first span of the path that ends with a span, NOBODY of an empty path."""
+    if span == NOBODY:
+        return np.int64(NOBODY)
+    while np.int64(span_at(run, span).parent) != NOBODY:
+        span = np.int64(span_at(run, span).parent)
+    return np.int64(span % SPAN_CLASSES)
+
+
+@inlined
+def _promised(run, node, bound, of_class, blocks, low, high):
+    """Return how well the best GPU below a node can suit a request.
+
+    Those that never had a request of its class, if there is one, keep no block of it. All others keep at most `bound`.
+    """
+    here = route_at(run, node)
+    if of_class == NOBODY:
+        return _value(run, here.least, here.least_kv, bound, blocks, low, high)
+    promised = _value(run, here.least, here.least_kv, np.int64(0), blocks, low, high)
+    least, least_kv = class_least(run, node, of_class).value, class_least_kv(run, node, of_class).value
+    if least != NONE:
+        promised = max(promised, _value(run, least, least_kv, bound, blocks, low, high))
+    return promised
+
+
 @called
 def _better(run, gpu_index, span, blocks, low, high, now_s, chosen, most):
     """Look at a GPU; return the better of it and the one chosen, the lower of equals, and how well it suits."""
@@ -104,13 +134,13 @@ def _best(run, span, blocks, first, end, low, high, now_s):
             if first <= gpu_index < end and routed_at(run, gpu_index).seen_by != run.joined:
                 chosen, most = _better(run, gpu_index, span, blocks, low, high, now_s, chosen, most)
         part = np.int64(span_at(run, part).parent)
+    of_class = _class_of(run, part) if run.num_pools > 1 else np.int64(NOBODY)
     # First straight to the GPU that promises most, then from left to right to all that promise more than was found.
     node = np.int64(1) if end - first == run.num_gpus else np.int64(0)
     while 0 < node < run.num_leaves:
-        left, right = route_at(run, 2 * node), route_at(run, 2 * node + 1)
         node *= 2
-        if _value(run, right.least, right.least_kv, bound, blocks, low, high) > _value(
-            run, left.least, left.least_kv, bound, blocks, low, high
+        if _promised(run, node + 1, bound, of_class, blocks, low, high) > _promised(
+            run, node, bound, of_class, blocks, low, high
         ):
             node += 1
     if node > 0 and routed_at(run, node - run.num_leaves).seen_by != run.joined:
@@ -118,9 +148,8 @@ def _best(run, span, blocks, first, end, low, high, now_s):
         chosen, most = _better(run, gpu_index, span, blocks, low, high, now_s, chosen, most)
     node = np.int64(1)
     while node > 0:
-        here = route_at(run, node)
-        promised = _value(run, here.least, here.least_kv, bound, blocks, low, high)
-        goes_in = here.most != NOBODY and promised >= most
+        promised = _promised(run, node, bound, of_class, blocks, low, high)
+        goes_in = route_at(run, node).most != NOBODY and promised >= most
         if goes_in and (promised == most or end - first < run.num_gpus):
             lowest, behind = first_and_end(run, node)
             goes_in = lowest < end and behind > first and (promised > most or lowest < chosen)
@@ -178,6 +207,9 @@ def _route(run, item, place, first, end, now_s):
         return first + int(home_at(run, place).value * (end - first))
     path = path_at(run, place)
     chosen = _by_caches(run, path, first, end, now_s)
+    of_class = _class_of(run, np.int64(path.context_span))
+    if of_class != NOBODY:
+        routed_at(run, chosen).classes |= 1 << of_class
     if run.router == DYNAMO:
         routed_at(run, chosen).to_compute += np.int64(path.prompt_blocks)
         note_route(run, chosen)
