@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mbexp.capacity.judge import PASS, Judged
-from mbexp.config.engine_limits import note_of
 from mbexp.config.keys import Config
-from mbexp.results.notes import SHORT_RUN
+from mbexp.hardware.host_time import NO_HOST_TIME, without_host_time
+from mbexp.results.replications import said_once
 from mbexp.results.store import replace_file
 
 if TYPE_CHECKING:
@@ -34,12 +34,15 @@ class Probe:
         One a target.
     summaries : list of dict
         One a replication.
+    whole : list of Judged
+        One a target, of the whole trace at once, where the replications are windows of it.
     """
 
     number: int
     verdict: str
     judged: list[Judged]
     summaries: list[dict[str, Any]]
+    whole: Sequence[Judged] = ()
 
     def mean(self, key: str) -> float:
         """Return the mean of a metric over the replications."""
@@ -47,16 +50,46 @@ class Probe:
 
     def short(self) -> str:
         """Return every target's value in a line."""
-        return ", ".join(map(str, self.judged))
+        windows = ", ".join(map(str, self.judged))
+        return f"{windows}; whole trace {', '.join(map(str, self.whole))}" if self.whole else windows
 
     def why(self) -> str:
         """Return what does not pass, or that the GPUs are overloaded."""
         bad = [each for each in self.judged if each.verdict != PASS]
+        whole = [each for each in self.whole if each.verdict != PASS]
         if self.mean("offered_load") >= 1:
             return f"overloaded, offered load {self.mean('offered_load'):.3g}"
+        if whole:
+            return "whole trace " + ", ".join(f"{each} against {each.target.bound:g}" for each in whole)
         if not bad:
             return "the queue climbs throughout the run"
         return ", ".join(f"{each} against {each.target.bound:g}" for each in bad)
+
+    def warnings(self) -> list[str]:
+        """Return what its runs say of themselves, each sentence once."""
+        said = [str(one.get("warnings") or "").split("\n") for one in self.summaries]
+        told = said_once([text for text in each if text and not text.startswith("windows: ")] for each in said)
+        return [text if count == len(said) else f"{text} ({count} of {len(said)} runs)" for text, count in told]
+
+    def windows_that_miss(self) -> str | None:
+        """Return how many windows of a trace miss a target that their mean meets, or None."""
+        if not self.whole:
+            return None
+        missed = [
+            (each.target, value)
+            for each in self.judged
+            for value in (each.target.value(one) for one in self.summaries)
+            if each.target.excess(value) > 0
+        ]
+        if not missed:
+            return None
+        count = sum(any(each.target.excess(each.target.value(one)) > 0 for each in self.judged)
+                    for one in self.summaries)  # fmt: skip
+        target, value = max(missed, key=lambda pair: pair[0].excess(pair[1]))
+        return (
+            f"{count} of {len(self.summaries)} windows miss a target by themselves, {target.metric} up to {value:.4g}: "
+            "the busy hours of the trace do not meet what it meets as a whole"
+        )
 
 
 class Answer:
@@ -111,24 +144,24 @@ class Answer:
         self.warnings = self._warnings(question)
 
     def _warnings(self, question: Any) -> list[str]:
-        found = [note] if (note := note_of(question.config)) else []
-        if (drawn := drawn_parts(question.config)) is not None:
+        config = question.config
+        found = self.probe.warnings()
+        if (drawn := drawn_parts(config)) is not None:
             found.append(f"generated workload: {drawn}; judge a trace of your own traffic before you buy")
-        fewest = min(int(one["measured_requests"]) for one in self.probe.summaries)
-        if 0 < fewest < SHORT_RUN:
-            found.append(
-                f"short run: {fewest} requests, so its p99 rests on the slowest {max(1, fewest // 100)}; "
-                "raise num_requests"
-            )
+        if (missed := self.probe.windows_that_miss()) is not None:
+            found.append(missed)
         if not question.seeded and self.replications == 1:
             found.append("one trace, no interval: replicate=windows num_requests=N judges windows of it")
         if not self.monotone:
             found.append("not monotone: one GPU more, or 1 % less traffic, fails")
-        if (outside := self.probe.mean("extrapolated_batches_pct")) > 1:
-            found.append(f"{outside:.3g} % of the batches lie outside the range that the law was measured in")
-        if rejected := self.probe.mean("rejected_requests"):
-            found.append(f"{rejected:.4g} requests a run are rejected; percentiles are of the others")
-        return found
+        if config.execution.name == "run_to_completion":
+            found.append(
+                "execution=run_to_completion: a batch runs until its longest answer ends, as no serving engine has it; "
+                "execution=vllm scheduler=vllm has the rules of one"
+            )
+        if without_host_time(config.gpu.law):
+            found.append(NO_HOST_TIME)
+        return list(dict.fromkeys(found))
 
     def rank(self) -> tuple[float, ...]:
         """Return what orders several answers: rates by what is carried, numbers of GPUs by price, else by number."""
@@ -199,6 +232,7 @@ class Answer:
                     str(each.target): {"verdict": each.verdict, "mean": each.mean, "half_width": each.half_width}
                     for each in self.probe.judged
                 },
+                "whole_trace": {str(each.target): each.mean for each in self.probe.whole} or None,
                 "probes": self.frame.to_dict("records"),
                 "runs": self.runs,
                 "warnings": self.warnings,

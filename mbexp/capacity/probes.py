@@ -117,7 +117,10 @@ class Prober:
     def _point(self, config: Config, changed: dict[str, Any], place: int) -> Point:
         output = dataclasses.replace(config.output, batches=False, requests=False)
         swept = {**changed, "seed": place}
-        words = (*self.overrides, *(f"{key}={value!r}" for key, value in swept.items()))
+        words = (
+            *self.overrides,
+            *(f"{key}={'null' if value is None else repr(value)}" for key, value in swept.items()),
+        )
         one = dataclasses.replace(config, seed=place, replications=1, output=output, force=False)
         groups, of_choice = (self.chosen.choices, self.chosen.swept) if self.chosen else ({}, {})
         return Point(words, {**of_choice, **swept}, groups, one)
@@ -131,7 +134,8 @@ class Prober:
         if ending.failed or ending.missing:
             reason = ending.failed[0].reason if ending.failed else ending.trouble or "a run is missing"
             where = f" ({' '.join(f'{key}={value}' for key, value in changed.items())})" if changed else ""
-            raise UserError(f"a probe failed{where}: {reason}")
+            # A mistake that the first runs meet is one of the question.
+            raise UserError(f"a probe failed{where}: {reason}" if self.made else reason)
         for key, point in zip(plan.key_of, points, strict=True):
             self.made.setdefault(key, point)
         stored = [read_run(self.folder / key)[0] for key in plan.key_of]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mbexp.capacity.answer import Answer, Probe
-from mbexp.capacity.judge import UNDECIDED, judge
+from mbexp.capacity.judge import FAIL, UNDECIDED, Judged, judge
 from mbexp.capacity.options import Options
 from mbexp.capacity.probes import Prober
 from mbexp.capacity.progress import Shown, bracket, probes_left
@@ -21,6 +21,7 @@ from mbexp.workload.load import OWN_ARRIVALS
 Say = Callable[..., None]
 STEP = 1.01  # of rates: a grid, so that the answer is the same wherever a search begins
 FURTHEST = 1400  # steps, a factor of a million
+IDLE_LOAD, SAME = 0.5, 1e-3  # a floor: with GPUs less busy than this, twice as many change a target by no more
 
 
 class Question:
@@ -53,6 +54,7 @@ class Question:
         self.say = say or Shown()
         self.targets = read_targets(config.sla, config.execution.name, config.workload.classes)
         self.seeded, self.most = (False, 1) if one_trace else _replications(config, options)
+        self.windows = not self.seeded and not one_trace and config.replicate == "windows"
         self.probes: dict[int, Probe] = {}
         looks = 1 if not self.seeded else 1 + math.ceil(math.log2(options.max_replications / options.min_replications))
         # Two ends of a range can err, each at every look.
@@ -134,10 +136,34 @@ class Question:
             if verdict != UNDECIDED or count >= self.most:
                 break
             count = min(2 * count, self.most)
-        self.probes[number] = Probe(number, verdict, judged, summaries)
+        whole: list[Judged] = []
+        if self.windows and verdict != FAIL:
+            # Windows begin empty, and their mean is of quiet hours and busy ones: the trace must pass as it is, too.
+            of_whole = {**changed, "num_requests": None, "replicate": "seeds"}
+            config = dataclasses.replace(config, num_requests=None, replicate="seeds")
+            once, whole = judge(
+                self.targets, self.prober.summaries(config, of_whole, [config.seed]), self.error, seeded=False
+            )
+            verdict = FAIL if once == FAIL else verdict
+        self.probes[number] = Probe(number, verdict, judged, summaries, whole)
+        if verdict == FAIL and self.options.find == "gpus":
+            self._refuse_floor(self.probes[number])
         line = f"  {next(iter(changed))}={next(iter(changed.values())):.6g}: {verdict}, {self.probes[number].short()}"
         self.say(line, *self._how_far())
         return verdict
+
+    def _refuse_floor(self, probe: Probe) -> None:
+        """Refuse targets that further GPUs bring no nearer: their values stay at twice as many, and these are idle."""
+        for fewer in self.probes.values():
+            if 2 * fewer.number > probe.number or fewer.verdict != FAIL or not fewer.mean("offered_load") < IDLE_LOAD:
+                continue
+            for before, now in zip(fewer.judged, probe.judged, strict=True):
+                same = abs(now.mean - before.mean) <= SAME * abs(now.mean)
+                if before.verdict == now.verdict == FAIL and same:
+                    raise UserError(
+                        f"sla.targets={now.target}: no number of GPUs is enough, {now.target.metric} stays at "
+                        f"{now.mean:.4g} from {fewer.number} GPUs on; take another card, model or bound"
+                    )
 
     def _how_far(self) -> tuple[int, int, str]:
         """Return how many probes are made, about how many are to come, and where the answer lies, in words."""

@@ -255,7 +255,8 @@ def notes(problem: Problem, outcome: ContinuousOutcome, summary: Summary) -> lis
     found: list[str] = [note] if (note := note_of(config)) else []
     if summary["overloaded"]:
         rules = execution_rules(config.execution, config.gpu)
-        found += least_gpus(outcome, least_work_s(outcome, law, rules, limit_max(config.scheduler)))
+        most = limit_max(config.scheduler)
+        found += least_gpus(outcome, least_work_s(outcome, law, rules, most), most)
     found += _token_note(config.sla, law.decode_step_s(1, 2), summary["tbt_max_ms"])
     if config.scheduler.fill != "greedy":
         found.append(

@@ -137,7 +137,8 @@ def notes(problem: Problem, outcome: BatchesOutcome, summary: Summary) -> list[s
     config, law = problem.config, problem.fleet.law
     found = [*check_sla(law, config.sla, config.scheduler), *law.require_batch().notes]
     if summary["overloaded"] and config.gpu.noise.kind == "none":
-        found += least_gpus(outcome, least_work_s(outcome, law, limit_max(config.scheduler)))
+        most = limit_max(config.scheduler)
+        found += least_gpus(outcome, least_work_s(outcome, law, most), most)
     found += extrapolation(summary, law, "batches")
     if summary["kv_overflow_pct"] > 0:
         found.append(

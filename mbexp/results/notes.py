@@ -58,8 +58,11 @@ def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, summary: dict[s
     return found
 
 
-def least_gpus(outcome: Outcome, least_work_s: float) -> list[str]:
-    """Return a sentence where more GPUs than there are must be had for the load, as a bound on their work proves."""
+def least_gpus(outcome: Outcome, least_work_s: float, most_at_once: int) -> list[str]:
+    """Return a sentence where more GPUs than there are must be had for the load, as a bound on their work proves.
+
+    The bound is that of `most_at_once` requests on a GPU, the most that the scheduler may name.
+    """
     count = len(outcome.arrival_s)
     period_s = float(outcome.arrival_s[-1] - outcome.arrival_s[0]) * count / (count - 1) if count > 1 else 0.0
     if not period_s > 0.0:
@@ -68,7 +71,8 @@ def least_gpus(outcome: Outcome, least_work_s: float) -> list[str]:
     if number <= outcome.num_gpus:
         return []
     return [
-        f"capacity: {number} GPUs is the least that could carry the load, whatever the scheduler; the SLA may need more"
+        f"capacity: {number} GPUs is the least that could carry the load with at most {most_at_once:,} requests at "
+        "once on each; the SLA may need more"
     ]
 
 
@@ -118,8 +122,9 @@ def extrapolation(summary: dict[str, Any], law: LatencyLaw, what: str) -> list[s
     share = summary["extrapolated_batches_pct"]
     if not share > 0:  # NaN of none
         return []
+    shown = f"{share:.1f}" if share >= 0.05 else "less than 0.1"
     return [
-        f"extrapolation: {share:.1f} % of {what} lie outside the range of the latency law (batch size "
+        f"extrapolation: {shown} % of {what} lie outside the range of the latency law (batch size "
         f"{_range(law.batch_size_range)}, length {_range(law.length_range_tokens)} tokens)"
     ]
 

@@ -51,10 +51,11 @@ def test_with_capacity_for_all_the_latency_is_the_time_of_service(tmp_path: Path
     within = question(tmp_path / "a", f"latency_p95_s<={1.1 * service_s}", 0.5, "exponential", Options())
     assert within.answer().high <= 4
     beyond = question(tmp_path / "b", f"latency_p95_s<={0.9 * service_s}", 0.5, "exponential", Options(max_gpus=30))
-    with pytest.raises(UserError, match="max_gpus=30: not enough"):
+    with pytest.raises(UserError, match="no number of GPUs is enough, latency_p95_s stays at"):
         beyond.answer()
-    assert beyond.probes[30].judged[0].mean == pytest.approx(service_s, rel=0.02)
-    assert beyond.probes[30].mean("queue_delay_p99_s") == 0.0
+    last = beyond.probes[max(beyond.probes)]
+    assert last.judged[0].mean == pytest.approx(service_s, rel=0.02)
+    assert last.mean("queue_delay_p99_s") == 0.0
 
 
 @pytest.mark.slow
@@ -189,5 +190,7 @@ def test_the_usual_case_is_answered_by_one_command_each_and_soon(tmp_path: Path)
         plain = (mbexp.simulate(**asked, num_requests=None, num_gpus=count).summary for count in itertools.count(1))
         meets = (each["ttft_p99_s"] <= 1 and each["tbt_p99_ms"] <= 50 and not each["overloaded"] for each in plain)
         assert found.low == found.high == next(place for place, good in enumerate(meets, 1) if good)
-        assert found.warnings == ["one trace, no interval: replicate=windows num_requests=N judges windows of it"]
+        one_trace, no_host_time = found.warnings
+        assert one_trace == "one trace, no interval: replicate=windows num_requests=N judges windows of it"
+        assert no_host_time.startswith("kernel tables hold no host time")
         assert took_s < 15.0

@@ -6,6 +6,7 @@ import dataclasses
 
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.config.kernel_tables import OVER_PCIE, described
+from mbexp.hardware.host_time import NO_HOST_TIME, without_host_time
 from mbexp.hardware.kernel_fit import PHASES, fitted
 from mbexp.hardware.law import LatencyLaw
 from mbexp.hardware.laws import step
@@ -36,9 +37,9 @@ def build(gpu: GpuConfig) -> LatencyLaw:
     notes = [
         f"{law.model} on {law.tensor_parallel} x {law.system}: quantised as {modes}",
         f"fit to {found['queries']} steps of the tables, median and worst error: {errors}",
-        "kernel tables hold no host time: the time per token of published runs was within 10 % in half and within 20 % "
-        "in three quarters, mostly longer; gpu.law.host_ms and host_us_per_sequence add it",
     ]
+    if without_host_time(law):
+        notes.append(NO_HOST_TIME)
     large = [
         phase
         for phase in PHASES
