@@ -32,6 +32,7 @@ from mbexp.sweep.sides import metrics_of
 from mbexp.sweep.table import Row, rows_of, to_table, write_csv, write_table
 from mbexp.sweep.text import text_table
 from mbexp.sweep.told import verdict_lines
+from mbexp.sweep.unlike import unlike_limits
 from mbexp.sweep.verdicts import verdicts, without_effect
 
 TABLES = ("results.parquet", "results.csv", "replications.parquet", "replications.csv", "best.csv", "verdicts.csv")
@@ -95,7 +96,7 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
         *verdict_lines(told, by_seed, asked.swept, study, given),
         *_best(best, asked, compared),
     ]
-    for line in [*shown, *_warnings(rows, by_seed, asked.swept)]:
+    for line in [*shown, *unlike_limits(asked.points), *_warnings(rows, by_seed, asked.swept)]:
         print(line)
     if mixed:
         print(f"! {mixed}")
