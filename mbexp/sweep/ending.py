@@ -198,10 +198,10 @@ def _what_failed(plan: Plan, ending: Ending) -> str:
     logs = [outcome.log for outcome in ending.failed if outcome.log]
     log = f"; log: {logs[0]}" if len(logs) == 1 else f"; logs: {Path(logs[0]).parent}/<key>.log" if logs else ""
     not_tried = f", {ending.missing} were not tried" if ending.missing else ""
-    return (
-        f"{len(ending.failed)} of {len(plan.runs)} runs failed{not_tried}; the first ({overrides}): {first.reason}"
-        f"{log}; {where}"
-    )
+    which = f"{len(ending.failed)} of {len(plan.runs)} runs failed{not_tried}; the first ({overrides})"
+    if len(ending.failed) == len(plan.runs) > 1 and len({outcome.reason for outcome in ending.failed}) == 1:
+        which = f"all {len(plan.runs)} runs failed"
+    return f"{which}: {first.reason}{log}; {where}"
 
 
 def versions(origins: Iterable[Row]) -> str:

@@ -101,6 +101,13 @@ def test_windows_of_a_file_are_its_replications(tmp_path: Path) -> None:
         UserError, match=r"^seed=3: replicate=windows takes window 4, but 35 usable requests hold 3 windo"
     ):
         run_replications(configure(**keys, num_requests=10, replications=4, replicate="windows"), run)
+    asked = []
+    with pytest.raises(UserError, match=r"^seed=29: replicate=windows takes window 30"):
+        run_replications(
+            configure(**keys, num_requests=10, replications=30, replicate="windows"),
+            lambda config: (asked.append(config.seed), run(config))[1],
+        )
+    assert asked == [29]  # said before the others are run
 
 
 def test_seeds_of_a_file_are_called_what_they_are(tmp_path: Path) -> None:

@@ -167,6 +167,19 @@ def test_a_repaired_sweep_forgets_its_failures(
     assert not (folder / "failed").exists()
 
 
+def test_what_all_runs_fail_for_is_said_without_the_words_of_one(command: Command, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("when,prompt_tokens,output_tokens\n0,1,1\n")
+
+    code, _, err = command(
+        "-m", "scheduler=static_fifo,dynamic_no_bins", *SMALL, "workload=csv", f"workload.path={log}"
+    )
+
+    assert code == 1
+    assert "mbexp: all 2 runs failed: " in err
+    assert "has no column 'arrival_s'" in err
+
+
 @posix_only
 def test_a_killed_worker_costs_its_own_run_alone(command: Command, tmp_path: Path) -> None:
     (tmp_path / "killer.py").write_text("import os, mbexp\nos.kill(os.getpid(), 9)\n")
