@@ -106,14 +106,12 @@ class Config:
     study: StudyConfig = option(StudyConfig(), "what a sweep is for")
 
     @property
-    def workload_read(self) -> WorkloadConfig:
-        """The workload with the columns among those kept that predictions and classes are taken from."""
-        columns = self.workload.columns
-        asked = [self.workload.class_column, self.predictor.column if self.predictor.kind == "column" else None]
-        more = [column for column in dict.fromkeys(asked) if column and column not in columns.extra]
-        if not more:
-            return self.workload
-        return dataclasses.replace(self.workload, columns=dataclasses.replace(columns, extra=[*columns.extra, *more]))
+    def columns_asked(self) -> dict[str, str]:
+        """Columns of the trace that are asked for by name beside those kept, each with the key that asks."""
+        asked = {"workload.class_column": self.workload.class_column}
+        if self.predictor.kind == "column":
+            asked["predictor.column"] = self.predictor.column
+        return {column: key for key, column in asked.items() if column}
 
 
 def load_config(values: Mapping[str, Any]) -> Config:

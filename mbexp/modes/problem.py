@@ -80,7 +80,7 @@ def make_problem(config: Config, trace: Trace | None = None, prediction: Predict
         On a mistake in the configuration or the trace.
     """
     if trace is None:
-        trace = load_trace(config.workload_read, config.num_requests, config.seed, config.replicate)
+        trace = load_trace(config.workload, config.num_requests, config.seed, config.replicate, config.columns_asked)
     if trace.closed and config.warm_up.time_s:
         raise UserError(
             f"warm_up.time_s={config.warm_up.time_s:g}: when requests of a closed loop arrive is not known before the "

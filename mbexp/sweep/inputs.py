@@ -23,7 +23,8 @@ def trace_request(config: Config) -> str:
 
     windows = config.replicate == "windows"
     by_seed = windows or is_drawn(config.workload)
-    values = [dataclasses.asdict(config.workload_read), config.num_requests, config.seed if by_seed else None, windows]
+    workload, seed = dataclasses.asdict(config.workload), config.seed if by_seed else None
+    values = [workload, sorted(config.columns_asked), config.num_requests, seed, windows]
     return json.dumps(values, sort_keys=True)
 
 
@@ -40,7 +41,9 @@ class SharedInputs:
         if found is None:
             from mbexp.workload import load_trace
 
-            found = load_trace(config.workload_read, config.num_requests, config.seed, config.replicate)
+            found = load_trace(
+                config.workload, config.num_requests, config.seed, config.replicate, config.columns_asked
+            )
             self._keep(key, found)
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from types import ModuleType
 
 import numpy as np
@@ -28,7 +29,11 @@ OWN_ARRIVALS = ("synthetic", "sessions")  # kinds whose requests, or conversatio
 
 
 def load_trace(
-    workload: WorkloadConfig, num_requests: int | None = None, seed: int = 0, replicate: str = "seeds"
+    workload: WorkloadConfig,
+    num_requests: int | None = None,
+    seed: int = 0,
+    replicate: str = "seeds",
+    asked: Mapping[str, str] | None = None,
 ) -> Trace:
     """Return the requests that a run will serve.
 
@@ -43,6 +48,8 @@ def load_trace(
         Seed of the generators; files do not depend on it, but for
     replicate
         ``windows``: consecutive windows of `num_requests` of a file, of which the seed is the place, from 0 on.
+    asked
+        Columns to keep beside ``workload.columns.extra``, each with the key that asks for it.
 
     Returns
     -------
@@ -56,7 +63,7 @@ def load_trace(
     """
     kind = find_kind(workload.kind)
     refuse_unread(workload, kind)
-    workload = with_columns(workload)
+    workload = with_columns(_with_asked(workload, kind, asked or {}))
     windows = replicate == "windows"
     if hasattr(kind, "generate"):
         if windows:
@@ -157,6 +164,20 @@ def _arrivals(arrival_s: FloatArray, workload: WorkloadConfig, seed: int) -> Flo
 
     rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM_ARRIVALS]))
     return draw_arrivals(rng, workload.arrivals, len(arrival_s))
+
+
+def _with_asked(workload: WorkloadConfig, kind: ModuleType, asked: Mapping[str, str]) -> WorkloadConfig:
+    """Return the workload with the columns that other keys ask for among those kept.
+
+    What is generated has the columns that it has. Some kinds of files have none, and name their own key of columns.
+    """
+    more = [column for column in asked if column not in workload.columns.extra]
+    if not more or hasattr(kind, "generate"):
+        return workload
+    if not getattr(kind, "KEEPS_COLUMNS", True):
+        raise UserError(f"{asked[more[0]]}={more[0]}: workload={workload.kind} keeps no further columns")
+    columns = dataclasses.replace(workload.columns, extra=[*workload.columns.extra, *more])
+    return dataclasses.replace(workload, columns=columns)
 
 
 def _read(kind: ModuleType, workload: WorkloadConfig) -> tuple[UsableRows, str, str]:

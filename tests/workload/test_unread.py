@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import mbexp
 from mbexp import UserError, load_trace
 
 
@@ -60,3 +61,33 @@ def test_keys_that_are_read_are_not_refused(tmp_path):
     named = {"columns.arrival": "t", "columns.prompt": "p", "columns.output": "o"}
     scaled = load_trace("csv", path=str(file), timestamps="scaled", rate_scaling=3, **named)
     assert scaled.arrival_s.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"workload": "synthetic", "predictor": "column", "predictor.column": "guess"},
+            r"^predictor\.column=guess: the trace has no further column of this name",
+        ),
+        (
+            {"workload": "recorded", "predictor": "column", "predictor.column": "guess"},
+            r"^predictor\.column=guess: workload=recorded keeps no further columns$",
+        ),
+        (
+            {"workload": "aiperf_sessions", "workload.class_column": "tenant",
+             "workload.classes": {"chat": {"ttft_s": 1.0, "share_pct": None}}},
+            r"^workload\.class_column=tenant: workload=aiperf_sessions keeps no further columns$",
+        ),
+        (
+            {"workload": "recorded", "workload.columns.extra": ["guess"]},
+            r"^workload\.columns\.extra=\['guess'\]: workload=recorded keeps no further columns$",
+        ),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_not_there_is_refused_under_the_key_that_asks_for_it(tmp_path, values, message):
+    if values["workload"] != "synthetic":
+        (tmp_path / "log.jsonl").write_text('{"input_length": 1, "output_length": 1}\n')
+        values = {**values, "workload.path": str(tmp_path / "log.jsonl")}
+    with pytest.raises(UserError, match=message):
+        mbexp.simulate(**values, num_requests=5)

@@ -5,7 +5,8 @@ A kind that reads a file defines
 - ``DEFAULT_FILE``: file name looked for where ``workload.path`` is null, or None;
 - ``CLOCK_RESOLUTION_S``: what ``workload.spread_ties_s=null`` stands for;
 - ``VERSION``: raised by one whenever `read` gives other rows for the same file, so that converted copies are renewed;
-- ``read(path, workload) -> Rows``.
+- ``read(path, workload) -> Rows``;
+- ``KEEPS_COLUMNS = False`` where its files have no further columns to keep.
 
 A kind that makes its own requests defines ``CLOCK_RESOLUTION_S`` and
 ``generate(workload, num_requests, seed) -> UsableRows``. Where it draws them from files it has

@@ -22,6 +22,7 @@ from mbexp.workload.sources import open_source, shown
 DEFAULT_FILE = None
 CLOCK_RESOLUTION_S = 0.0
 VERSION = 1
+KEEPS_COLUMNS = False
 
 _MS = 1e-3
 

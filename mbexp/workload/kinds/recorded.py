@@ -15,6 +15,7 @@ from mbexp.workload.rows import Rows
 DEFAULT_FILE = None
 CLOCK_RESOLUTION_S = 0.0
 VERSION = 1
+KEEPS_COLUMNS = False
 READS = ("prompt.value_tokens",)
 
 _KEYS = ("workload.prompt.value_tokens", "workload.where.benchmark")
