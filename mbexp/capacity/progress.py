@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from mbexp.capacity.judge import FAIL, PASS
+from mbexp.results.lines import prose_lines
 
 GALLOP = 3  # probes that are expected where only one end of the bracket is known
 
@@ -28,14 +29,14 @@ class Shown:
     def __call__(self, line: str, done: int = 0, left: int = 0, bracket: str = "") -> None:
         """Show a line, that `done` probes are made and about `left` are to come, and where the answer lies."""
         if not self.stream.isatty():
-            print(f"{line}; {bracket}" if bracket else line, file=self.stream, flush=True)
+            print("\n".join(_fitted(f"{line}; {bracket}" if bracket else line)), file=self.stream, flush=True)
             return
         if self._bar is None:
             from tqdm import tqdm
 
             form = "{l_bar}{bar}| {n_fmt} of about {total_fmt} probes{postfix}"
             self._bar = tqdm(total=done + left, file=self.stream, leave=False, bar_format=form)
-        self._bar.write(line, file=self.stream)
+        self._bar.write("\n".join(_fitted(line)), file=self.stream)
         self._bar.total, self._bar.n = done + left, done
         self._bar.set_postfix_str(bracket, refresh=True)
 
@@ -44,6 +45,11 @@ class Shown:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _fitted(line: str) -> list[str]:
+    """Return the lines that a line takes on a terminal, those behind the first indented further."""
+    return prose_lines(line, " " * (len(line) - len(line.lstrip()) + 2))
 
 
 def bracket(verdicts: Iterable[tuple[int, str]]) -> tuple[int | None, int | None]:

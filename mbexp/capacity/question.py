@@ -176,6 +176,8 @@ class Question:
             words = f"between {ends[not by_gpus]} and {ends[by_gpus]} {unit}"
         elif by_gpus and ends[1] == "1":
             words = "1 GPU is enough"
+        elif by_gpus and ends == ["1", None]:
+            words = "more than 1 GPU"
         elif ends[1] is not None:
             words = f"at {'most' if by_gpus else 'least'} {ends[1]} {unit}"
         else:
