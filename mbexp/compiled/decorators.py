@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.compiled.cache import cache_folder
+from mbexp.compiled.mistakes import what_is_wrong
 from mbexp.config.dependencies import dependencies, digest, is_of_mbexp
+from mbexp.errors import UserError
 
 
 @contextmanager
@@ -64,6 +66,9 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
         try:
             done: Function = numba.njit(signature, cache=folder is not None, **options)(function)
         except Exception as error:
+            mistake = isinstance(error, (numba.core.errors.NumbaError, TypeError))
+            if mistake and not is_of_mbexp(function.__code__.co_filename):
+                raise UserError(what_is_wrong(error, function, _fields(signature))) from None
             if folder is None or isinstance(error, numba.core.errors.NumbaError):
                 raise
             _forget(function, folder)  # a file that was cut short, most likely
@@ -75,6 +80,12 @@ def compiled(signature: Any, **options: Any) -> Callable[[Function], Function]:
         return done
 
     return decorate
+
+
+def _fields(signature: Any) -> dict[str, tuple[str, ...]]:
+    """Return the fields of the views among a function's arguments, by the names of their classes."""
+    classes = [getattr(kind, "instance_class", None) for kind in getattr(signature, "args", ())]
+    return {each.__name__: each._fields for each in classes if each is not None and hasattr(each, "_fields")}
 
 
 def compiled_late(signature: Any, **options: Any) -> Callable[[Function], Function]:

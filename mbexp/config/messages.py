@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 from mbexp.errors import UserError, nearest
 
@@ -121,6 +122,13 @@ def _yaml(error: BaseException) -> str:
     return f"{mark.name} line {mark.line + 1}: {problem}"
 
 
+def commands() -> list[str]:
+    """Return the names of the modules that ``python -m mbexp.NAME`` runs."""
+    folder = Path(__file__).parents[1]
+    own = [path.parent.name for path in folder.glob("*/__main__.py")]
+    return sorted([*own, *(name for name in ("download", "runs") if (folder / f"{name}.py").exists())])
+
+
 def _unread_override(text: str) -> str:
     """Return which word of the command line is at fault, and how to write it, where quotes are all that it needs."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -140,6 +148,8 @@ def _unread_override(text: str) -> str:
         lines = text.splitlines()
         return f"{lines[0].removeprefix('LexerNoViableAltException: ')}: cannot be read as values of a key"
     key, sign, value = override.partition("=")
+    if not sign and override in commands():
+        return f"{override}: a command of its own: python -m mbexp.{override}"
     if not sign or fails(f"{key}=1"):
         return f"{override}: not of the form key=value"
     quote = '"' if '"' not in value else "'"

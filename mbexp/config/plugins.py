@@ -74,7 +74,9 @@ def _sources_of(where: str, dotted: str) -> list[str]:
 def _statements(source: str) -> list[ast.stmt]:
     try:
         return ast.parse(Path(source).read_bytes()).body
-    except (OSError, SyntaxError, ValueError):
+    except SyntaxError as error:  # Python would not import it either
+        raise UserError(f"{source} line {error.lineno}: {error.msg}") from None
+    except (OSError, ValueError):
         return [ast.Pass()]  # something, and nothing that imports mbexp
 
 

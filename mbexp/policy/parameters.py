@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mbexp.compiled.mistakes import place_of
 from mbexp.errors import UserError, nearest
 
 Function = Callable[..., Any]
@@ -36,7 +37,9 @@ def with_named_parameters(function: Function, names: Sequence[str], arguments: i
     """
     code = function.__code__
     if code.co_argcount != arguments:
-        raise UserError(f"{function.__name__}: a rule of this kind takes {arguments} arguments, not {code.co_argcount}")
+        raise UserError(
+            f"{place_of(function)}: a rule of this kind takes {arguments} arguments, not {code.co_argcount}"
+        )
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):

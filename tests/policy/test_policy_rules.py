@@ -143,7 +143,7 @@ def test_a_users_own_rule_runs(module_folder: Path, make_trace) -> None:  # type
         ("import mbexp\n1/0\n", "rules_five.rule", "importing rules_five failed: ZeroDivisionError"),
         (None, "os.system", "does not import mbexp, so it is not run"),
         (None, "math.floor", "math is not a Python source file|no module named math"),
-        ("import mbexp\ndef (:\n", "rules_eight.rule", "does not import mbexp, so it is not run"),
+        ("import mbexp\ndef (:\n", "rules_eight.rule", r"rules_eight\.py line 2: invalid syntax"),
         (TEN_LINES, "rules_six..rule", "not a dotted path"),
         (
             TEN_LINES.replace("queues.ready[queues.ready_count - 1]", "99"),
