@@ -11,6 +11,7 @@ from benchmarks import report
 
 PARTS = (
     "forms", "growth", "memory", "around", "command", "continuous", "laws", "assignment", "floor", "prefix", "routers",
+    "orders",
 )  # fmt: skip
 
 
@@ -94,6 +95,10 @@ def _table(part: str, arguments: argparse.Namespace) -> report.Table:
         if part == "routers":
             return prefix.growth(100, min(arguments.rounds, 2))
         return prefix.table(min(arguments.requests, 300_000), min(arguments.rounds, 5))
+    if part == "orders":
+        from benchmarks import orders
+
+        return orders.table(min(arguments.requests, 100_000), min(arguments.rounds, 7))
     if part == "floor":
         from benchmarks import continuous_floor
 

@@ -16,6 +16,7 @@ from benchmarks import (
     forms,
     heapq_form,
     laws,
+    orders,
     prefix,
     simpy_form,
 )
@@ -107,6 +108,14 @@ def test_caches_and_routers_are_timed(monkeypatch):
     growth = prefix.growth(2, 1, [3, 5])
     assert set(growth.numbers) == {"join_shortest", *ROUTERS}
     assert all(speed > 0 for row in growth.numbers.values() for speed in row["million_requests_per_s"].values())
+
+
+def test_the_cost_of_orders_is_reported():
+    """FIFO and SJF stop nobody, and the orders that displace stop some: each ran under its own rule."""
+    found = orders.table(3000, 1)
+    assert [row[0] for row in found.rows] == list(orders.ORDERS)
+    stopped = {name.partition(",")[0] for name, numbers in found.numbers.items() if numbers["displaced"]}
+    assert stopped == {"psjf", "srpt", "trail"}
 
 
 def test_without_a_compiler_c_is_left_out_and_said_so(monkeypatch):
