@@ -18,6 +18,7 @@ from mbexp.results.statistics import checked, distinct, records, result_of, t_qu
 if TYPE_CHECKING:
     import pandas as pd
 
+TIMES_FROM_PCT = 100.0  # a difference that may be larger is told as a multiple
 MOST_DIGITS = 1e6  # larger numbers are written by their power of ten
 ROUNDING = 1e-12  # of a metric: differences that spread by less are equal
 
@@ -73,7 +74,7 @@ class Comparison:
     def verdict(self, first: str, second: str, unit: str = "") -> str:
         """Return one sentence: who wins by how much and with which interval, or that no difference is shown.
 
-        In per cent of the second side, or in `unit` where not `relative`.
+        In per cent of the second side, as its multiple where an end is above 100 %, or in `unit` where not `relative`.
         """
         mean, low, high = self.effect
         if self.count < 2:
@@ -82,6 +83,13 @@ class Comparison:
             return f"{first} against {second}: no verdict, since all {self.count} pairs differ by the same"
         if mean == low == high == 0:
             return f"no difference shown between {first} and {second} (equal in all {self.count} pairs)"
+        if self.relative and high > TIMES_FROM_PCT:  # "by 257 %" is hard to read
+            by, lowest, highest = _alike(*(1 + value / 100 for value in (mean, low, high)), equal=1.0)
+            times = f"{by} times as much"
+            if self.winner == 0:
+                return f"no difference shown between {first} and {second} ({times}, {lowest} to {highest})"
+            won = "beats" if self.winner > 0 else "is beaten by"
+            return f"{first} {won} {second}, {times} ({lowest} to {highest})"
         after = " %" if self.relative else f" {unit}" if unit else ""
         if self.winner and mean < 0:
             mean, low, high = -mean, -high, -low
@@ -221,10 +229,10 @@ def compare_runs(
     )
 
 
-def _alike(mean: float, low: float, high: float) -> tuple[str, str, str]:
+def _alike(mean: float, low: float, high: float, equal: float = 0.0) -> tuple[str, str, str]:
     """Return a mean and the ends of its interval as text, with the decimals that one digit of its half-width needs.
 
-    An end that is not 0 is not written as 0, so that the sentence shows on which side of it the interval lies.
+    An end that is not `equal` is not written as that, so that the sentence shows on which side of it the interval lies.
     """
     width = (high - low) / 2
     decimals = max(0, -math.floor(math.log10(width))) if 0 < width < math.inf else 2 * (width == 0)
@@ -233,6 +241,9 @@ def _alike(mean: float, low: float, high: float) -> tuple[str, str, str]:
         if abs(value) >= MOST_DIGITS:
             return f"{value:.1g}"
         rounded = f"{value:.{decimals}f}"
+        if equal and value != equal:
+            more = (f"{value:.{digits}f}" for digits in range(decimals, 7))
+            return next((each for each in more if float(each) not in (0.0, equal)), rounded)
         return f"{value:.1g}" if value and not float(rounded) else rounded if value else "0"
 
     return text(mean), text(low), text(high)

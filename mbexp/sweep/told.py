@@ -7,6 +7,7 @@ from typing import Any
 
 from mbexp.config.output_keys import StudyConfig
 from mbexp.results.catalogue import find_column
+from mbexp.results.comparisons import TIMES_FROM_PCT
 from mbexp.results.lines import prose_lines
 from mbexp.sweep.sides import SEEDS, is_load, settings_keys, sides_key
 from mbexp.sweep.text import text_table
@@ -90,8 +91,11 @@ def _by(metric: str, won: Sequence[Row]) -> str:
     """Return the least and the largest difference among settings, without sign."""
     relative = won[0]["relative_pct"] is not None
     column = "relative_pct" if relative else "difference"
-    values = [_short(abs(row[column])) for row in won if row[column] is not None]
-    sizes = sorted(values, key=lambda text: float(text.replace(",", "")))
+    known = [row[column] for row in won if row[column] is not None]
+    if relative and max(known) > TIMES_FROM_PCT:
+        factors = [f"{1 + value / 100:.2g}" for value in (min(known), max(known))]
+        return f"{' to '.join(dict.fromkeys(factors))} times"
+    sizes = sorted((_short(abs(value)) for value in known), key=lambda text: float(text.replace(",", "")))
     found = find_column(metric)
     unit = "%" if relative else "points" if found and found.unit == "%" else found.unit if found else ""
     return f"{sizes[0]} {unit}" if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]} {unit}"

@@ -128,6 +128,25 @@ def test_the_direction_of_a_metric_decides_who_wins() -> None:
     assert lost.verdict("a", "b") == "a is beaten by b by 53 % (41 to 62 %)"  # e^(-0.7445 +- 0.2211)
 
 
+def test_what_more_than_doubles_is_told_as_a_multiple() -> None:
+    slow, fast = [3.0, 3.3, 3.2], [1.0, 1.2, 1.1]
+    lost = comparisons.paired_comparison(slow, fast, higher_is_better=False)
+    assert lost.verdict("a", "b") == "a is beaten by b, 2.9 times as much (2.6 to 3.2)"
+    assert (
+        comparisons.paired_comparison(slow, fast, higher_is_better=True).verdict("a", "b").startswith("a beats b, 2.9")
+    )
+    assert comparisons.paired_comparison(fast, slow, higher_is_better=False).verdict("a", "b").endswith("%)")
+    # An end that lies above 1 is not written as 1.
+    wide = comparisons.paired_comparison([2.0, 9.0, 30.0], [1.0, 2.0, 3.0], higher_is_better=False, confidence=0.8)
+    low, high = (float(text) for text in re.search(r"\((\S+) to (\S+)\)", wide.verdict("a", "b")).groups())
+    assert wide.winner == -1
+    assert 1 < low < high
+    unsure = comparisons.paired_comparison([1.0, 9.0, 2.0], [2.0, 1.0, 3.1], higher_is_better=False)
+    assert re.fullmatch(
+        r"no difference shown between a and b \(\S+ times as much, \S+ to \S+\)", unsure.verdict("a", "b")
+    )
+
+
 def test_no_difference_is_said_so() -> None:
     comparison = comparisons.paired_comparison([1.0, 3.0, 2.0], [2.0, 1.0, 3.1], higher_is_better=True)
     assert comparison.winner == 0
@@ -207,9 +226,10 @@ def test_a_verdict_and_its_interval_never_disagree(pairs: list[tuple[float, floa
     assert bool(comparison.winner) == (comparison.p_value < 0.05)
     if ends:
         low, high = float(ends[1]), float(ends[2])
-        assert bool(comparison.winner) == (low > 0 or high < 0)
+        equal = 1 if " times as much" in sentence else 0
+        assert bool(comparison.winner) == (low > equal or high < equal)
         if comparison.winner:
-            assert low > 0
+            assert low > equal
             assert (comparison.winner > 0) == (" beats " in sentence)
 
 
@@ -234,9 +254,9 @@ def test_two_seeds_among_many_comparisons_say_little() -> None:
     """One degree of freedom at 0.05 / 10,000: t = 127,324, so that the ratio can be anything."""
     pair = {"first": [2.0, 3.0], "second": [1.0, 2.0], "higher_is_better": True}
     (found, *_) = comparisons.compare_together([pair] * 100)
-    assert re.search(r"\(73 %, -100 to \de\+\d+ %\)$", found.verdict("a", "b"))
+    assert re.search(r"\(2 times as much, 0 to \de\+\d+\)$", found.verdict("a", "b"))
     wide = comparisons.paired_comparison(**pair, confidence=1 - 5e-6)
-    assert wide.verdict("a", "b").endswith("(73 %, -100 to inf %)")
+    assert wide.verdict("a", "b").endswith("(2 times as much, 0 to inf)")
 
 
 def test_rounding_is_no_difference() -> None:
