@@ -84,7 +84,7 @@ class Comparison:
         if mean == low == high == 0:
             return f"no difference shown between {first} and {second} (equal in all {self.count} pairs)"
         if self.relative and high > TIMES_FROM_PCT:  # "by 257 %" is hard to read
-            by, lowest, highest = _alike(*(1 + value / 100 for value in (mean, low, high)), equal=1.0)
+            by, lowest, highest = _alike(1 + mean / 100, 1 + low / 100, 1 + high / 100, equal=1.0)
             times = f"{by} times as much"
             if self.winner == 0:
                 return f"no difference shown between {first} and {second} ({times}, {lowest} to {highest})"
