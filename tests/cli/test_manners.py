@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+import mbexp
 from mbexp import UserError, configure, simulate
 from mbexp.cli import words
 from mbexp.compiled import cache
 from mbexp.config.keys import load_config
+from mbexp.config.messages import commands
 from mbexp.modes import find_mode
 from mbexp.paths import cache_dir, config_dir
 from mbexp.results.store import run_key
@@ -244,6 +246,20 @@ def test_without_a_home_the_cache_lies_among_temporary_files(tmp_path: Path, mon
     assert folder.stat().st_mode & 0o077 == 0
     folder.chmod(0o777)  # others could put machine code there
     assert cache_dir() is None
+
+
+def test_help_lists_every_command(started: Callable[..., subprocess.Popen[str]]) -> None:
+    with started("--help") as child:
+        out = child.communicate()[0]
+    folder = Path(mbexp.__file__).parent
+    packages = {path.parent.name for path in folder.glob("*/__main__.py")}
+    modules = {path.stem for path in folder.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+    assert set(re.findall(r"python -m mbexp\.(\w+)", out)) == packages | modules - {"__main__"} == set(commands())
+
+
+def test_the_name_of_a_command_in_place_of_a_key_is_understood(command: Command) -> None:
+    code, _, err = command("capacity", "num_gpus=2")
+    assert (code, err) == (1, "mbexp: capacity: a command of its own: python -m mbexp.capacity\n")
 
 
 def test_a_reader_that_goes_ends_the_command_in_silence(started: Callable[..., subprocess.Popen[str]]) -> None:
