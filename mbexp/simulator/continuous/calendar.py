@@ -16,7 +16,7 @@ from mbexp.simulator.continuous.segment import step_ahead
 
 LEAST_WIDTH_S = 1e-9
 GPUS_EACH = 4  # as many in a bucket, where their boundaries are spread evenly
-FETCHED_BUCKETS = 4  # so many ahead, the record of the GPU that is moved next is fetched
+FETCHED_BUCKETS = 6  # so many ahead, the record of the GPU that is moved next is fetched
 
 
 @inlined

@@ -37,6 +37,15 @@ def set_event(run, gpu, time_s):
 
 
 @inlined
+def fetch_ahead(run, gpu_index):
+    """Let the processor fetch what an event of a GPU will read, where there are so many that it is not at hand."""
+    if run.num_gpus >= FETCHED_GPUS:
+        fetch_gpu(run, gpu_index)
+        fetch_leaves(run, gpu_index)
+        fetch_ages(run, gpu_index)
+
+
+@inlined
 def stop_at_boundary(run, gpu):
     """Let a GPU in the middle of a segment come to the boundary noted in its record, if it would go on past it."""
     if gpu.boundary_s < gpu.event_s:
@@ -49,11 +58,7 @@ def pop_event(run):
     """Return the GPU whose iteration ends first, by time and then by index; its event is over."""
     first = np.int64(event_at(run, 1).gpu)
     note_event(run, first, np.inf)
-    if run.num_gpus >= FETCHED_GPUS:
-        follower = event_at(run, 1).gpu
-        fetch_gpu(run, follower)
-        fetch_leaves(run, follower)
-        fetch_ages(run, follower)
+    fetch_ahead(run, event_at(run, 1).gpu)
     return first
 
 

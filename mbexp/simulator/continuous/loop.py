@@ -15,6 +15,7 @@ from mbexp.policy.views import BEFORE_THE_RUN, BOUNDS_TYPE, Arrival, Gpus
 from mbexp.simulator.continuous.end import end
 from mbexp.simulator.continuous.events import (
     comes_first,
+    fetch_ahead,
     first_standing,
     next_event_s,
     place_first,
@@ -308,6 +309,8 @@ def run_until_served(
                 gpu = gpu_at(run, max(later, 0))
                 settled = later == NOBODY or (gpu.kind != EMPTY and gpu.boundary_s > now_s)
                 search = later != NOBODY
+                if search:
+                    fetch_ahead(run, later)
                 if not settled and comes_first(run, gpu):
                     if gpu.kind == EMPTY:
                         remove(idle_gpus(run, 0), gpu.index)

@@ -33,6 +33,8 @@ from mbexp.simulator.continuous.memory import fill_chunks, growth
 from mbexp.simulator.continuous.route_tree import first_and_end, least_and_most, note_route
 from mbexp.simulator.continuous.segment import look_ahead
 
+CLASSED_GPUS = 64
+
 # The constants of the routers, as they ship.
 BALANCE_REQUESTS, BALANCE_RATIO, MATCH_SHARE = 64, 1.5, 0.3  # SGLang's command line
 QUEUE_WEIGHT, KV_WEIGHT, PREFIX_WEIGHT = 2.0, 2.0, 3.0  # llm-d's chart
@@ -79,8 +81,11 @@ def _value(run, load, kv_tokens, found, blocks, low, high):
 
 @inlined
 def _class_of(run, span):
-    """Return the class of the first span of the path that ends with a span, NOBODY of an empty path."""
-    if span == NOBODY:
+    """Return the class of the first span of the path that ends with a span, NOBODY of an empty path.
+
+    NOBODY, too, where a look at every GPU costs less than classes do, and where all GPUs share one cache.
+    """
+    if span == NOBODY or run.num_gpus < CLASSED_GPUS or run.num_pools == 1:
         return np.int64(NOBODY)
     while np.int64(span_at(run, span).parent) != NOBODY:
         span = np.int64(span_at(run, span).parent)
@@ -134,7 +139,7 @@ def _best(run, span, blocks, first, end, low, high, now_s):
             if first <= gpu_index < end and routed_at(run, gpu_index).seen_by != run.joined:
                 chosen, most = _better(run, gpu_index, span, blocks, low, high, now_s, chosen, most)
         part = np.int64(span_at(run, part).parent)
-    of_class = _class_of(run, part) if run.num_pools > 1 else np.int64(NOBODY)
+    of_class = _class_of(run, part)
     # First straight to the GPU that promises most, then from left to right to all that promise more than was found.
     node = np.int64(1) if end - first == run.num_gpus else np.int64(0)
     while 0 < node < run.num_leaves:

@@ -104,11 +104,46 @@ def test_routers_among_many_gpus_agree_with_a_look_at_each(router):
     for seed in range(CASES // 5):
         rng = np.random.default_rng([seed, 7])
         case = prefix_case(seed, bool(rng.integers(2)))
-        gpus, bins = int(rng.integers(4, 40)), int(rng.integers(1, 3))
+        few = seed % 2 == 0  # else so many that routers know who had a first span (`routers.CLASSED_GPUS`)
+        gpus, bins = int(rng.integers(4, 40) if few else rng.integers(64, 130)), int(rng.integers(1, 3))
         requests = [(*row[:4], int(rng.integers(bins))) for row in case.requests]
         rules = {**case.rules, "router": router, "gpu_serves": "equal_share" if bins > 1 else "any_bin"}
         case = dataclasses.replace(
             case, gpus=gpus, bins=bins, requests=requests, rules=rules, assignment="round_robin", homes=[]
+        )
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
+
+
+@pytest.mark.parametrize("router", ["prefix_dynamo", "prefix_sglang", "prefix_llm_d"])
+def test_routers_whose_gpus_share_first_spans_agree_with_a_look_at_each(router):
+    """Many GPUs keep one of a few system prompts, and of those that never had it no block is expected."""
+    for seed in range(4):
+        rng = np.random.default_rng([seed, 8])
+        count, block, groups = 250, 4, int(rng.integers(1, 12))
+        group = rng.integers(groups, size=count)
+        shared = rng.integers(1, 8, groups)  # blocks of each system prompt
+        own = rng.integers(0, 5, count)  # and of what follows
+        ids = [
+            np.concatenate([1000 * (1 + g) + np.arange(shared[g]), 100_000 + 100 * place + np.arange(own[place])])
+            for place, g in enumerate(group)
+        ]
+        counts = np.array([len(each) for each in ids])
+        hashes = HashBlocks(np.cumsum(counts) - counts, counts.astype(np.int32), np.concatenate(ids), block)
+        prompt, output = (counts * block).astype(np.int32), rng.integers(1, 12, count).astype(np.int32)
+        gaps = rng.exponential(0.002, count)
+        case = dataclasses.replace(
+            prefix_case(seed, False),
+            requests=[(float(gap), int(p), int(o), int(o), 0) for gap, p, o in zip(gaps, prompt, output, strict=True)],
+            gpus=int(rng.integers(64, 100)),
+            bins=1,
+            memory=int((prompt + output).max()) + 120,
+            rules={"prefill": "first", "kv": "paged", "block_tokens": block, "prefix_cache": "lru", "router": router},
+            assignment="round_robin",
+            prefixes=from_hashes(hashes, prompt, output),
+            homes=[],
+            parents=None,
+            think=[],
         )
         found = difference(case)
         assert found is None, f"seed {seed}: {found}"
