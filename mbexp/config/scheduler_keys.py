@@ -14,7 +14,7 @@ SELECTIONS = rule_names("selection")
 FILLS = rule_names("fill")
 ORDERS = rule_names("order")
 ORDER_BY = ("prompt", "output", "total", "service")
-MEMORY_RULES = ("corrected", "original", "printed")
+MEMORY_RULES = ("corrected", "original", "printed", "released")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class SchedulerConfig:
     batch_size_max: int = option(128, "B_max of Algorithms 1 and 2", low=1, high=1_000_000)
     memory_rule: str = option(
         "corrected",
-        "L0 of Algorithm 1: theta sigma sqrt(b), the original's 0.1 eta, or P2's as printed (continuous only)",
+        "L0 of Algorithm 1: theta sigma sqrt(b), the original's 0.1 eta, or P2's as printed; or the rule of P2's "
+        "released code, by what running requests hold (the last two: continuous only)",
         choices=MEMORY_RULES,
     )
     memory_overflow_probability: float = option(0.05, "eps_M of Algorithm 1", above=0, high=0.5)

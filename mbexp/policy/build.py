@@ -31,6 +31,8 @@ FloatArray = npt.NDArray[np.float64]
 
 CENTRAL = "central"  # in place of an assignment rule: GPUs share the queues
 FIFO = "fifo"  # in place of an order rule: nobody is asked
+# Memory rules that batches which run to completion have no use for.
+OF_THOSE_WHO_RUN = {"printed": "P2's rule as printed", "released": "the rule of P2's released code"}
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,11 @@ def build_policy(
         If a rule does not exist, is of another slot, or has no such parameter.
     """
     fixed = scheduler.batch_size == "fixed"
-    if in_batches and scheduler.memory_rule == "printed" and not fixed:
+    if in_batches and scheduler.memory_rule in OF_THOSE_WHO_RUN and not fixed:
         raise UserError(
-            "scheduler.memory_rule=printed: P2's rule as printed starts from the requests that run; use "
-            "execution=continuous, or corrected or original"
+            f"scheduler.memory_rule={scheduler.memory_rule}: {OF_THOSE_WHO_RUN[scheduler.memory_rule]} starts from the "
+            "requests that run, and nobody runs where a batch is formed; use execution=continuous, or corrected or "
+            "original"
         )
     if scheduler.batch_size == "dynamic" and sla.token_ms is None:
         raise UserError(

@@ -135,6 +135,7 @@ def _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, lim
     interval = Interval(
         False, gpu.running, waiting + gpu.prefilling, gpu.interval_finished, gpu.interval_sum_tokens,
         gpu.interval_squares, gpu.interval_gap_s / gpu.interval_tokens, gpu.interval_tokens / run.interval_steps,
+        gpu.prefilling, float(gpu.held), float(run.capacity),
     )  # fmt: skip
     gpu.limit = limit_rule(interval, bounds, limit_state, limit_parameters)
     if gpu.limit < 1:

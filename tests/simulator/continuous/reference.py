@@ -779,8 +779,9 @@ class Simulation:
         if gpu.steps >= gpu.next_update:
             queues = self.queues_of(gpu)
             waiting = len(queues[gpu.bin]) if self.bound(gpu) else sum(len(queue) for queue in queues)
+            memory = (waiting, self.held(gpu), self.capacity)
             waiting += sum(r.state == "prefill" for r in gpu.running)
-            gpu.limit = gpu.rule.update(len(gpu.running), waiting, gpu.finished, gpu.gaps, setup.interval)
+            gpu.limit = gpu.rule.update(len(gpu.running), waiting, gpu.finished, gpu.gaps, setup.interval, memory)
             gpu.finished, gpu.gaps = [], []
             gpu.next_update = gpu.steps + setup.interval
 
@@ -937,10 +938,22 @@ class Dynamic:
     def first(self) -> int:
         return int(min(self.b_mem, self.b_sla))
 
-    def update(self, running: int, waiting: int, finished: list[Req], gaps: list[float], steps: int) -> int:
+    def update(
+        self,
+        running: int,
+        waiting: int,
+        finished: list[Req],
+        gaps: list[float],
+        steps: int,
+        memory: tuple[int, int, int],
+    ) -> int:
         lowest = max(self.b_min, running)
         self.seen += finished
-        if self.seen and running and waiting:
+        if self.rule == "released":
+            in_queues, held, capacity = memory
+            if in_queues and running and held:
+                self.b_mem = min(max(math.floor(0.95 * capacity / (held / running)), lowest), self.b_max)
+        elif self.seen and running and waiting:
             totals = [r.prompt + r.output for r in self.seen]
             mu = sum(totals) / len(totals)
             sigma = math.sqrt(max(sum(x * x for x in totals) / len(totals) - mu * mu, 0.0))
