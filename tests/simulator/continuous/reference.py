@@ -439,7 +439,9 @@ class Simulation:
     def start_or_pause(self, gpu: Gpu) -> None:
         self.open(gpu)
         if not self.filled(gpu):
-            if gpu.running and gpu.paused is None:
+            if not gpu.running:
+                self.begin(gpu)  # it is empty
+            elif gpu.paused is None:
                 gpu.paused = self.now
             return
         if gpu.paused is not None:
