@@ -207,3 +207,22 @@ def test_classes_have_queues_of_their_own_and_are_types() -> None:
     assert counts.max() == types[NEWCOMERS, 1]
     assert waits.outcome.paused_request_s > 0
     assert "2 classes" in report(waits)[0]
+
+
+def test_types_in_balance_fill_the_limit() -> None:
+    """Of 10, 20 and 30 decodes, 3, 2 and 1 come each second: in balance 33 + 42 + 31 are under way, a stage apart."""
+    rows = [
+        (float(t), tokens, kind)
+        for t in range(80)
+        for kind, (tokens, many) in enumerate(((11, 3), (21, 2), (31, 1)))
+        for _ in range(many)
+    ]
+    case = case_of(rows, limit=106, bins=3)
+    outcome = run_closed_form(case)
+    assert outcome.start_s.tolist() == [row[0] for row in rows]
+    due_s = np.array([row[0] + row[1] - 1 + 0.25 for row in rows])
+    early = due_s < 79  # until the last arrivals let all go on
+    assert early.sum() > 300
+    assert outcome.finish_s[early].tolist() == due_s[early].tolist()
+    assert outcome.gpus["running_max"][0] == 106
+    assert not np.any(outcome.finish_s[~early] > due_s[~early])
