@@ -67,6 +67,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"scheduler": "wait", "execution": "continuous", "workload.arrivals": {"kind": "closed", "users": 3}},
         r"scheduler\.wait=any_type: waits for requests to come, and here these wait for answers",
     ),
+    (
+        {"scheduler": "wait", "execution": "vllm", "execution.prefix_cache": "lru", "workload": "sessions"},
+        r"scheduler\.wait=any_type: does not go with a prefix cache; use execution\.prefix_cache=none",
+    ),
     ({"scheduler.queue": "per_class"}, r"scheduler\.queue=per_class: there are no classes; set workload\.classes"),
     ({"scheduler.order": "priority"}, r"scheduler\.order=priority: is a rule for classes; set workload\.classes"),
     ({"workload.classes": {"chat": {"share_pct": 100}}}, r"workload\.classes\.chat: has no limit"),
