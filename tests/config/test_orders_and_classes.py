@@ -68,7 +68,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         r"scheduler\.wait=any_type: waits for requests to come, and here these wait for answers",
     ),
     (
-        {"scheduler": "wait", "execution": "vllm", "execution.prefix_cache": "lru", "workload": "sessions"},
+        {"scheduler": "wait", "execution": "vllm", "execution.prefix_cache": "lru", "workload": "sessions"}
+        | {"workload.sessions.arrivals": "recorded"},
         r"scheduler\.wait=any_type: does not go with a prefix cache; use execution\.prefix_cache=none",
     ),
     ({"scheduler.queue": "per_class"}, r"scheduler\.queue=per_class: there are no classes; set workload\.classes"),
