@@ -8,13 +8,14 @@ from mbexp.config.choices import rule_names
 from mbexp.config.schema import Numbers, option
 from mbexp.errors import UserError
 
-QUEUES = ("fifo", "per_bin")
+QUEUES = ("fifo", "per_bin", "per_class")
 BATCH_SIZES = rule_names("limit")
 SELECTIONS = rule_names("selection")
 FILLS = rule_names("fill")
 ORDERS = rule_names("order")
+WAITS = ("none", "any_type", "every_type", "strict")
 ORDER_BY = ("prompt", "output", "total", "service")
-MEMORY_RULES = ("corrected", "original", "printed")
+MEMORY_RULES = ("corrected", "original", "printed", "released")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SchedulerConfig:
     """A point of the space queue x batch size x bin selection x fill."""
 
     name: str = option("multi_bin_dynamic", "label in tables and figures")
-    queue: str = option("per_bin", "one FIFO for all, or one for each bin", choices=QUEUES)
+    queue: str = option("per_bin", "one FIFO for all, or one for each bin or class", choices=QUEUES)
     batch_size: str = option(
         "dynamic", "fixed, or min(b_mem, b_SLA); a dotted path names your own", choices=BATCH_SIZES, dotted=True
     )
@@ -58,11 +59,18 @@ class SchedulerConfig:
     )
     preempt_margin: float = option(0.0, "'preempt': only whose key is larger by more than this", low=0)
     timeout_s: float = option(1.0, "'timeout': longest wait of a head before its batch leaves partly filled", low=0)
+    wait: str = option(
+        "none",
+        "WAIT: whether an iteration waits for newcomers, enough of any type, or of every type, that its room takes, "
+        "or of every type in any case (strict); a type is a queue (continuous only)",
+        choices=WAITS,
+    )
     batch_size_min: int = option(1, "B_min of Algorithm 2", low=1, high=1_000_000)
     batch_size_max: int = option(128, "B_max of Algorithms 1 and 2", low=1, high=1_000_000)
     memory_rule: str = option(
         "corrected",
-        "L0 of Algorithm 1: theta sigma sqrt(b), the original's 0.1 eta, or P2's as printed (continuous only)",
+        "L0 of Algorithm 1: theta sigma sqrt(b), the original's 0.1 eta, or P2's as printed; or the rule of P2's "
+        "released code, by what running requests hold (the last two: continuous only)",
         choices=MEMORY_RULES,
     )
     memory_overflow_probability: float = option(0.05, "eps_M of Algorithm 1", above=0, high=0.5)

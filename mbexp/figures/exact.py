@@ -167,6 +167,7 @@ def _bins(config: Mapping[str, Any], lengths: Lengths, per_token_s: float) -> An
     from mbexp.theory import multi_bin
     from mbexp.theory.lengths import DiscreteLengths
 
+    _require(config, "scheduler.queue", "fifo", "per_bin")
     k, kind = int(config["k_bins"]), config["bins.kind"]
     if config["scheduler.queue"] == "fifo" or kind == "none" or k == 1:
         return multi_bin.equal_mass(lengths, 1)

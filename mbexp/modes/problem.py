@@ -90,16 +90,30 @@ def make_problem(config: Config, trace: Trace | None = None, prediction: Predict
         raise UserError(f"workload={config.workload.kind}: no usable request")
     if prediction is None:
         prediction = predict_trace(config.predictor, config.bins, trace, config.seed)
-    one_queue = config.scheduler.queue == "fifo"
+    classes = classes_of(config.workload, trace, config.seed)
+    queue_of, num_queues = _queues(config.scheduler.queue, len(trace), prediction, classes)
     return Problem(
         config=config,
         trace=trace,
         prediction=prediction,
-        queue_of=np.zeros(len(trace), np.uint16) if one_queue else prediction.bin_of,
-        num_queues=1 if one_queue else prediction.bins.k,
+        queue_of=queue_of,
+        num_queues=num_queues,
         fleet=Fleet(config.gpu.count, build_law(config.gpu), kv_capacity_tokens(config.gpu)),
-        classes=classes_of(config.workload, trace, config.seed),
+        classes=classes,
     )
+
+
+def _queues(
+    queue: str, count: int, prediction: Prediction, classes: Classes | None
+) -> tuple[npt.NDArray[np.uint16], int]:
+    """Return the queue of each of `count` requests, and how many queues there are."""
+    if queue == "per_bin":
+        return prediction.bin_of, prediction.bins.k
+    if queue == "fifo":
+        return np.zeros(count, np.uint16), 1
+    if classes is None:
+        raise UserError("scheduler.queue=per_class: there are no classes; set workload.classes")
+    return classes.of.astype(np.uint16), len(classes.names)
 
 
 class Mode(Protocol):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mbexp.config.keys import SlaConfig
-from mbexp.config.scheduler_keys import MEMORY_RULES, ORDER_BY, SchedulerConfig
+from mbexp.config.scheduler_keys import MEMORY_RULES, ORDER_BY, WAITS, SchedulerConfig
 from mbexp.errors import UserError
 from mbexp.policy.slots import (
     ASSIGNMENT,
@@ -31,6 +31,8 @@ FloatArray = npt.NDArray[np.float64]
 
 CENTRAL = "central"  # in place of an assignment rule: GPUs share the queues
 FIFO = "fifo"  # in place of an order rule: nobody is asked
+# Memory rules that batches which run to completion have no use for.
+OF_THOSE_WHO_RUN = {"printed": "P2's rule as printed", "released": "the rule of P2's released code"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Policy:
         Whether the assignment may use random numbers.
     order : QueueOrder or None
         None where queues are first in, first out.
+    wait : int
+        Place in `mbexp.config.scheduler_keys.WAITS`: whether an iteration waits for newcomers.
     """
 
     limit: Rule
@@ -93,6 +97,7 @@ class Policy:
     is_fixed: bool
     needs_draws: bool
     order: QueueOrder | None = None
+    wait: int = 0
 
     def limit_state(self, owners: int) -> FloatArray:
         """Return what the limit keeps, fresh, for each queue or GPU; shape (owners, memory)."""
@@ -124,10 +129,11 @@ def build_policy(
         If a rule does not exist, is of another slot, or has no such parameter.
     """
     fixed = scheduler.batch_size == "fixed"
-    if in_batches and scheduler.memory_rule == "printed" and not fixed:
+    if in_batches and scheduler.memory_rule in OF_THOSE_WHO_RUN and not fixed:
         raise UserError(
-            "scheduler.memory_rule=printed: P2's rule as printed starts from the requests that run; use "
-            "execution=continuous, or corrected or original"
+            f"scheduler.memory_rule={scheduler.memory_rule}: {OF_THOSE_WHO_RUN[scheduler.memory_rule]} starts from the "
+            "requests that run, and nobody runs where a batch is formed; use execution=continuous, or corrected or "
+            "original"
         )
     if scheduler.batch_size == "dynamic" and sla.token_ms is None:
         raise UserError(
@@ -141,6 +147,8 @@ def build_policy(
     order = queue_order(scheduler)
     if scheduler.preempt:
         _refuse_to_preempt(scheduler.order, order, in_batches)
+    if scheduler.wait != "none":
+        _refuse_to_wait(scheduler, in_batches, assignment)
     if order and order.fair and in_batches:
         raise UserError(
             f"scheduler.order={scheduler.order}: counts what classes are served by token; use execution=continuous"
@@ -161,6 +169,7 @@ def build_policy(
         is_fixed=fixed,
         needs_draws=assign is not None and not _is_deterministic(assignment),
         order=order,
+        wait=WAITS.index(scheduler.wait),
     )
 
 
@@ -188,6 +197,21 @@ def _refuse_to_preempt(name: str, order: QueueOrder | None, in_batches: bool) ->
         mistake = f"keys of scheduler.order={name} change while requests wait; use sjf, srpt, priority or edf"
     if mistake:
         raise UserError(f"scheduler.preempt=true: {mistake}")
+
+
+def _refuse_to_wait(scheduler: SchedulerConfig, in_batches: bool, assignment: str) -> None:
+    """Refuse policies under which no iteration can wait for newcomers."""
+    mistake = None
+    if in_batches:
+        mistake = "scheduler.fill says when a batch leaves that runs to completion; use execution=continuous"
+    elif scheduler.batch_size != "fixed":
+        mistake = f"shares out a limit that stays; use scheduler.batch_size=fixed, not {scheduler.batch_size}"
+    elif assignment == CENTRAL:
+        mistake = "each GPU waits for a queue of its own; use execution.assignment=join_shortest, not central"
+    elif scheduler.preempt:
+        mistake = "does not go with scheduler.preempt=true, under which nobody waits for others; use false"
+    if mistake:
+        raise UserError(f"scheduler.wait={scheduler.wait}: {mistake}")
 
 
 def first_come() -> QueueOrder:

@@ -17,7 +17,7 @@ WINDOW = 8  # mean gaps, then mean numbers decoding, of the last intervals, both
 
 # Parameters of the dynamic rule; MEMORY_RULE is a place in mbexp.config.scheduler_keys.MEMORY_RULES.
 THETA, MEMORY_RULE, WHILE_BUSY, TOLERANCE_S, ALPHA, DELTA, WINDOW_INTERVALS, UPDATE_INTERVALS = range(8)
-ORIGINAL, PRINTED = 1, 2
+ORIGINAL, PRINTED, RELEASED = 1, 2, 3
 
 
 @batch_limit
@@ -43,7 +43,12 @@ def dynamic(interval, bounds, state, parameters):
     state[SUM_TOKENS] += interval.sum_tokens
     state[SUM_SQUARES] += interval.sum_tokens_squared
     busy = state[REQUESTS] > 0 and running > 0 and interval.waiting > 0
-    if busy or parameters[WHILE_BUSY] == 0.0:
+    if parameters[MEMORY_RULE] == RELEASED:
+        # The code that P2's authors released: as many as 95 % of the memory holds, if each holds what those here do.
+        if running > 0 and interval.waiting > interval.in_prefill and interval.kv_held > 0:
+            b_mem = math.floor(0.95 * interval.kv_capacity / (interval.kv_held / running))
+            state[B_MEM] = min(max(b_mem, lowest), size_max)
+    elif busy or parameters[WHILE_BUSY] == 0.0:
         mean = state[SUM_TOKENS] / state[REQUESTS]
         capacity = bounds.kv_capacity_tokens
         spread = math.sqrt(max(state[SUM_SQUARES] / state[REQUESTS] - mean * mean, 0.0)) * parameters[THETA]

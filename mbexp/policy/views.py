@@ -81,6 +81,11 @@ class Interval(NamedTuple):
         Mean time between tokens.
     decoding_mean : float
         Mean number of requests that decoded together.
+    in_prefill : int
+        Of those `waiting`, the requests in prefill; 0 where batches run to completion.
+    kv_held, kv_capacity : float
+        KV memory that the requests of the owner hold now, and all that it has: in blocks where memory is paged, else in
+        tokens; 0 where batches run to completion.
     """
 
     is_first: bool
@@ -91,6 +96,9 @@ class Interval(NamedTuple):
     sum_tokens_squared: float
     gap_mean_s: float
     decoding_mean: float
+    in_prefill: int
+    kv_held: float
+    kv_capacity: float
 
 
 class Bounds(NamedTuple):
@@ -196,10 +204,10 @@ _floats, _ints = types.Array(_float, 1, "C"), types.Array(_int, 1, "C")
 
 QUEUES_TYPE = types.NamedTuple((_ints, _int, _ints, _ints, _floats, _ints, _floats), Queues)
 QUEUE_TYPE = types.NamedTuple((_int, _int, _float, _float), Queue)
-INTERVAL_TYPE = types.NamedTuple((types.boolean, _int, _int, _int, *[_float] * 4), Interval)
+INTERVAL_TYPE = types.NamedTuple((types.boolean, *[_int] * 3, *[_float] * 4, _int, _float, _float), Interval)
 BOUNDS_TYPE = types.NamedUniTuple(_float, 4, Bounds)
 GPUS_TYPE = types.NamedTuple((_int, _int, _int, _ints, _ints), Gpus)
 ARRIVAL_TYPE = types.NamedTuple((_int, _float, _float), Arrival)
 WAITING_TYPE = types.NamedTuple((_int, _float, _int, _int, _int, *[_float] * 4, _int, _float), Waiting)
 
-BEFORE_THE_RUN = Interval(True, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+BEFORE_THE_RUN = Interval(True, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0)

@@ -164,7 +164,8 @@ class _Queues:
     def learn(self, queue: int, batch: Batch, squares: float, step_s: float) -> None:
         """Let the batch-size rule learn from a batch that has ended."""
         tokens, waiting = float(batch.sum_prompt + batch.sum_output), int(self.waiting[queue])
-        self._update(queue, Interval(False, 0, waiting, batch.size, tokens, squares, step_s, float(batch.size)))
+        size = float(batch.size)
+        self._update(queue, Interval(False, 0, waiting, batch.size, tokens, squares, step_s, size, 0, 0.0, 0.0))
 
     def _update(self, queue: int, interval: Interval) -> None:
         rule = self.policy.limit

@@ -72,6 +72,8 @@ def run_key(
 
 def _keyed(group: str, values: dict[str, Any]) -> dict[str, Any]:
     """Leave out of a group what changes no number."""
+    if group == "scheduler" and values["wait"] == "none":
+        values.pop("wait")  # as it was before there was the key
     if group == "sla":
         values.pop("targets")  # what is asked of a run changes nothing in it
     if group == "workload":

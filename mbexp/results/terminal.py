@@ -44,7 +44,9 @@ def report(result: Result) -> list[str]:
     config, shown = result.config, _shown(result.summary)
     scheduler = config.scheduler
     queues = result.summary["bins"]
-    bins = "one queue" if scheduler.queue == "fifo" else f"{_count(queues)} bin{'s' * (queues != 1)}"
+    kind = "class" if scheduler.queue == "per_class" else "bin"
+    many = "es" if kind == "class" else "s"
+    bins = "one queue" if scheduler.queue == "fifo" else f"{_count(queues)} {kind}{many * (queues != 1)}"
     head = f"{scheduler.name}, {bins}, {config.gpu.count} x {config.gpu.name}"
     load, nothing = shown["offered_load"], result.summary["completed_requests"] == 0
     users = result.outcome.users

@@ -49,6 +49,30 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"scheduler": "static_fifo", "execution": "continuous", "scheduler.preempt": True},
         r"scheduler\.preempt=true: scheduler\.order=fifo displaces nobody",
     ),
+    ({"scheduler.wait": "any"}, r"scheduler\.wait=any: .*any_type"),
+    ({"scheduler": "wait"}, r"scheduler\.wait=any_type: scheduler\.fill says .* use execution=continuous"),
+    (
+        {"scheduler": "wait", "execution": "continuous", "scheduler.batch_size": "dynamic", "sla.token_ms": 50},
+        r"scheduler\.wait=any_type: shares out a limit that stays; use scheduler\.batch_size=fixed, not dynamic",
+    ),
+    (
+        {"scheduler": "wait", "execution": "continuous", "execution.assignment": "central"},
+        r"scheduler\.wait=any_type: .* use execution\.assignment=join_shortest",
+    ),
+    (
+        {"scheduler": "wait", "execution": "sglang"},
+        r"scheduler\.wait=any_type: does not go with execution\.output_reserve=ratio",
+    ),
+    (
+        {"scheduler": "wait", "execution": "continuous", "workload.arrivals": {"kind": "closed", "users": 3}},
+        r"scheduler\.wait=any_type: waits for requests to come, and here these wait for answers",
+    ),
+    (
+        {"scheduler": "wait", "execution": "vllm", "execution.prefix_cache": "lru", "workload": "sessions"}
+        | {"workload.sessions.arrivals": "recorded"},
+        r"scheduler\.wait=any_type: does not go with a prefix cache; use execution\.prefix_cache=none",
+    ),
+    ({"scheduler.queue": "per_class"}, r"scheduler\.queue=per_class: there are no classes; set workload\.classes"),
     ({"scheduler.order": "priority"}, r"scheduler\.order=priority: is a rule for classes; set workload\.classes"),
     ({"workload.classes": {"chat": {"share_pct": 100}}}, r"workload\.classes\.chat: has no limit"),
     (

@@ -90,6 +90,7 @@ def test_short_whole_lengths_are_not_taken_for_continuous_ones() -> None:
         ({"workload": "burstgpt_like"}, "workload.kind=burstgpt_like"),
         ({"scheduler": "multi_bin_dynamic"}, "scheduler.batch_size=dynamic"),
         ({"predictor": "noisy"}, "predictor.kind=noisy"),
+        ({"scheduler.queue": "per_class"}, "scheduler.queue=per_class"),
         ({"gpu.law.kind": "roofline", "gpu.law.card": "h100"}, "gpu.law.kind=roofline"),
     ],
 )

@@ -21,7 +21,7 @@ def first_limit(policy: Policy, state: np.ndarray) -> int:
 
 def next_limit(policy: Policy, state: np.ndarray, size: int, tokens: float, squares: float, step_s: float) -> int:
     """Return the limit after a batch of `size` that ran to completion."""
-    interval = Interval(False, 0, 0, size, tokens, squares, step_s, float(size))
+    interval = Interval(False, 0, 0, size, tokens, squares, step_s, float(size), 0, 0.0, 0.0)
     return policy.limit.function(interval, policy.bounds, state, policy.limit.parameters)
 
 

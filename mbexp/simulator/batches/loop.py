@@ -278,7 +278,7 @@ def serve_all(
                 size = np.int64(done["size"])
                 interval = Interval(
                     False, 0, waiting[queue], size, gpus.tokens[gpu], gpus.tokens_squared[gpu], done["step_s"],
-                    float(size),
+                    float(size), 0, 0.0, 0.0,
                 )  # fmt: skip
                 limit[queue] = _limit(limit_rule, limit_function, interval, bounds, state[queue], limit_parameters)
                 if limit[queue] < 1:

@@ -67,7 +67,7 @@ def check(records: ContinuousOutcome, arrived: int, limit_max: int, central: boo
         _require(BUSY, bool(np.all(gpus["busy_s"] <= lasts_s + rounding_s)), f"{gpus['busy_s'].max()} of {lasts_s} s")
         if not np.any(records.preemptions):
             by_request_s = float((records.finish_s - records.start_s).sum())
-            by_gpu_s = float(gpus["running_s"].sum())
+            by_gpu_s = float(gpus["running_s"].sum()) + records.paused_request_s
             near = abs(by_request_s - by_gpu_s) <= ROUNDING * by_gpu_s + rounding_s
             _require(LITTLE, near, f"{by_request_s} against {by_gpu_s} s")
     return {"invariants_checked": len(ALL), "requests_waiting_max": records.waiting_max}

@@ -57,6 +57,7 @@ from mbexp.simulator.continuous.search import first_to_admit, rouse, wake
 from mbexp.simulator.continuous.segment import boundary_s
 from mbexp.simulator.continuous.start import start
 from mbexp.simulator.continuous.users import come, next_arrival_s
+from mbexp.simulator.continuous.wait import NO_WAIT, let_all_go_on
 
 _f8 = types.Array(types.float64, 1, "C")
 _f8_2d = types.Array(types.float64, 2, "C")
@@ -288,6 +289,8 @@ def run_until_served(
                     stand(run, gpu, NOT_READY)
                 elif gpu.room >= 0:
                     wake(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters, order)
+            if order is not None and order.wait != NO_WAIT and run.joined == run.num_requests:
+                let_all_go_on(run)
             continue
 
         # 3. Starts: of one GPU, or of all that stand at a boundary together where queues are central.

@@ -19,6 +19,7 @@ from mbexp.policy.slots import ORDER, value_of
 from mbexp.simulator.continuous.extended import PART, who_of
 from mbexp.simulator.continuous.fair import CLASS_DTYPE, begin_to_wait, charge, classes_with, counter, settle
 from mbexp.simulator.continuous.layout import HEAD, READY, head_s, queue_at, queue_set_at, request_at
+from mbexp.simulator.continuous.wait import NO_WAIT, is_filled, no_pauses
 from mbexp.simulator.order import WAITING_ITEMS_TYPE, Claims, claim, key_of
 
 
@@ -31,7 +32,8 @@ class Order(NamedTuple):
     `rows`, as many as may run on a GPU and one. With `fair` it is counted what `classes` are served
     (`mbexp.simulator.continuous.fair`): who is `decoding` on each GPU by class, shape (GPUs, classes), and up to which
     decode step of each GPU tokens are `settled`. With `preempts` a head displaces who runs, while the latter has
-    emitted at most a `share` of its prediction, and if its key is more than a `margin` above.
+    emitted at most a `share` of its prediction, and if its key is more than a `margin` above. Under `wait` an iteration
+    waits for newcomers of the `types`, and GPUs have `pauses` (`mbexp.simulator.continuous.wait`).
     """
 
     rank: Any
@@ -51,9 +53,14 @@ class Order(NamedTuple):
     preempts: bool
     share: float
     margin: float
+    wait: int
+    types: npt.NDArray[np.int64]
+    pauses: npt.NDArray[np.float64]
 
 
-def order_of(order: QueueOrder, claims: Claims, state: SimpleNamespace, future: bool) -> Order:
+def order_of(
+    order: QueueOrder, claims: Claims, state: SimpleNamespace, future: bool, wait: int, types: npt.NDArray[np.int64]
+) -> Order:
     """Return the order as the loop takes it, before the run."""
     rule, items = order.rule, claims.items()
     num_sets, _, num_queues = state.queues.shape
@@ -76,6 +83,9 @@ def order_of(order: QueueOrder, claims: Claims, state: SimpleNamespace, future: 
         preempts=order.preempts,
         share=order.share,
         margin=order.margin,
+        wait=wait,
+        types=types,
+        pauses=no_pauses(num_gpus),
     )
 
 
@@ -158,8 +168,8 @@ def look_at_heads(run, order, queue_set, now_s):
 
 @inlined
 def at_every_boundary(order):
-    """Return whether a GPU with room tries to admit at every boundary: who is next, or fits, changes with time."""
-    return order.changes or order.future
+    """Return whether a GPU with room tries to admit at every boundary: who is next, fits, or may come, changes."""
+    return order.changes or order.future or order.wait != NO_WAIT
 
 
 @inlined
@@ -170,7 +180,9 @@ def comes_at_arrivals(order):
 
 @inlined
 def stops_at_every_boundary(run, order, queue_set, gpu):
-    """Return whether a GPU tries to admit at every boundary from now on."""
+    """Return whether a GPU tries to admit at every boundary from now on, or may have to wait at the next."""
+    if order.wait != NO_WAIT and not is_filled(run, order, gpu, queue_set):
+        return True
     return at_every_boundary(order) and gpu.room >= 0 and queue_set_at(run, queue_set).waiting > 0
 
 
@@ -181,4 +193,5 @@ ORDER_TYPE = (
     _i8, types.Array(types.float64, 2, "C"), types.boolean, _i8,
     types.boolean, types.Array(from_dtype(CLASS_DTYPE), 1, "C"), types.Array(types.int64, 2, "C"), _i8,
     types.boolean, types.float64, types.float64,
+    types.int64, types.Array(types.int64, 2, "C"), types.Array(types.float64, 2, "C"),
 )  # fmt: skip

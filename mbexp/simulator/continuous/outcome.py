@@ -106,6 +106,8 @@ class ContinuousOutcome(Outcome):
         Tokens in a unit of what is held: 1 where memory is reserved.
     prefix : PrefixHits or None
         None where prefixes are not cached.
+    paused_request_s : float
+        Time that requests ran on GPUs which waited for newcomers: while no iteration was under way.
     waiting_max, outgrown, instants : int
         Most requests that waited at one time; outputs that outgrew their prediction; instants of the event loop.
     """
@@ -127,6 +129,7 @@ class ContinuousOutcome(Outcome):
     outgrown: int
     instants: int
     prefix: PrefixHits | None = None
+    paused_request_s: float = 0.0
 
     def column(self, name: str, chosen: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return a column of `REQUEST_COLUMNS` for some of the accepted requests."""

@@ -31,6 +31,7 @@ from mbexp.simulator.continuous.setup import (
     ContinuousRules,
     gpu_shares,
     refuse_mistakes,
+    refuse_to_wait,
     refused_requests,
     state_of,
 )
@@ -105,6 +106,8 @@ def continuous(
     if not law.decode_step_s(1, 1) > 0:
         raise UserError(f"execution=continuous: under the latency law {law.name} a decode step takes no time")
     refuse_mistakes(prompt_tokens, num_queues, num_gpus, kv_capacity_tokens, policy, rules)
+    if policy.wait:
+        refuse_to_wait(policy, rules, closed is not None)
     refused = refused_requests(prompt_tokens, output_tokens, predicted_tokens, kv_capacity_tokens, rules)
     accepted = None
     keep = ~np.logical_or.reduce(refused)
@@ -142,7 +145,7 @@ def continuous(
     if assign is None or state.run["least_of"][0] != NOBODY:
         assign = Rule(round_robin, np.zeros(0), 0)  # it is not called: queues are central, or the loop knows the rule
     state.run["closed_form"] = price.function is closed_form
-    ranking = _ranking(policy, rules, claims, state)
+    ranking = _ranking(policy, rules, claims, state, queue_of, predicted_tokens)
     run_until_served = _loop_of(state, len(ranking) > 1)
     status = run_until_served(
         state.run, *(np.ascontiguousarray(column) for column in columns),
@@ -201,6 +204,7 @@ def continuous(
         by_arrival=by_arrival,
         prefix=_prefix_hits(state, prefixes) if prefixes else None,
         is_fifo=policy.order is None,
+        paused_request_s=float(ranking.pauses[1].sum()) if policy.wait else 0.0,
     )
 
 
@@ -218,14 +222,24 @@ def _prefix_hits(state: SimpleNamespace, prefixes: Prefixes) -> PrefixHits:
     )
 
 
-def _ranking(policy: Policy, rules: ContinuousRules, claims: Claims, state: SimpleNamespace) -> Any:
+def _ranking(
+    policy: Policy,
+    rules: ContinuousRules,
+    claims: Claims,
+    state: SimpleNamespace,
+    queue_of: npt.NDArray[np.uint16],
+    predicted_tokens: IntArray,
+) -> Any:
     """Return the order as a loop takes it: one without parts where queues are first in, first out."""
     future = rules.kv == "future"
-    if policy.order is None and not future:
+    if policy.order is None and not future and not policy.wait:
         return (None,)
     from mbexp.simulator.continuous.order import order_of
+    from mbexp.simulator.continuous.wait import types_of
 
-    return order_of(policy.order or first_come(), claims, state, future)
+    num_queues = state.queues.shape[2]
+    types = types_of(policy.limit_max, queue_of, predicted_tokens, num_queues)
+    return order_of(policy.order or first_come(), claims, state, future, policy.wait, types)
 
 
 def _loop_of(state: SimpleNamespace, ordered: bool) -> Callable[..., int]:

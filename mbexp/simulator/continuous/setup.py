@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mbexp.compiled.index_set import empty_set
 from mbexp.compiled.least_tree import leaves_of
+from mbexp.config.scheduler_keys import WAITS
 from mbexp.errors import UserError
 from mbexp.hardware.law import LatencyLaw
 from mbexp.policy.assignment import join_shortest, least_kv
@@ -237,6 +238,21 @@ def refuse_to_displace(num_bins: int, policy: Policy, rules: ContinuousRules) ->
         mistake = "does not go with a prefix cache; use execution.prefix_cache=none"
     if mistake:
         raise UserError(f"scheduler.preempt=true: {mistake}")
+
+
+def refuse_to_wait(policy: Policy, rules: ContinuousRules, closed: bool) -> None:
+    """Refuse what iterations that wait for newcomers do not go with."""
+    mistake = None
+    if closed:
+        mistake = "waits for requests to come, and here these wait for answers; use arrivals that do not"
+    elif rules.gpu_serves != "any_bin":
+        mistake = f"a GPU takes from the queues of all types; use execution.gpu_serves=any_bin, not {rules.gpu_serves}"
+    elif rules.output_reserve == "ratio":
+        mistake = "does not go with execution.output_reserve=ratio, which has a rule of its own; use none or full"
+    elif rules.prefix_cache != "none":
+        mistake = "does not go with a prefix cache; use execution.prefix_cache=none"
+    if mistake:
+        raise UserError(f"scheduler.wait={WAITS[policy.wait]}: {mistake}")
 
 
 def least_of(policy: Policy) -> int:

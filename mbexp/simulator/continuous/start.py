@@ -51,6 +51,7 @@ from mbexp.simulator.continuous.requests import (
     preempt,
 )
 from mbexp.simulator.continuous.segment import boundary_s
+from mbexp.simulator.continuous.wait import NO_WAIT, OPEN, go_on, is_filled, next_type, pause
 
 
 @inlined
@@ -87,8 +88,13 @@ def start(
             gpu.tokens_left, gpu.chunks_more = fill_chunks(run, gpu, prompt_budget(run, gpu))
             if not gpu.preempted:
                 share_prompts_that_end(run, gpu, gpu.tokens_left)
+    filled = True
+    if order is not None and order.wait != NO_WAIT:
+        filled = is_filled(run, order, gpu, queue_set)
+        if filled:
+            go_on(run, order, gpu, now_s)
     admitted = False
-    if not gpu.preempted and not gpu.closed:
+    if filled and not gpu.preempted and not gpu.closed:
         admitted = _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters, order)
     if by_ratio:  # never with central queues: this is the only call
         gpu.preempted = retract(run, gpu, queue_set, order, now_s)
@@ -101,7 +107,11 @@ def start(
         gpu.room = run.capacity - gpu.held  # whoever fits is found at each boundary
     if order is not None and order.preempts:
         gpu.room = max(gpu.room, 0)  # who arrives may displace
-    if gpu.changed or gpu.admitted or gpu.preempted or gpu.done == gpu.iterations:
+    if order is not None and order.wait != NO_WAIT and gpu.running < gpu.limit:
+        gpu.room = max(gpu.room, 0)  # a head that does not fit keeps out no other type
+    if order is not None and not filled:
+        pause(run, order, gpu, now_s)
+    elif gpu.changed or gpu.admitted or gpu.preempted or gpu.done == gpu.iterations:
         close_row(run, gpu, now_s)
         if gpu.running == 0:
             gpu.kind = EMPTY
@@ -135,6 +145,7 @@ def _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, lim
     interval = Interval(
         False, gpu.running, waiting + gpu.prefilling, gpu.interval_finished, gpu.interval_sum_tokens,
         gpu.interval_squares, gpu.interval_gap_s / gpu.interval_tokens, gpu.interval_tokens / run.interval_steps,
+        gpu.prefilling, float(gpu.held), float(run.capacity),
     )  # fmt: skip
     gpu.limit = limit_rule(interval, bounds, limit_state, limit_parameters)
     if gpu.limit < 1:
@@ -204,7 +215,11 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
             if queue_set_at(run, queue_set).ready_count == 0:
                 break
             queue = 0
-            if run.num_bins > 1:
+            if order is not None and order.wait != NO_WAIT:
+                queue = next_type(run, order, queue_set)
+                if queue == NOBODY:
+                    break
+            elif run.num_bins > 1:
                 queue = named_queue(run, queues, heads_s, memory, queue_set, now_s, select, select_parameters, True)
                 if queue == NOBODY:
                     run.status = BAD_SELECTION
@@ -239,6 +254,8 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
             gpu.closed = by_ratio
             break
         pop_head(run, queue_set, queue, order)
+        if order is not None and order.wait != NO_WAIT:
+            order.types[OPEN, queue] -= 1
         number += 1
         _join_those_running(run, gpu, queue, request, now_s)
         if item.stage == TO_COPY:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mbexp.errors import as_program
 from mbexp.validate.page import wrapped, write_whole
-from mbexp.validate.papers import dynamic_batching, mooncake, multi_bin, original
+from mbexp.validate.papers import dynamic_batching, mooncake, multi_bin, original, stability
 from mbexp.validate.papers.row import Effort
 
 TITLE = """# The papers' numbers: printed, exact, simulated
@@ -36,6 +36,12 @@ P3 = """## P3: Mooncake
 Qin et al., "Mooncake: Trading More Storage for Less Computation", FAST 2025, and its technical
 report, arXiv 2407.00079.
 """
+P4 = """## P4: which loads are stable
+
+Li, Dai and Peng, "Throughput-Optimal Scheduling Algorithms for LLM Inference and AI Agents",
+arXiv 2504.07347. *Printed* is what the paper proves or shows. The numbers of the law and of both cases
+are those of a public reproduction (adolgert/Concourse.jl).
+"""
 ORIGINAL = """## The original simulator
 
 mbexp starts from an earlier simulator, the original. The original published result files of a grid
@@ -55,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     effort = Effort(replications=2, share=0.01) if options.quick else Effort()
     parts = [TITLE] if not options.quick else [TITLE, "**Quick runs: the intervals are wide.**\n"]
-    papers = (P1, multi_bin), (P2, dynamic_batching), (P3, mooncake), (ORIGINAL, original)
+    papers = (P1, multi_bin), (P2, dynamic_batching), (P3, mooncake), (P4, stability), (ORIGINAL, original)
     for heading, paper in papers:
         parts += [heading, *paper.sections(effort)]
     text = wrapped("\n".join(parts))

@@ -204,6 +204,7 @@ def run_reference(case: Case) -> tuple[Simulation, dict[str, list[int]]]:
         order=key_of(config.order, config.order_by, dict(config.parameters)),
         order_changes=config.order in CHANGING,
         preempt=config.preempt,
+        wait=config.wait,
         preempt_share=config.preempt_share,
         preempt_margin=config.preempt_margin,
     )

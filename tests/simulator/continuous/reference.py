@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from tests.simulator.continuous.reference_cache import Cache, CacheSetup
@@ -52,6 +53,7 @@ class Setup:
     preempt: bool = False  # a head displaces who runs
     preempt_share: float | None = None
     preempt_margin: float = 0.0
+    wait: str = "none"  # for newcomers, before an iteration begins
     think: Sequence[float] = ()  # of a user after the answer to each request, by place; or before each turn
     parents: Sequence[int] | None = None  # of turns: the request whose answer causes each, by place; -1: none
     rejected: Sequence[Req] = ()  # turns that are answered when they come
@@ -89,6 +91,7 @@ class Req:
     skipped: int | None = None  # tokens found computed at first admission
     claim: Any = None  # what an order knows of it besides
     key: float = 0.0
+    first_predicted: int = 0  # before it was doubled
     class_service: Any = None  # asks what its class was served
 
 
@@ -116,6 +119,8 @@ class Gpu:
     preempted: bool = False  # in the start that is under way
     prefill_tokens: int = 0  # admitted to prefill in it
     share: float = 0.0  # of the outputs to come
+    open_types: dict[int, int] = field(default_factory=dict)  # how many of each type it may still take
+    paused: float | None = None  # since when it waits for newcomers, with requests on it
     closed: bool = False
     gone: int = 0  # completed with a decode step, since the last one began
 
@@ -167,13 +172,14 @@ class Simulation:
         self.caches = [Cache(setup.cache) for _ in range(many)] if setup.cache else []
         self.looked = self.hits = self.hit_requests = self.skipped = 0
         self.order = setup.order
-        if setup.kv == "future" and self.order is None:
+        if (setup.kv == "future" or setup.wait != "none") and self.order is None:
             self.order = lambda now, request: request.joined  # who is preempted waits by it too
         self.prompts: dict[int, int] = {}  # tokens served, by class
         self.outputs: dict[int, int] = {}
         self.lifts: dict[int, float] = {}
         for request in requests:
             request.class_service = lambda claim=request.claim: self.counter(claim)
+            request.first_predicted = request.predicted
 
     # Setup.
 
@@ -405,6 +411,49 @@ class Simulation:
             rows.append((max(r.predicted - emitted, 0), r.prompt + emitted))
         return max(sum(held + ends for left, held in rows if left >= ends) for ends, _ in rows)
 
+    # Waiting for newcomers.
+
+    def places_due(self, gpu: Gpu) -> dict[int, int]:
+        """How many newcomers an iteration of the GPU takes of each type that anyone belongs to."""
+        every = [r.first_predicted for r in self.requests]
+        found = {}
+        for k in range(self.setup.bins):
+            own = [r.first_predicted for r in self.requests if r.bin == k]
+            if not own:
+                continue
+            newcomers = max(1, math.floor(Fraction(gpu.limit * len(own), sum(every))))
+            most = max(1, math.floor(Fraction(gpu.limit * sum(own), sum(every))))
+            room = most - sum(r.bin == k for r in gpu.running)
+            found[k] = newcomers if self.setup.wait == "strict" else min(newcomers, room)
+        return found
+
+    def filled(self, gpu: Gpu) -> bool:
+        ready = [len(self.queues_of(gpu)[k]) >= number for k, number in self.places_due(gpu).items()]
+        enough = any(ready) if self.setup.wait == "any_type" else all(ready)
+        return enough or len(gpu.running) >= gpu.limit or len(self.came) == len(self.requests)
+
+    def goes(self, gpu: Gpu) -> bool:
+        """A GPU without an iteration under way would begin one."""
+        return gpu.ends is None and bool(gpu.running or any(self.queues_of(gpu))) and self.filled(gpu)
+
+    def start_or_pause(self, gpu: Gpu) -> None:
+        self.open(gpu)
+        if not self.filled(gpu):
+            if not gpu.running:
+                self.begin(gpu)  # it is empty
+            elif gpu.paused is None:
+                gpu.paused = self.now
+            return
+        if gpu.paused is not None:
+            seconds, gpu.paused = self.now - gpu.paused, None
+            for r in gpu.running:
+                r.stall += seconds
+                self.kv_time += seconds * (r.computed if r.state == "prefill" else r.prompt + r.emitted)
+        gpu.open_types = self.places_due(gpu)
+        while self.admit(gpu):
+            pass
+        self.begin(gpu)
+
     # Queues.
 
     def queues_of(self, gpu: Gpu) -> list[deque[Req]]:
@@ -468,6 +517,9 @@ class Simulation:
         ready = [k for k, queue in enumerate(queues) if queue]
         if not ready:
             return None
+        if self.setup.wait != "none":
+            taken = [k for k in ready if gpu.open_types.get(k, 0) > 0]
+            return (min(taken, key=lambda k: queues[k][0].number), pointer) if taken else None
         if self.setup.bins == 1:
             return 0, pointer
         rule = self.setup.selection
@@ -543,14 +595,23 @@ class Simulation:
                     if self.setup.users is not None:
                         arrivals[0].arrival = heapq.heappop(self.due)
                     self.arrive(arrivals.popleft())
-                ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
+                ready = self.ready()
                 if not ready:
                     break
                 self.start(ready)
         assert all(request.finish is not None for request in self.requests)
 
+    def ready(self) -> list[Gpu]:
+        """The GPUs that stand at a boundary, and the empty ones that could admit; or that would go on."""
+        if self.setup.wait != "none":
+            return [g for g in self.gpus if g.at_boundary or self.goes(g)]
+        return [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
+
     def start(self, ready: list[Gpu]) -> None:
         """Start those that share queues together, else the first."""
+        if self.setup.wait != "none":
+            self.start_or_pause(ready[0])
+            return
         if self.setup.assignment == "central":
             self.start_together([g for g in self.gpus if g.at_boundary or not g.running])
             return
@@ -588,7 +649,7 @@ class Simulation:
                         continue
                     every[place].arrival = self.now
                     self.arrive(every[place])
-                ready = [g for g in self.gpus if g.at_boundary or (not g.running and self.admissible(g) is not None)]
+                ready = self.ready()
                 if not ready:
                     break
                 self.start(ready)
@@ -779,8 +840,9 @@ class Simulation:
         if gpu.steps >= gpu.next_update:
             queues = self.queues_of(gpu)
             waiting = len(queues[gpu.bin]) if self.bound(gpu) else sum(len(queue) for queue in queues)
+            memory = (waiting, self.held(gpu), self.capacity)
             waiting += sum(r.state == "prefill" for r in gpu.running)
-            gpu.limit = gpu.rule.update(len(gpu.running), waiting, gpu.finished, gpu.gaps, setup.interval)
+            gpu.limit = gpu.rule.update(len(gpu.running), waiting, gpu.finished, gpu.gaps, setup.interval, memory)
             gpu.finished, gpu.gaps = [], []
             gpu.next_update = gpu.steps + setup.interval
 
@@ -840,6 +902,8 @@ class Simulation:
             gpu.prefill_tokens += length - skipped
         self.pointer[0 if setup.assignment == "central" else gpu.index] = pointer
         self.queues_of(gpu)[request.bin].popleft()
+        if setup.wait != "none":
+            gpu.open_types[request.bin] -= 1
         if not gpu.running:
             gpu.bin, gpu.turn = request.bin, 0
         gpu.turn += 1
@@ -937,10 +1001,22 @@ class Dynamic:
     def first(self) -> int:
         return int(min(self.b_mem, self.b_sla))
 
-    def update(self, running: int, waiting: int, finished: list[Req], gaps: list[float], steps: int) -> int:
+    def update(
+        self,
+        running: int,
+        waiting: int,
+        finished: list[Req],
+        gaps: list[float],
+        steps: int,
+        memory: tuple[int, int, int],
+    ) -> int:
         lowest = max(self.b_min, running)
         self.seen += finished
-        if self.seen and running and waiting:
+        if self.rule == "released":
+            in_queues, held, capacity = memory
+            if in_queues and running and held:
+                self.b_mem = min(max(math.floor(0.95 * capacity / (held / running)), lowest), self.b_max)
+        elif self.seen and running and waiting:
             totals = [r.prompt + r.output for r in self.seen]
             mu = sum(totals) / len(totals)
             sigma = math.sqrt(max(sum(x * x for x in totals) / len(totals) - mu * mu, 0.0))

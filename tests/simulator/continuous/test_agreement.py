@@ -373,6 +373,41 @@ def test_a_share_of_the_outputs_to_come():
     assert retracted > 15
 
 
+def released(case: Case, seed: int, **scheduler) -> Case:
+    """The same case under the released memory rule, where memory binds and the token SLA does not."""
+    rng = np.random.default_rng(seed)
+    longest = max(prompt + max(output, predicted) for _, prompt, output, predicted, _ in case.requests)
+    rules = {
+        "kv": str(rng.choice(["paged", "reserve", "future"])),
+        "token_budget": 90,
+        "admission": "any",
+        "prefill_memory": "held",
+        "hold_last_token": True,
+        "reserved_blocks": 0,
+        "output_reserve": "none",
+    }
+    return dataclasses.replace(
+        case,
+        memory=int(longest * rng.uniform(1.5, 4.0)) + 40,
+        token_ms=1e6,
+        interval_steps=2,
+        scheduler={"batch_size": "dynamic", "batch_size_max": 40, "memory_rule": "released", **scheduler},
+        controller={"alpha_requests": 2.0, "delta_requests": 40.0, "window_batches": 1},
+        rules={**case.rules, **rules},
+    )
+
+
+def test_the_released_memory_rule():
+    differs = 0
+    for seed in range(120):
+        case = released(many_gpus_case(seed) if seed % 5 == 0 else random_case(seed), seed)
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
+        finish_s = [run_closed_form(each).finish_s for each in (case, released(case, seed, memory_rule="corrected"))]
+        differs += not np.array_equal(*finish_s)
+    assert differs > 30
+
+
 def test_a_request_reaches_its_queue_later_than_it_arrives():
     for seed in range(40):
         case = dataclasses.replace(random_case(seed), overhead=0.375)

@@ -59,11 +59,11 @@ def policy(scheduler: dict, assignment: str = "central") -> Policy:
     )
 
 
-def next_limit(rules: Policy, state: np.ndarray, call: tuple) -> int:
-    """Return the limit after an interval given as `quick` gives it."""
+def next_limit(rules: Policy, state: np.ndarray, call: tuple, memory: tuple = (0, 0.0, 0.0)) -> int:
+    """Return the limit after an interval given as `quick` gives it; `memory`: in prefill, held, capacity."""
     running, waiting, finished, tokens, squares, decoded, gap_sum_s, steps = call
     interval = Interval(
-        False, running, waiting, finished, tokens, squares, gap_sum_s / max(decoded, 1), decoded / steps
+        False, running, waiting, finished, tokens, squares, gap_sum_s / max(decoded, 1), decoded / steps, *memory
     )
     return rules.limit.function(interval, rules.bounds, state, rules.limit.parameters)
 
@@ -132,6 +132,37 @@ def test_printed_l0_lets_the_bound_run_away():
 def test_printed_l0_needs_requests_that_run():
     with pytest.raises(UserError, match=r"scheduler\.memory_rule=printed"):
         build_policy(SchedulerConfig(memory_rule="printed"), SlaConfig(), 62_000)
+
+
+# In turn: 20 hold 240 of 1000 blocks, 12 each, and 0.95 * 1000 / 12 = 79.2; nobody waits but 3 in prefill; nobody runs;
+# nothing is held; 50 hold 20 each, which leaves 47.5, but 50 run; 5 blocks are held by 40, or 0.125 each: beyond B_max.
+RELEASED = [
+    ((20, 8), (3, 240.0, 1000.0), 79),
+    ((20, 3), (3, 480.0, 1000.0), 79),
+    ((0, 8), (0, 0.0, 1000.0), 79),
+    ((1, 8), (1, 0.0, 1000.0), 79),
+    ((50, 1), (0, 1000.0, 1000.0), 50),
+    ((40, 1), (0, 5.0, 1000.0), 600),
+    ((1, 1), (0, 1000.0, 1000.0), 4),
+]
+
+
+def test_the_released_rule_goes_by_what_running_requests_hold():
+    rules = policy({"batch_size_min": 4, "batch_size_max": 600, "memory_rule": "released"})
+    state = rules.limit_state(1)[0]
+    first_limit(rules, state)
+    assert state[limit.B_MEM] == 600
+    found = []
+    for (running, waiting), memory, _ in RELEASED:
+        next_limit(rules, state, quick(running, waiting), memory)
+        found.append(state[limit.B_MEM])
+    assert found == [expected for *_, expected in RELEASED]
+
+
+def test_the_released_rule_needs_requests_that_run():
+    with pytest.raises(UserError, match=r"scheduler\.memory_rule=released: .*; use execution=continuous, or corrected"):
+        build_policy(SchedulerConfig(memory_rule="released"), SlaConfig(), 62_000)
+    assert build_policy(SchedulerConfig(memory_rule="released", batch_size="fixed"), SlaConfig(), 62_000).is_fixed
 
 
 def test_controller_settles_where_p2_says():
