@@ -9,6 +9,7 @@ from tests.simulator.plants import Plant
 EVENTS = "simulator/continuous/events.py"
 END = "simulator/continuous/end.py"
 START = "simulator/continuous/start.py"
+FIRST_TREE = "compiled/first_tree.py"
 HEAP = "compiled/heap.py"
 LOOP = "simulator/continuous/loop.py"
 MEMORY = "simulator/continuous/memory.py"
@@ -75,10 +76,10 @@ PLANTS = (
         "of GPUs that come to a boundary at once the emptiest admits",
     ),
     plant(
-        "iterations that end at once end in the order of their beginning",
-        HEAP,
-        "above[item] < item_value",
-        "True",
+        "of iterations that end at once, that of the GPU of higher index ends first",
+        FIRST_TREE,
+        "right[key] < left[key]",
+        "right[key] <= left[key]",
         "iterations that end at once end in the order of the GPUs",
     ),
     plant(
