@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mbexp.config.keys import SlaConfig
 from mbexp.results.catalogue import Metric, catalogue
 from mbexp.results.lines import prose_lines, terminal_width
 from mbexp.results.shown import number
@@ -54,7 +55,10 @@ def report(result: Result) -> list[str]:
     unknown = "nothing was served" if nothing else unknown
     shown["load"] = unknown if math.isnan(load.value) else f"{load:named}"
     shown["left_out"] = _left_out(result)
-    shown["limits"] = f"within {' and '.join(limits)}" if (limits := config.sla.limits) else "no limit is set"
+    limits = config.sla.limits
+    shown["limits"] = f"within {' and '.join(limits)}" if limits else "no limit is set"
+    if config.sla.targets and limits == SlaConfig().limits:
+        shown["limits"] += ", by default"  # beside targets, limits that nobody chose
     seeds = f"{config.seed}-{config.seed + config.replications - 1}"
     what = f"windows of {config.num_requests:,} requests" if config.replicate == "windows" else f"runs, seeds {seeds}"
     means = f"; means of {config.replications} {what}" if config.replications > 1 else ""

@@ -188,6 +188,16 @@ class TestTerminal:
         real = report(simulate(num_requests=300, seed=1, **{"workload.timestamps": "real"}))
         assert not [line for line in real if "the trace's rate" in line]
 
+    def test_limits_that_nobody_chose_are_called_so_beside_targets(self, make_trace) -> None:  # type: ignore[no-untyped-def]
+        def goodput(**keys: object) -> str:
+            result = simulate(make_trace([0.0, 1.0], [5, 5]), **keys)
+            return next(line for line in report(result) if line.startswith("  goodput"))
+
+        targets = {"sla.targets": ["ttft_p95_s<=1"]}
+        assert goodput(**targets).endswith("within 20 s and 10 ms per token, by default")
+        assert goodput().endswith("within 20 s and 10 ms per token")
+        assert goodput(**targets, **{"sla.token_ms": 50.0}).endswith("within 20 s and 50 ms per token")
+
     def test_nothing_served_says_so_first(self, make_trace) -> None:  # type: ignore[no-untyped-def]
         result = simulate(make_trace([0.0, 1.0], [10, 20], [100, 200]), **{"gpu.kv_capacity_tokens": 20})
         lines = report(result)
