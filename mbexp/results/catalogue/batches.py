@@ -91,7 +91,8 @@ ROWS = (
         "gpu_utilization_pct",
         "%",
         "GPU utilization",
-        "The time that GPUs were busy within the makespan, divided by the number of GPUs times the makespan.",
+        "The time that GPUs were busy within the makespan, divided by the number of GPUs times the makespan. Under "
+        "continuous batching a GPU is busy while any request runs, so that 100 % may leave much room.",
     ),
     row(
         "running_mean",
