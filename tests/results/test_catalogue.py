@@ -176,4 +176,4 @@ def test_a_share_is_compared_in_percentage_points():
     told = {row["metric"]: row["verdict"] for row in verdicts.verdicts(rows, ["scheduler", "seed"])}
 
     assert "by 10.0 percentage points (9.8 to 10.2)" in told["request_sla_violation_pct"]
-    assert "by 91 % (71 to 113 %)" in told["latency_p95_s"]
+    assert told["latency_p95_s"] == "b is beaten by a, 1.9 times as much (1.7 to 2.1)"
