@@ -265,6 +265,11 @@ def refuse_to_displace(num_bins: int, policy: Policy, rules: ContinuousRules) ->
         mistake = "does not go with execution.output_reserve=ratio, which has a rule of its own; use none or full"
     elif rules.prefix_cache != "none":
         mistake = "does not go with a prefix cache; use execution.prefix_cache=none"
+    elif rules.preemption == "restart" and policy.order is not None and policy.order.grows:
+        mistake = (
+            "two requests whose keys grow could stop each other for ever where they lose their tokens; use "
+            "execution.preemption=recompute or swap"
+        )
     if mistake:
         raise UserError(f"scheduler.preempt=true: {mistake}")
 
