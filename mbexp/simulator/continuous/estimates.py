@@ -4,9 +4,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
@@ -15,10 +12,6 @@ from mbexp.simulator.continuous.extended import PART, history_at, length_at, len
 
 # What a request is expected to emit: its prediction; at least so many tokens; a length of the history.
 AS_PREDICTED, AT_LEAST, OF_HISTORY = 0, 1, 2
-# `low` and `high` are predictions too, other ones (`mbexp.prediction.interval`).
-ESTIMATES = {
-    "predicted": AS_PREDICTED, "low": AS_PREDICTED, "high": AS_PREDICTED, "lightllm": AT_LEAST, "history": OF_HISTORY,
-}  # fmt: skip
 LEAST_TOKENS = 1024  # that LightLLM expects of any output
 LISTS_MAX, DRAWN_LENGTHS = 5, 200  # lists of lengths at most; lengths in all of them, at the least
 
@@ -139,25 +132,3 @@ def _nothing_learned(run, gpu, item):
 left_of = variant(PART, _left_as_estimated, _left_as_predicted)
 lists_of = variant(PART, _lists, _one_list)
 learn_length = variant(PART, _learn, _nothing_learned)
-
-
-def estimate_sizes(estimate: str, history: int, seed: int, num_gpus: int) -> dict[str, Any]:
-    """Return what the head of a run says of estimates; nothing where they are predictions."""
-    kind = ESTIMATES[estimate]
-    if kind == AS_PREDICTED:
-        return {}
-    looks_back = kind == OF_HISTORY
-    return {
-        "estimate": kind,
-        "estimate_seed": seed,
-        "num_histories": num_gpus if looks_back else 0,
-        "history_size": history if looks_back else 0,
-    }
-
-
-def begin_histories(state: SimpleNamespace, longest_tokens: int) -> None:
-    """Fill the histories half with the largest prediction, as before any request is answered."""
-    half = max(state.lengths.shape[1] // 2, 1)
-    state.lengths[:, :half] = state.lengths_by_size[:, :half] = longest_tokens
-    state.histories["count"] = half
-    state.histories["next"] = half % state.lengths.shape[1]

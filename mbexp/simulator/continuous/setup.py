@@ -17,7 +17,7 @@ from mbexp.policy.assignment import join_shortest, least_kv
 from mbexp.policy.build import Policy
 from mbexp.simulator.continuous import layout
 from mbexp.simulator.continuous.cache_setup import ROUTERS, cache_sizes, fill_cache, refuse_cache
-from mbexp.simulator.continuous.estimates import begin_histories, estimate_sizes
+from mbexp.simulator.continuous.estimate_setup import begin_histories, estimate_sizes, refuse_estimates
 from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -194,16 +194,11 @@ def refuse_mistakes(
     refuse_cache(rules)
     if policy.order is not None and policy.order.preempts:
         refuse_to_displace(num_bins, policy, rules)
-    refuse_to_give_way(policy, rules)
+    refuse_estimates(policy, num_gpus, rules)
     in_blocks = rules.kv == "paged"
     if not in_blocks and (rules.reserved_blocks or not rules.hold_last_token):
         name = "reserved_blocks" if rules.reserved_blocks else "hold_last_token"
         raise UserError(f"execution.{name}={getattr(rules, name)}: is a rule of blocks; use execution.kv=paged")
-    if rules.future_estimate != "predicted" and rules.kv != "future":
-        raise UserError(
-            f"execution.future_estimate={rules.future_estimate}: is a rule of admission by the future peak; "
-            "use execution.kv=future"
-        )
     by_budget = rules.in_pieces and rules.admission != "any"
     if rules.output_reserve != "none" and not in_blocks:
         raise UserError(f"execution.output_reserve={rules.output_reserve}: is a rule of blocks; use execution.kv=paged")
@@ -236,22 +231,6 @@ def refuse_mistakes(
         raise UserError(
             f"execution.block_tokens={rules.block_tokens}: a block is larger than the KV memory of {capacity} tokens"
         )
-
-
-def refuse_to_give_way(policy: Policy, rules: ContinuousRules) -> None:
-    """Refuse what does not go with a rule of its own on who gives way, or with requests that begin anew."""
-    for key, value in (("gives_way", rules.gives_way), ("preemption", rules.preemption)):
-        if value not in ("least_predicted", "restart"):
-            continue
-        mistake = None
-        if rules.prefix_cache != "none":
-            mistake = "does not go with a prefix cache; use execution.prefix_cache=none"
-        elif rules.output_reserve == "ratio":
-            mistake = "does not go with execution.output_reserve=ratio, which has a rule of its own; use none or full"
-        elif key == "gives_way" and policy.order is not None and policy.order.preempts:
-            mistake = "does not go with scheduler.preempt=true, which names another who stops; use preempt=false"
-        if mistake:
-            raise UserError(f"execution.{key}={value}: {mistake}")
 
 
 def refuse_to_displace(num_bins: int, policy: Policy, rules: ContinuousRules) -> None:
@@ -338,11 +317,8 @@ def state_of(
         table, more = EXTENDED, more | cache_sizes(prefixes, rules, num_gpus, units)
     if ROUTERS[rules.router]:
         table, more = EXTENDED, more | {"router": ROUTERS[rules.router], "num_homes": 0 if homes is None else n}
-    if estimates := estimate_sizes(rules.future_estimate, rules.future_history, rules.estimate_seed, num_gpus):
+    if estimates := estimate_sizes(rules, num_gpus):
         table, more = EXTENDED, more | estimates
-    least_goes, restarts = rules.gives_way == "least_predicted", rules.preemption == "restart"
-    if least_goes or restarts:
-        table, more = EXTENDED, more | {"least_goes": least_goes, "restarts": restarts}
     state = new_state(
         table.head(
             **more,
@@ -405,7 +381,7 @@ def state_of(
             state.turns[name] = column
     if prefixes:
         fill_cache(state, prefixes, rules)
-    if estimates and rules.future_estimate == "history":
+    if estimates.get("num_histories"):
         begin_histories(state, int(predicted.max(initial=1)))
     if homes is not None:
         state.homes[:] = homes

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mbexp
 from mbexp.config.execution_keys import FUTURE_ESTIMATES, WHO_GIVES_WAY
 from mbexp.errors import UserError
+from mbexp.paths import config_dir
 from mbexp.simulator.continuous.estimates import uniform
 from tests.simulator.continuous.agreement import Case, difference, run_closed_form
 from tests.simulator.continuous.test_agreement import cases, many, many_gpus_case, random_case, some_fast, step_law_case
@@ -235,7 +238,7 @@ def test_a_max_keeps_its_ratio_to_the_best() -> None:
 @pytest.mark.parametrize(
     ("rules", "keys", "says"),
     [
-        ({"kv": "paged", "future_estimate": "history"}, {}, "future_estimate=history: .*; use execution.kv=future"),
+        ({"kv": "paged", "future_estimate": "history"}, {}, r"future_estimate=history: .*; use execution\.kv=future"),
         ({"gives_way": "least_predicted"}, {"order": "sjf", "preempt": True}, "gives_way=least_predicted: .*preempt"),
     ],
 )
@@ -244,3 +247,42 @@ def test_what_does_not_go_together_is_refused(rules, keys, says) -> None:
     case = dataclasses.replace(case, assignment="join_shortest", scheduler={**case.scheduler, **keys})
     with pytest.raises(UserError, match=says):
         run_closed_form(case)
+
+
+MEMORY_LIMITS: dict[str, Any] = {
+    "execution": "continuous", "execution.kv": "future", "workload": "synthetic", "num_gpus": 1, "num_requests": 1500,
+    "gpu": "h100_llama31_8b", "gpu.kv_capacity_tokens": 6000, "workload.arrivals": {"rate_per_s": 40.0},
+    "workload.prompt": {"kind": "lognormal", "mean_tokens": 200, "sigma": 1},
+    "workload.output": {"kind": "lognormal", "mean_tokens": 120, "sigma": 1},
+}  # fmt: skip
+
+
+def command_of(name: str) -> dict[str, Any]:
+    """The keys of the command that a scheduler's file opens with."""
+    text = (config_dir() / "scheduler" / f"{name}.yaml").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("# python -m mbexp "))
+    keys = (word.split("=") for word in line.split()[4:])
+    return {key: float(value) if value[0].isdigit() else value for key, value in keys}
+
+
+def test_the_commands_of_the_named_schedulers() -> None:
+    found = {name: mbexp.simulate(**MEMORY_LIMITS | command_of(name)) for name in ("past_future", "a_max", "a_min")}
+    assert all(result.summary["completed_requests"] == 1500 for result in found.values())
+    assert found["a_max"].summary["preemptions"] == 0 < found["a_min"].summary["preemptions"]
+    again = mbexp.simulate(**MEMORY_LIMITS | command_of("past_future"))
+    assert np.array_equal(again.outcome.finish_s, found["past_future"].outcome.finish_s)
+
+
+def test_one_interval_for_all() -> None:
+    """A_max then takes them as they come; A_min learns who is longer, and takes an order that sorts by that."""
+    one = {"predictor": "constant", "predictor.value_tokens": 1000, "predictor.low_factor": 0.001}
+    by_order = mbexp.simulate(**MEMORY_LIMITS | command_of("a_min") | one)
+    assert by_order.summary["preemptions"] > 0
+    with pytest.raises(UserError, match=r"order=sjf: sorts by predicted outputs, and predictor=constant"):
+        mbexp.simulate(**MEMORY_LIMITS | command_of("a_max") | one)
+    as_given = {name: value for name, value in MEMORY_LIMITS.items() if name != "execution.kv"}
+    with pytest.raises(UserError, match=r"execution\.future_estimate=high: .*use execution.kv=future"):
+        mbexp.simulate(**as_given | {"execution.future_estimate": "high"})
+    with pytest.raises(UserError, match=r"execution\.future_history=100000: "):
+        mbexp.simulate(**MEMORY_LIMITS | {"execution.future_estimate": "history", "execution.future_history": 10**5,
+                                          "num_gpus": 20_000, "scheduler.batch_size_max": 2})  # fmt: skip
