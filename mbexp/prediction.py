@@ -175,6 +175,13 @@ def _as_lengths(where: str, values: Any, count: int) -> IntArray:
     return np.clip(np.rint(tokens), 1, LONGEST_TOKENS).astype(np.int32)
 
 
+def interval(predictor: PredictorConfig, tokens: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the least and the most that outputs are thought to be, each of shape (n,): predictions by two factors."""
+    low = np.floor(predictor.low_factor * tokens)
+    high = np.ceil(predictor.high_factor * tokens)
+    return np.maximum(low, 1).astype(np.int32), np.minimum(high, LONGEST_TOKENS).astype(np.int32)
+
+
 def prediction_errors(predicted: IntArray, true: IntArray) -> dict[str, float]:
     """Return bias, mean absolute error of the logarithm, and Kendall's tau-b of predicted lengths."""
     exact = predicted is true

@@ -65,13 +65,14 @@ def test_every_row_of_a_table_is_cut_from_the_stored_one() -> None:
     rows = SCRIPT.page(TABLES)
     shown = set(TEXT.splitlines())
     assert [line for lines in rows.values() for line in lines if line not in shown] == []
-    assert sum(map(len, rows.values())) == 111
+    assert sum(map(len, rows.values())) == 138
 
 
 def test_every_table_holds_three_workloads_at_the_loads_it_says() -> None:
     for study, table in TABLES.items():
         assert set(table.workload) == {*THREE, "alike"}, study
-        base = table[table.workload.isin(THREE) & (table.label == ("paged" if study == "future_peak" else "fifo"))]
+        first = {"future_peak": "paged", "unknown_lengths": "pages"}.get(study, "fifo")
+        base = table[table.workload.isin(THREE) & (table.label == first)]
         if study != "bins_or_order":  # FIFO has another label there
             assert base.offered_load.to_numpy() == pytest.approx(base.load.to_numpy(), rel=0.01), study
 
@@ -303,6 +304,30 @@ def test_claims_of_stopping() -> None:
     assert all(table["trail at 0"].equals(table["sjf"].rename("trail at 0")) for table in tables)
 
 
+def unknown(name: str, label: str, metric: str = MEAN) -> float:
+    return ratio("unknown_lengths", name, 1.0, label, None, metric)
+
+
+def test_claims_of_unknown_lengths() -> None:
+    rows = {(name, label): row("unknown_lengths", name, 1.0, label, None) for name in THREE
+            for label in ("Past-Future", "pages", "A_min from 1", "exact", "MC-SF exact")}  # fmt: skip
+    stopped = [rows[name, label].preempted_requests_pct for label in ("Past-Future", "pages") for name in THREE]
+    says("it preempts {:.2f}, {:.2f} and {:.2f} % of requests, for {:.1f}, {:.1f} and {:.1f} %".format(*stopped))
+    means = [unknown(name, "Past-Future") for name in THREE[:2]]
+    says("mean is {:.0f} % of that of `pages` on lognormal and {:.0f} % on BurstGPT-like".format(*means))
+    assert [decided(rows[name, "Past-Future"]) for name in THREE] == [1, 1, 0]
+    for words, factor in (("means are {:.0f} and {:.0f} % on", 2), ("Within 4 they are {:.0f} and {:.0f} %", 4)):
+        says(words.format(*(unknown("lognormal", f"{rule} within {factor}") for rule in ("A_max", "A_min"))))
+    says(f"MC-SF with exact lengths has {unknown('lognormal', 'MC-SF exact'):.0f} %")
+    longest = [unknown("lognormal", f"{rule} within 4", LONGEST) / 100 for rule in ("A_max", "A_min")]
+    says("wait {:.0f} times as long as `pages` does, and A_min {:.0f} times".format(*longest))
+    assert decided(rows["lognormal", "A_min from 1"]) == 0
+    says(f"99th percentile is {unknown('lognormal', 'A_min from 1', P99) / 100:.1f} times as high")
+    few = [rows["lognormal", label].preempted_requests_pct for label in ("exact", "MC-SF exact")]
+    assert min(few) > 0
+    assert max(few) < 0.02
+
+
 def test_claims_of_likeness() -> None:
     means = [row(BATCHES, name, 0.8, "fifo")[MEAN] for name in ("burstgpt_like", "alike")]
     says("falls from {:,.0f} to {:,.0f} s".format(*means))
@@ -334,6 +359,12 @@ def test_when_a_scheduler_wins_says_what_the_tables_say() -> None:
     assert "{:.0f}, {:.0f} and {:.0f} % of FIFO's mean".format(*by_output) in lines["sjf"]
     assert f"{three(BATCHES, 'hrrn')} of FIFO's mean" in lines["hrrn"]
     assert f"{three('future_peak', 'future peak by sjf', sigma=0)} of paged memory's mean" in lines["mc_sf"]
+    assert "preempts {:.2f}, {:.2f} and {:.2f} % for paged memory's {:.1f}, {:.1f} and {:.1f}".format(*(
+        row("unknown_lengths", name, 1.0, label, None).preempted_requests_pct
+        for label in ("Past-Future", "pages") for name in THREE
+    )) in lines["past_future"]  # fmt: skip
+    assert f"factor of 2 it has {three('unknown_lengths', 'A_max within 2', sigma=None)} of paged" in lines["a_max"]
+    assert f"factor of 4 it has {three('unknown_lengths', 'A_min within 4', sigma=None)} of paged" in lines["a_min"]
     saved = [100 - ratio("displacing_orders_4", "lognormal", load, "srpt") for load in (0.6, 0.8)]
     assert "{:.0f} to {:.0f} % less mean latency than `sjf` on one workload of three".format(*saved) in lines["srpt"]
     light = [

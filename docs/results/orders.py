@@ -32,6 +32,7 @@ WORKLOADS = {
 }
 SAME_RATES = {"alike": "burstgpt_like"}  # whose capacity counts
 KV_TOKENS = {"lognormal": 20_000, "burstgpt_like": 46_000, "azure": 85_000, "alike": 46_000}  # of 62 mean requests
+SHORT_OF_MEMORY = ("future_peak", "unknown_lengths")
 LATENCIES = ["latency_mean_s", "latency_p99_s", "queue_delay_max_s"]
 COMMON = ["arrival_rate_per_s", "offered_load", *LATENCIES, "starved_pct"]
 
@@ -63,6 +64,10 @@ STUDIES = {
         "future_peak", (), ("execution.kv=paged",), (0.6, 0.8, 1.0), "study.label", ("preempted_requests_pct",),
         "paged",
     ),
+    "unknown_lengths": Study(
+        "unknown_lengths", (), ("execution.kv=paged",), (0.6, 0.8, 1.0), "study.label", ("preempted_requests_pct",),
+        "pages", predicted=False,
+    ),
     "fair_orders": Study(
         "fair_orders", (), (), (1.0, 1.4), "scheduler.order",
         (
@@ -92,7 +97,7 @@ NAMES = {"lognormal": "lognormal", "burstgpt_like": "BurstGPT-like", "azure": "A
 def told(study: str, workload: str, outputs: Path) -> list[str]:
     """Give the words of a study's command on a workload, without its loads."""
     of = STUDIES[study]
-    memory = [f"gpu.kv_capacity_tokens={KV_TOKENS[workload]}"] if study == "future_peak" else []
+    memory = [f"gpu.kv_capacity_tokens={KV_TOKENS[workload]}"] if study in SHORT_OF_MEMORY else []
     return ["-cn", of.config, *of.words, *WORKLOADS[workload], *memory, f"output.dir={outputs}"]
 
 
@@ -297,6 +302,7 @@ def page(tables: dict[str, pd.DataFrame]) -> dict[str, list[str]]:
         **{f"orders, {study}": rows_of_labels(tables, study, "starved_pct") for study in MODES},
         "bins": rows_of_labels(tables, "bins_or_order", "padding_waste_pct"),
         "memory": rows_of_labels(tables, "future_peak", "preempted_requests_pct"),
+        "unknown": rows_of_labels(tables, "unknown_lengths", "preempted_requests_pct"),
         "fairness": rows_of_classes(tables["fair_orders"]),
         "displacing": rows_of_displacing(tables),
         "likeness": rows_of_likeness(tables),

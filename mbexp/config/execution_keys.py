@@ -12,7 +12,9 @@ EXECUTIONS = mode_names()
 PREFILLS = ("first", "chunked", "alone")
 KV_RULES = ("reserve", "paged", "future")
 RESERVATIONS = ("prediction", "longest_of_bin")
-PREEMPTIONS = ("recompute", "swap")
+FUTURE_ESTIMATES = ("predicted", "low", "high", "lightllm", "history")
+PREEMPTIONS = ("recompute", "swap", "restart")
+WHO_GIVES_WAY = ("admitted_last", "least_predicted")
 UNDERPREDICTIONS = ("extend", "preempt", "requeue")
 ROUTERS = ("prefix_dynamo", "prefix_sglang", "prefix_llm_d", "session_affinity")  # that know caches, conversations
 RULES_OF_ASSIGNMENT = ("central", *rule_names("assignment"))
@@ -60,6 +62,16 @@ class ExecutionConfig:
         "admitted if the peak to come fits",
         choices=KV_RULES,
     )
+    future_estimate: str = option(
+        "predicted",
+        "'future': output that is expected of a request: predicted; the low or high end of its interval; 1024 tokens "
+        "or 1.1 of what it emitted, as in LightLLM; or drawn from the history (Past-Future)",
+        choices=FUTURE_ESTIMATES,
+    )
+    future_history: int = option(
+        200, "'history': finished outputs that a GPU remembers; Past-Future's artifact 40, its paper 1000", low=1,
+        high=100_000,
+    )  # fmt: skip
     reserve_for: str = option(
         "prediction",
         "'reserve': the request's own prediction, or the longest in its queue, for a server that knows only the bin",
@@ -106,7 +118,14 @@ class ExecutionConfig:
         "gpu", "prefix_cache_blocks: each GPU has a cache, or there is one of all", choices=("gpu", "all")
     )
     preemption: str = option(
-        "recompute", "how a preempted request gets its KV cache back: computed anew, or copied", choices=PREEMPTIONS
+        "recompute",
+        "how a preempted request gets its KV cache back: computed anew, or copied; restart: its tokens are lost, too",
+        choices=PREEMPTIONS,
+    )
+    gives_way: str = option(
+        "admitted_last",
+        "who is preempted where memory is full: who was admitted last, or has the smallest predicted output (A_min)",
+        choices=WHO_GIVES_WAY,
     )
     swap_gb_per_s: float = option(25.0, "'swap': rate of the copies between GPU and host, 1e9 B/s", above=0)
     underprediction: str = option(

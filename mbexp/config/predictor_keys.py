@@ -31,3 +31,9 @@ class PredictorConfig:
         0.1, "'prompt_power_law': standard deviation of the logarithm of its noise", low=0, high=20
     )
     longest_tokens: int = option(4096, "'prompt_power_law': no prediction is longer", low=1, high=MAX_TOKENS)
+    low_factor: float = option(
+        1.0, "of the prediction: no output is thought to be shorter (execution.future_estimate=low)", above=0, high=1
+    )
+    high_factor: float = option(
+        1.0, "of the prediction: no output is thought to be longer (execution.future_estimate=high)", low=1, high=1000
+    )

@@ -50,7 +50,8 @@ def claims_of(
     config, trace = problem.config, problem.trace
     scheduler = config.scheduler
     by_size = order in BY_SIZE and scheduler.order_by == "output"
-    if (by_size or order == "srpt") and config.predictor.kind == "constant":
+    rises = config.execution.preemption == "restart"  # of who lost its tokens more is known
+    if (by_size or order == "srpt") and config.predictor.kind == "constant" and not rises:
         raise UserError(
             f"scheduler.order={order}: sorts by predicted outputs, and predictor=constant predicts the same "
             f"for all requests; use another predictor{', or scheduler.order_by=prompt' if by_size else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from mbexp.config.execution_keys import ROUTERS, ExecutionConfig
 from mbexp.config.gpu_keys import GpuConfig
 from mbexp.errors import UserError
 from mbexp.modes._claims import claims_of
+from mbexp.prediction import interval
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +28,7 @@ IntArray = npt.NDArray[np.int32]
 
 LOOP = "mbexp.simulator.continuous.loop:run_until_served"
 ASSIGNMENT_STREAM = 4  # random stream of the assignment rules
+ESTIMATE_STREAM = 6  # of outputs that are drawn from the history
 STAND_IN = "round_robin"  # in place of a router, which the loop knows by itself
 LOGGED_SEGMENTS = 500_000  # rows of batches.parquet at most
 KINDS = ("empty", "decode", "prefill", "mixed", "mixed")  # by mbexp.simulator.continuous.layout
@@ -61,6 +64,13 @@ def simulate(problem: Problem) -> ContinuousOutcome:
     predicted = problem.prediction.tokens
     if execution.kv == "reserve" and execution.reserve_for == "longest_of_bin":
         predicted = longest_of_bin(predicted, problem.queue_of)
+    if execution.kv == "future" and execution.future_estimate in ("low", "high"):
+        low, high = interval(config.predictor, predicted)
+        predicted = low if execution.future_estimate == "low" else high
+    rules = execution_rules(execution, config.gpu)
+    if execution.future_estimate == "history":
+        seed = int(problem.random(ESTIMATE_STREAM).integers(2**32))
+        rules = dataclasses.replace(rules, estimate_seed=seed)
     return continuous(
         trace.arrival_s,
         trace.prompt_tokens,
@@ -72,7 +82,7 @@ def simulate(problem: Problem) -> ContinuousOutcome:
         fleet.kv_capacity_tokens,
         fleet.law,
         policy,
-        execution_rules(execution, config.gpu),
+        rules,
         config.sla.token_s,
         problem.random(ASSIGNMENT_STREAM).random((len(trace), 2)) if policy.needs_draws else None,
         min(8 * len(trace) + 1000, LOGGED_SEGMENTS) if config.output.batches else 0,
@@ -144,6 +154,9 @@ def execution_rules(execution: ExecutionConfig, gpu: GpuConfig) -> ContinuousRul
         prefix_cache_of=execution.prefix_cache_of,
         output_reserve=execution.output_reserve,
         conservativeness=execution.conservativeness,
+        future_estimate=execution.future_estimate,
+        future_history=execution.future_history,
+        gives_way=execution.gives_way,
         router=execution.assignment if execution.assignment in ROUTERS else "none",
     )
 

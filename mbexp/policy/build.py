@@ -52,6 +52,8 @@ class QueueOrder:
         Whether a head displaces who runs.
     share, margin : float
         Up to which share of its prediction a request can be displaced, and by a key how far below its own.
+    grows : bool
+        Whether the key of a request may grow as it is served, so that a head that waits may displace it later.
     """
 
     rule: Rule
@@ -61,6 +63,7 @@ class QueueOrder:
     preempts: bool = False
     share: float = np.inf
     margin: float = 0.0
+    grows: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,9 +183,11 @@ def queue_order(scheduler: SchedulerConfig) -> QueueOrder | None:
     rule = _rule(ORDER, scheduler.order, np.zeros(0), scheduler)
     fair = reads(rule, "class_service")
     share = np.inf if scheduler.preempt_share is None else scheduler.preempt_share
+    # Of mbexp's own orders one reads what a request has emitted, and its key falls with it.
+    grows = scheduler.preempt and "." in scheduler.order and reads(rule, "emitted_tokens")
     return QueueOrder(
         rule, ORDER_BY.index(scheduler.order_by), fair or reads(rule), fair,
-        scheduler.preempt, share, scheduler.preempt_margin,
+        scheduler.preempt, share, scheduler.preempt_margin, grows,
     )  # fmt: skip
 
 

@@ -78,8 +78,15 @@ def _keyed(group: str, values: dict[str, Any]) -> dict[str, Any]:
         values.pop("targets")  # what is asked of a run changes nothing in it
     if group == "workload":
         values.pop("path")  # the trace's hash stands for it, wherever the file lies
+    if group == "predictor" and values["low_factor"] == values["high_factor"] == 1:
+        values.pop("low_factor"), values.pop("high_factor")
     if group == "execution":
         values.pop("engine")  # the limits that it gave stand there as numbers
+        if values["future_estimate"] != "history":
+            values.pop("future_history")
+        for name, usual in (("future_estimate", "predicted"), ("gives_way", "admitted_last")):
+            if values[name] == usual:
+                values.pop(name)  # as before there were others
         if values["prefill"] == "first":
             values.pop("admission")  # it has a meaning where prompts are computed in chunks
     return values

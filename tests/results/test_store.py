@@ -27,6 +27,12 @@ def test_the_key_is_the_configuration_and_the_trace() -> None:
     assert run_key(config, "a") != run_key(config, "b")
     assert run_key(config, "a") != run_key(configure(num_gpus=9), "a")
     assert run_key(config, "a") != run_key(configure(num_gpus=8, seed=1), "a")
+    estimates = [{"execution.future_estimate": name} for name in ("low", "history")]
+    estimates += [{**estimates[1], "execution.future_history": 40}, {"execution.gives_way": "least_predicted"}]
+    estimates += [{"predictor.low_factor": 0.5}, {"predictor.high_factor": 2}]
+    keys = {run_key(configure(num_gpus=8, **keys), "a") for keys in estimates}
+    assert len(keys) == len(estimates)
+    assert run_key(config, "a") not in keys
 
 
 def test_the_key_is_the_same_whether_or_not_groups_are_named_once_for_all() -> None:
@@ -34,7 +40,11 @@ def test_the_key_is_the_same_whether_or_not_groups_are_named_once_for_all() -> N
     known: dict[int, tuple[object, str]] = {}
     for config in [configure(seed=seed, num_gpus=gpus, **{"sla.request_s": 9.5}) for seed in (0, 1) for gpus in (2, 4)]:
         values = dataclasses.asdict(config)
-        for left_out in ("sla.targets", "workload.path", "execution.engine", "execution.admission", "scheduler.wait"):
+        for left_out in (
+            "sla.targets", "workload.path", "execution.engine", "execution.admission", "execution.future_estimate",
+            "execution.future_history", "execution.gives_way", "predictor.low_factor", "predictor.high_factor",
+            "scheduler.wait",
+        ):  # fmt: skip
             group, name = left_out.split(".")
             values[group].pop(name)
         for group in ("output", "study", "force"):

@@ -57,6 +57,7 @@ def key_of(name: str, by: str, parameters: dict[str, float]) -> Callable[[float,
         "lcfs": lambda now, r: -r.joined,
         "sjf": lambda now, r: size_of(r, by),
         "srpt": lambda now, r: r.predicted - getattr(r, "emitted", 0),
+        "attained": lambda now, r: r.emitted,
         "priority": lambda now, r: r.claim.priority,
         "vtc": lambda now, r: r.class_service(),
         "edf": lambda now, r: r.joined + r.claim.limit,
@@ -66,7 +67,7 @@ def key_of(name: str, by: str, parameters: dict[str, float]) -> Callable[[float,
             size_of(r, by) * max(0.0, 1 - given("ageing_share_per_s", 0.1) * waited(now, r))
         ),
         "sjf_ageing_weighted": lambda now, r: -weighted(now, r),
-    }[name]
+    }[name.rpartition(".")[2]]
 
 
 def drawn_claims(count: int, seed: int) -> Claims:

@@ -79,6 +79,8 @@ HOLDERS = Record(("count", i4), ("first", i4, NOBODY))
 HOLDER = Record(("earlier", i4), ("later", i4))
 # Of the GPUs below a node of a tree, what a router asks of them: the least and the most load, the least KV need.
 ROUTE = Record(("least", i8, NONE), ("most", i8, NOBODY), ("least_kv", i8, NONE))
+# Lengths of the outputs that a GPU finished last: how many, and where the next goes.
+HISTORY = Record(("count", i8), ("next", i8))
 EVICTABLE = Record(("key", f8), ("stamp", i8))  # the stamp: an order number, then the entry
 STAMP_BITS = 32
 # First spans of prompts, such as system prompts, fall into so many classes. Of the GPUs that a request of a class was
@@ -93,6 +95,13 @@ EXTENDED = LAYOUT.extended(
     ("from_roots", i8),  # whether the next to come is a root
     ("router", i8),
     ("num_homes", i8),
+    ("estimate", i8),  # what a request is expected to emit (`mbexp.simulator.continuous.estimates`)
+    ("estimate_seed", i8),
+    ("num_histories", i8),  # as many as GPUs where estimates are drawn from what was finished, else 0
+    ("history_size", i8),
+    ("least_goes", b1),  # where memory is full, the smallest estimate gives way
+    ("restarts", b1),  # a request that is stopped loses its tokens, too
+    ("lost_gaps", i8),  # between them
     ("prefix_cache", i8),
     ("in_memory", b1),  # blocks lie in the memory of a GPU, and requests use them in place
     ("from_the_front", b1),  # blocks of a span are evicted in the order of prompts
@@ -127,6 +136,9 @@ route_at = EXTENDED.array("routes", ROUTE, "num_route_nodes")  # node 1 is the r
 class_least = EXTENDED.array("class_least", i8, "num_route_nodes", SPAN_CLASSES, initial=NONE)
 class_least_kv = EXTENDED.array("class_least_kv", i8, "num_route_nodes", SPAN_CLASSES, initial=NONE)
 home_at = EXTENDED.array("homes", f8, "num_homes", initial=None)  # of a conversation, as a part of the GPUs
+history_at = EXTENDED.array("histories", HISTORY, "num_histories")
+length_at = EXTENDED.array("lengths", i4, "num_histories", "history_size")  # in the order in which they are forgotten
+length_by_size = EXTENDED.array("lengths_by_size", i4, "num_histories", "history_size")
 pool_at = EXTENDED.array("pools", POOL, "num_pools")
 entry_at = EXTENDED.array("entries", ENTRY, "num_all_entries")
 bucket_at = EXTENDED.array("cache_heads", i4, "num_pools", "cache_buckets", initial=NOBODY)

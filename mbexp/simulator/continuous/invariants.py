@@ -16,7 +16,7 @@ ORDER = "arrival <= first admission <= first token <= completion"
 GPU = "every request has a GPU"
 FIFO = "the queue of a bin is first in, first out"
 LEFT = "nothing is left on a GPU"
-GAPS = "every token but the first of each request has a gap"
+GAPS = "every token but the first of each request has a gap, lost ones too"
 PROMPTS = "every prompt is computed or found computed, and only preemption does so twice"
 MEMORY = "no GPU ever holds more than its memory"
 LIMIT = "no GPU ever runs more than the limit"
@@ -53,7 +53,7 @@ def check(records: ContinuousOutcome, arrived: int, limit_max: int, central: boo
     for name in ("running", "decoding", "held", "context", "leaving", "prefilling"):
         _require(LEFT, not np.any(gpus[name]), f"{name}: {int(np.abs(gpus[name]).sum())}")
     if not np.any(gpus["busy_before_s"]):
-        gaps = int((records.output_tokens - 1).sum(dtype=np.int64))
+        gaps = int((records.output_tokens - 1).sum(dtype=np.int64)) + records.lost_gaps
         counted = records.gaps.count, int(records.gaps.counts.sum())
         _require(GAPS, counted == (gaps, gaps), f"{gaps} against {counted[0]} and {counted[1]}")
     extra = records.recomputed_tokens

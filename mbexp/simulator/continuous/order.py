@@ -32,8 +32,9 @@ class Order(NamedTuple):
     `rows`, as many as may run on a GPU and one. With `fair` it is counted what `classes` are served
     (`mbexp.simulator.continuous.fair`): who is `decoding` on each GPU by class, shape (GPUs, classes), and up to which
     decode step of each GPU tokens are `settled`. With `preempts` a head displaces who runs, while the latter has
-    emitted at most a `share` of its prediction, and if its key is more than a `margin` above. Under `wait` an iteration
-    waits for newcomers of the `types`, and GPUs have `pauses` (`mbexp.simulator.continuous.wait`).
+    emitted at most a `share` of its prediction, and if its key is more than a `margin` above. With `grows` that may
+    come about as who runs is served, and is looked at at every boundary. Under `wait` an iteration waits for newcomers
+    of the `types`, and GPUs have `pauses` (`mbexp.simulator.continuous.wait`).
     """
 
     rank: Any
@@ -53,6 +54,7 @@ class Order(NamedTuple):
     preempts: bool
     share: float
     margin: float
+    grows: bool
     wait: int
     types: npt.NDArray[np.int64]
     pauses: npt.NDArray[np.float64]
@@ -83,6 +85,7 @@ def order_of(
         preempts=order.preempts,
         share=order.share,
         margin=order.margin,
+        grows=order.grows,
         wait=wait,
         types=types,
         pauses=no_pauses(num_gpus),
@@ -168,8 +171,8 @@ def look_at_heads(run, order, queue_set, now_s):
 
 @inlined
 def at_every_boundary(order):
-    """Return whether a GPU with room tries to admit at every boundary: who is next, fits, or may come, changes."""
-    return order.changes or order.future or order.wait != NO_WAIT
+    """Return whether a GPU tries to admit at every boundary: who is next, fits, may come or may go changes."""
+    return order.changes or order.future or order.grows or order.wait != NO_WAIT
 
 
 @inlined
@@ -192,6 +195,6 @@ ORDER_TYPE = (
     ORDER.type, _f8, types.int64, types.boolean, WAITING_ITEMS_TYPE, WAITING_ITEMS_TYPE,
     _i8, types.Array(types.float64, 2, "C"), types.boolean, _i8,
     types.boolean, types.Array(from_dtype(CLASS_DTYPE), 1, "C"), types.Array(types.int64, 2, "C"), _i8,
-    types.boolean, types.float64, types.float64,
+    types.boolean, types.float64, types.float64, types.boolean,
     types.int64, types.Array(types.int64, 2, "C"), types.Array(types.float64, 2, "C"),
 )  # fmt: skip

@@ -16,7 +16,7 @@ def run_in_order(
     iteration, iteration_parameters, limit_rule, limit_parameters, bounds, limit_state,
     given, assign, assign_parameters, assign_memory, draws, share_first, share_count,
     rank, parameters, by, changes, items, claims, failed, looked_s, future, rows, fair, classes, decoding, settled,
-    preempts, share, margin, wait, types, pauses,
+    preempts, share, margin, grows, wait, types, pauses,
 ):  # fmt: skip
     """Simulate as `mbexp.simulator.continuous.loop.run_until_served`, with an order in the place of its last argument.
 
@@ -24,7 +24,7 @@ def run_in_order(
     """
     order = Order(
         rank, parameters, by, changes, items, claims, failed, looked_s, future, rows, fair, classes, decoding, settled,
-        preempts, share, margin, wait, types, pauses,
+        preempts, share, margin, grows, wait, types, pauses,
     )  # fmt: skip
     return _run_until_served(
         runs, arrival_s, prompt, output, predicted, queue_of, queues, heads_s, memory, select, select_parameters,

@@ -110,6 +110,8 @@ class ContinuousOutcome(Outcome):
         Time that requests ran on GPUs which waited for newcomers: while no iteration was under way.
     waiting_max, outgrown, instants : int
         Most requests that waited at one time; outputs that outgrew their prediction; instants of the event loop.
+    lost_gaps : int
+        Gaps that were counted between tokens which were lost later.
     """
 
     REQUEST_COLUMNS: ClassVar[tuple[str, ...]] = ("preemptions", *Outcome.REQUEST_COLUMNS)
@@ -130,6 +132,7 @@ class ContinuousOutcome(Outcome):
     instants: int
     prefix: PrefixHits | None = None
     paused_request_s: float = 0.0
+    lost_gaps: int = 0
 
     def column(self, name: str, chosen: slice | npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Return a column of `REQUEST_COLUMNS` for some of the accepted requests."""

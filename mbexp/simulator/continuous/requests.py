@@ -11,6 +11,9 @@ import numpy as np
 
 from mbexp.compiled.decorators import called, inlined
 from mbexp.compiled.heap import heap
+from mbexp.compiled.variants import variant
+from mbexp.simulator.continuous.estimates import learn_length
+from mbexp.simulator.continuous.extended import PART
 from mbexp.simulator.continuous.fair import change_decoding
 from mbexp.simulator.continuous.layout import (
     DECODING,
@@ -164,6 +167,7 @@ def finish(run, gpu, request, now_s):
     item = request_at(run, request)
     finish_s(run, request).value = now_s
     keep_answer(run, gpu, request)
+    learn_length(run, gpu, item)
     if run.closed:
         answered(run, request, now_s)
     if not run.central:
@@ -208,11 +212,75 @@ def preempt(run, gpu, queue_set, request, in_front, order, now_s):
 
 
 @called
+def _close_age_group(run, gpu, empty):
+    """Let the last group of equal ages stand in the place of an empty one, so that there are never more than requests.
+
+    Between two decode steps any number of requests may be displaced.
+    """
+    last = gpu.age_groups - 1
+    gpu.age_groups = last
+    if empty == last:
+        return
+    moved, place = age_group_at(run, gpu.index, last), age_group_at(run, gpu.index, empty)
+    place.age_s, place.members = moved.age_s, moved.members
+    request = gpu.youngest
+    while request != NOBODY:
+        item = request_at(run, request)
+        if item.stage == DECODING and item.joined_step == gpu.step and item.age_group == last:
+            item.age_group = empty
+        request = np.int64(item.previous)
+
+
+@called
+def preempt_any(run, gpu, queue_set, request, order, now_s):
+    """Put any request of a GPU back at the head of its queue: it may be neither the youngest nor decode."""
+    first_prefill = np.int64(gpu.first_prefill)
+    if first_prefill == request:
+        first_prefill = np.int64(request_at(run, request).next)
+        while first_prefill != NOBODY and request_at(run, first_prefill).stage != IN_PREFILL:
+            first_prefill = np.int64(request_at(run, first_prefill).next)
+    item = request_at(run, request)
+    age_group = np.int64(NOBODY)
+    if item.stage == DECODING:
+        age_group = np.int64(0) if item.joined_step < gpu.step else np.int64(item.age_group)
+    preempt(run, gpu, queue_set, request, True, order, now_s)
+    if age_group != NOBODY and age_group_at(run, gpu.index, age_group).members == 0:
+        _close_age_group(run, gpu, age_group)
+    gpu.first_prefill = first_prefill
+
+
+@called
+def _begin_anew(run, item):
+    """Let a request that was stopped lose its tokens, where it does; it is known to be at least as long as they were.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+    """
+    if not run.restarts:
+        return False
+    item.predicted = max(item.predicted, item.emitted)
+    run.lost_gaps += max(np.int64(item.emitted) - 1, 0)
+    item.emitted = 0
+    return True
+
+
+@inlined
+def _keep_tokens(run, item):
+    """Return that a request that was stopped keeps its tokens."""
+    return False
+
+
+_begins_anew = variant(PART, _begin_anew, _keep_tokens)
+
+
+@called
 def _lose_cache(run, gpu, request, has_cache):
     """Note that a request lost its KV cache, to be computed anew, or copied in again if it is copied out now."""
     item = request_at(run, request)
     preemptions_of(run, request).value += 1
-    if has_cache and run.swap:
+    if not _begins_anew(run, item) and has_cache and run.swap:
         item.stage = TO_COPY
         gpu.copy_tokens += item.prompt + item.emitted
     else:

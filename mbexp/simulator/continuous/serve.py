@@ -205,6 +205,7 @@ def continuous(
         prefix=_prefix_hits(state, prefixes) if prefixes else None,
         is_fifo=policy.order is None,
         paused_request_s=float(ranking.pauses[1].sum()) if policy.wait else 0.0,
+        lost_gaps=int(totals["lost_gaps"]) if rules.preemption == "restart" else 0,
     )
 
 

@@ -17,6 +17,7 @@ from mbexp.policy.assignment import join_shortest, least_kv
 from mbexp.policy.build import Policy
 from mbexp.simulator.continuous import layout
 from mbexp.simulator.continuous.cache_setup import ROUTERS, cache_sizes, fill_cache, refuse_cache
+from mbexp.simulator.continuous.estimate_setup import begin_histories, estimate_sizes, refuse_estimates
 from mbexp.simulator.continuous.extended import EXTENDED
 from mbexp.simulator.continuous.layout import (
     ANY_BIN,
@@ -60,6 +61,8 @@ class ContinuousRules:
     ----------
     swap_token_s : float
         Time to copy the KV cache of one token between GPU and host.
+    estimate_seed : int
+        Of the lengths that `future_estimate=history` draws: 32 bits.
     """
 
     prefill: str = "first"
@@ -86,6 +89,10 @@ class ContinuousRules:
     router: str = "none"
     output_reserve: str = "none"
     conservativeness: float = 1.0
+    future_estimate: str = "predicted"
+    future_history: int = 200
+    estimate_seed: int = 0
+    gives_way: str = "admitted_last"
 
     @property
     def in_pieces(self) -> bool:
@@ -187,6 +194,7 @@ def refuse_mistakes(
     refuse_cache(rules)
     if policy.order is not None and policy.order.preempts:
         refuse_to_displace(num_bins, policy, rules)
+    refuse_estimates(policy, num_gpus, rules)
     in_blocks = rules.kv == "paged"
     if not in_blocks and (rules.reserved_blocks or not rules.hold_last_token):
         name = "reserved_blocks" if rules.reserved_blocks else "hold_last_token"
@@ -236,6 +244,11 @@ def refuse_to_displace(num_bins: int, policy: Policy, rules: ContinuousRules) ->
         mistake = "does not go with execution.output_reserve=ratio, which has a rule of its own; use none or full"
     elif rules.prefix_cache != "none":
         mistake = "does not go with a prefix cache; use execution.prefix_cache=none"
+    elif rules.preemption == "restart" and policy.order is not None and policy.order.grows:
+        mistake = (
+            "two requests whose keys grow could stop each other for ever where they lose their tokens; use "
+            "execution.preemption=recompute or swap"
+        )
     if mistake:
         raise UserError(f"scheduler.preempt=true: {mistake}")
 
@@ -304,6 +317,8 @@ def state_of(
         table, more = EXTENDED, more | cache_sizes(prefixes, rules, num_gpus, units)
     if ROUTERS[rules.router]:
         table, more = EXTENDED, more | {"router": ROUTERS[rules.router], "num_homes": 0 if homes is None else n}
+    if estimates := estimate_sizes(rules, num_gpus):
+        table, more = EXTENDED, more | estimates
     state = new_state(
         table.head(
             **more,
@@ -366,6 +381,8 @@ def state_of(
             state.turns[name] = column
     if prefixes:
         fill_cache(state, prefixes, rules)
+    if estimates.get("num_histories"):
+        begin_histories(state, int(predicted.max(initial=1)))
     if homes is not None:
         state.homes[:] = homes
     return state

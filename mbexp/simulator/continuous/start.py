@@ -8,6 +8,7 @@ from mbexp.policy.views import Interval
 from mbexp.simulator.continuous.calendar import put_into_bucket
 from mbexp.simulator.continuous.displace import displaced, left_by_others
 from mbexp.simulator.continuous.future import fits_at_its_peak
+from mbexp.simulator.continuous.give_way import admits_at_once, let_one_go
 from mbexp.simulator.continuous.layout import (
     BAD_LIMIT,
     BAD_SELECTION,
@@ -48,7 +49,6 @@ from mbexp.simulator.continuous.requests import (
     begin_decoding,
     begin_prefill,
     link,
-    preempt,
 )
 from mbexp.simulator.continuous.segment import boundary_s
 from mbexp.simulator.continuous.wait import NO_WAIT, OPEN, go_on, is_filled, next_type, pause
@@ -94,7 +94,7 @@ def start(
         if filled:
             go_on(run, order, gpu, now_s)
     admitted = False
-    if filled and not gpu.preempted and not gpu.closed:
+    if filled and not gpu.closed and (not gpu.preempted or admits_at_once(run)):
         admitted = _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters, order)
     if by_ratio:  # never with central queues: this is the only call
         gpu.preempted = retract(run, gpu, queue_set, order, now_s)
@@ -160,7 +160,7 @@ def _update_limit(run, gpu, queue_set, limit_rule, limit_parameters, bounds, lim
 
 @inlined
 def _make_room(run, gpu, queue_set, order, now_s):
-    """While memory cannot take what the next iteration adds, preempt the request admitted last.
+    """While memory cannot take what the next iteration adds, preempt the request that gives way.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def _make_room(run, gpu, queue_set, order, now_s):
     if run.prefill_memory != HELD:
         more += fill_chunks(run, gpu, prompt_budget(run, gpu))[1]
     while gpu.held + more > run.capacity:
-        preempt(run, gpu, queue_set, gpu.youngest, True, order, now_s)
+        let_one_go(run, gpu, queue_set, order, now_s)
         more = growth(run, gpu, 1)
         if run.prefill_memory != HELD:
             more += fill_chunks(run, gpu, prompt_budget(run, gpu))[1]
@@ -235,7 +235,7 @@ def _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, se
         fits = gpu.held + more + need - in_use + spare <= run.capacity
         if order is not None and order.future:
             stalls = item.stage != TO_COPY and (run.alone or not run.chunked)  # decoding, so that nobody grows
-            fits = (fits or stalls) and fits_at_its_peak(run, order, gpu, item, spare)
+            fits = (fits or stalls) and fits_at_its_peak(run, order, gpu, request, item, spare)
         if run.output_reserve == FULL_OUTPUT:
             fits = fits and gpu.promised + held_by(run, item, item.predicted) <= run.capacity
         elif by_ratio:

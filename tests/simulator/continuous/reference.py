@@ -13,6 +13,15 @@ from typing import Any
 from tests.simulator.continuous.reference_cache import Cache, CacheSetup
 
 
+def murmur3_finalizer(h: int) -> int:
+    """Austin Appleby's fmix32."""
+    h ^= h >> 16
+    h = h * 0x85EBCA6B % 2**32
+    h ^= h >> 13
+    h = h * 0xC2B2AE35 % 2**32
+    return h ^ h >> 16
+
+
 @dataclass
 class Setup:
     """Names as in the page."""
@@ -54,6 +63,11 @@ class Setup:
     preempt_share: float | None = None
     preempt_margin: float = 0.0
     wait: str = "none"  # for newcomers, before an iteration begins
+    future_estimate: str = "predicted"
+    future_history: int = 200
+    estimate_seed: int = 0
+    least_gives_way: bool = False
+    restart: bool = False  # who is preempted loses its tokens, too
     think: Sequence[float] = ()  # of a user after the answer to each request, by place; or before each turn
     parents: Sequence[int] | None = None  # of turns: the request whose answer causes each, by place; -1: none
     rejected: Sequence[Req] = ()  # turns that are answered when they come
@@ -123,6 +137,8 @@ class Gpu:
     paused: float | None = None  # since when it waits for newcomers, with requests on it
     closed: bool = False
     gone: int = 0  # completed with a decode step, since the last one began
+    made: int = 0  # iterations
+    history: deque[int] = field(default_factory=deque)
 
 
 @dataclass
@@ -167,6 +183,8 @@ class Simulation:
             gpu.limit = gpu.rule.first()
             gpu.next_update = setup.interval
             gpu.share = self.first_share()
+            half = max(setup.future_history // 2, 1)
+            gpu.history = deque([max((r.predicted for r in requests), default=1)] * half, setup.future_history)
         self.share_of_bin = self._shares()
         many = 1 if setup.cache and setup.cache.shared else setup.gpus
         self.caches = [Cache(setup.cache) for _ in range(many)] if setup.cache else []
@@ -403,13 +421,36 @@ class Simulation:
         gpu.closed = False
 
     def peak(self, gpu: Gpu, candidate: Req) -> int:
-        """The most that a GPU will hold with a candidate, at the end of any of its requests, if predictions hold."""
-        rows = []
-        for r in [*gpu.running, candidate]:
-            pending = r.state == "prefill" or (r is candidate and not r.swapped)
-            emitted = r.emitted + (pending and self.setup.prefill != "chunked")
-            rows.append((max(r.predicted - emitted, 0), r.prompt + emitted))
-        return max(sum(held + ends for left, held in rows if left >= ends) for ends, _ in rows)
+        """The most that a GPU will hold with a candidate, at the end of any of its requests, if estimates hold."""
+        lists = min(200 // max(len(gpu.running), 1) + 1, 5) if self.setup.future_estimate == "history" else 1
+        peaks = []
+        for number in range(1, lists + 1):
+            rows = []
+            for r in [*gpu.running, candidate]:
+                pending = r.state == "prefill" or (r is candidate and not r.swapped)
+                emitted = r.emitted + (pending and self.setup.prefill != "chunked")
+                expected = self.expected(gpu, r, emitted, number)
+                rows.append((max(expected - emitted, 0), r.prompt + emitted))
+            peaks.append(max(sum(held + ends for left, held in rows if left >= ends) for ends, _ in rows))
+        return max(peaks)
+
+    def expected(self, gpu: Gpu, request: Req, emitted: int, number: int) -> int:
+        """The output that is expected of a request, in one of the lists that are drawn."""
+        if self.setup.future_estimate == "lightllm":
+            return min(request.predicted, max(math.floor(emitted * 11 / 10), 1024))
+        if self.setup.future_estimate != "history":
+            return request.predicted
+        known = sorted(gpu.history)
+        u = 0
+        for part in (self.setup.estimate_seed, gpu.index, gpu.made, request.number, number):
+            u = murmur3_finalizer((u ^ part) % 2**32)
+        if request.state != "decoding":
+            return min(known[math.floor(u / 2**32 * len(known))], request.predicted)
+        points = [request.emitted, *(x for x in known if x > request.emitted), request.predicted]
+        at = u / 2**32 * (len(points) - 1)
+        before = math.floor(at)
+        drawn = points[before] + (points[before + 1] - points[before]) * (at - before)
+        return min(math.floor(drawn + 0.5), request.predicted)
 
     # Waiting for newcomers.
 
@@ -762,6 +803,7 @@ class Simulation:
         self.held_max = max(self.held_max, self.held(gpu) + more)
         self.make_way(gpu, more)
         gpu.ends = None
+        gpu.made += 1
         gpu.at_boundary = True
         for request in gpu.running:
             request.stall += gpu.pause + gpu.duration
@@ -800,6 +842,7 @@ class Simulation:
             gpu.given -= 1
             gpu.given_kv -= request.need
             gpu.finished.append(request)
+            gpu.history.append(request.output)
             if self.setup.users is not None:
                 heapq.heappush(self.due, self.now + self.setup.think[request.place])
             self.answer(request.place)
@@ -819,6 +862,8 @@ class Simulation:
         if request.swapped:
             gpu.copy += request.prompt + request.emitted
             self.copied += request.prompt + request.emitted
+        if self.setup.restart:
+            request.predicted, request.emitted = max(request.predicted, request.emitted), 0
         request.state = "waiting"
         request.computed = 0
         request.preemptions += 1
@@ -851,7 +896,10 @@ class Simulation:
         if setup.output_reserve == "ratio":
             return
         while self.held(gpu) + self.step_needs(gpu) > self.capacity:
-            last = gpu.running.pop()
+            last = gpu.running[-1]
+            if setup.least_gives_way:
+                last = min(reversed(gpu.running), key=lambda r: max(r.predicted, r.emitted))
+            gpu.running.remove(last)
             self.free(gpu, last, last.computed if last.state == "prefill" else last.prompt + last.emitted - 1)
             self.put_back(gpu, last, front=True)
             gpu.preempted = True
@@ -863,7 +911,7 @@ class Simulation:
 
     def admit(self, gpu: Gpu) -> bool:
         """Admit one request, if the GPU can."""
-        if gpu.preempted:
+        if gpu.preempted and not (self.setup.least_gives_way and self.setup.prefill == "chunked"):
             return False
         found = self.admissible(gpu)
         while found is None and self.displace(gpu):

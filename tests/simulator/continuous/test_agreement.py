@@ -15,7 +15,6 @@ from mbexp.config.execution_keys import (
     ADMISSIONS,
     GPU_SERVES,
     KV_RULES,
-    PREEMPTIONS,
     PREFILL_MEMORIES,
     PREFILLS,
     RULES_OF_ASSIGNMENT,
@@ -58,6 +57,7 @@ ROUND_PRICES = st.builds(
     ),
     *[TICKS] * 9,
 )
+KEEPS_TOKENS = ("recompute", "swap")
 ROUND_GAPS_S = st.one_of(st.just(0.0), st.integers(0, 64).map(lambda ticks: ticks * TICK_S))
 LENGTHS = st.one_of(st.integers(1, 6), st.integers(1, 30))
 
@@ -77,7 +77,7 @@ def cases(draw: st.DrawFn, price=ROUND_PRICES, gaps=ROUND_GAPS_S, **fixed) -> Ca
         "prefill_max_tokens": draw(st.one_of(st.none(), st.integers(1, 60))),
         "kv": draw(st.sampled_from(KV_RULES)),
         "block_tokens": draw(st.sampled_from([1, 2, 3, 4, 16])),
-        "preemption": draw(st.sampled_from(PREEMPTIONS)),
+        "preemption": draw(st.sampled_from(KEEPS_TOKENS)),
         "swap_token_s": draw(st.integers(0, 2)) * TICK_S / 4,
         "underprediction": draw(st.sampled_from(UNDERPREDICTIONS)),
         "gpu_serves": draw(st.sampled_from(GPU_SERVES)),
@@ -234,7 +234,7 @@ def random_case(seed: int, many_gpus: bool = False) -> Case:
             "token_budget": cap + int(rng.integers(0, 60)),
             "prefill_max_tokens": None if rng.random() < 0.5 else int(rng.integers(1, 3 * longest)),
             "kv": str(rng.choice(KV_RULES)),
-            "preemption": str(rng.choice(PREEMPTIONS)),
+            "preemption": str(rng.choice(KEEPS_TOKENS)),
             "swap_token_s": float(rng.random() * 1e-3),
             "underprediction": str(rng.choice(UNDERPREDICTIONS)),
             "gpu_serves": serves,

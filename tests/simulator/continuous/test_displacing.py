@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from tests.simulator.continuous.test_agreement import (
     step_law_case,
 )
 
+ATTAINED = "least_attained_service.attained"  # a rule of the user
 STATIC = ("sjf", "srpt", "lcfs", "priority", "edf", "sjf_ageing")  # orders that may displace
 SHARES, MARGINS = (None, None, 0.0, 0.5, 0.8, 1.2), (0.0, 0.0, 1.0, 5.0)
 # Every iteration takes a second, and computes all prompts beside decoding; what is stopped keeps its work.
@@ -131,6 +134,7 @@ def test_memory_keeps_a_head_out_as_the_limit_does() -> None:
     [
         ({"order": "fifo"}, {}, "join_shortest", 1, "displaces nobody"),
         ({"order": "hrrn"}, {}, "join_shortest", 1, "keys of scheduler.order=hrrn change"),
+        ({"order": ATTAINED}, {"preemption": "restart"}, "join_shortest", 1, "stop each other for ever"),
         ({"order": "sjf"}, {}, "central", 1, "use execution.assignment=join_shortest"),
         ({"order": "sjf"}, {}, "join_shortest", 2, "use scheduler.queue=fifo"),
     ],
@@ -139,6 +143,50 @@ def test_what_cannot_displace_is_refused(keys, rules, assignment, bins, says) ->
     case = alone_on_a_gpu([(0.0, 1, 2, 2, 0)], **keys)
     with pytest.raises(UserError, match=says):
         run_closed_form(dataclasses.replace(case, assignment=assignment, bins=bins, rules={**case.rules, **rules}))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Least attained service, a rule of a user's file: the key grows as a request is served."""
+    folder = tmp_path_factory.mktemp("rules")
+    (folder / "least_attained_service.py").write_text(
+        "from mbexp.rules import queue_order\n\n\n@queue_order\ndef attained(now_s, request, parameters):\n"
+        "    return float(request.emitted_tokens)\n"
+    )
+    sys.path.append(str(folder))
+    yield
+    sys.path.remove(str(folder))
+
+
+def test_keys_that_grow_are_looked_at_at_every_boundary() -> None:
+    """A and B of four tokens, one at a time, stopped for more than half a token of difference.
+
+    B comes at 1 and takes the place of A, which has one token. At 2 B has one too, at 3 two: A comes back, and at 5 has
+    three to B's two. B comes back and ends at 7, and A a round later. What is stopped keeps its work.
+    """
+    rows = [(0.0, 1, 4, 4, 0), (1.0, 1, 4, 4, 0)]
+    outcome = run_closed_form(alone_on_a_gpu(rows, order=ATTAINED, preempt_margin=0.5))
+    assert outcome.finish_s.tolist() == [8, 7]
+    assert outcome.preemptions.tolist() == [2, 1]
+    assert run_closed_form(alone_on_a_gpu(rows, order=ATTAINED, preempt_margin=9.0)).finish_s.tolist() == [4, 8]
+
+
+@many(40)
+@given(cases(), st.sampled_from(SHARES), st.sampled_from(MARGINS))
+def test_keys_that_grow_in_every_mode(case, share, margin):
+    assert difference(displacing(case, ATTAINED, "output", share, margin)) is None
+
+
+@some_fast(0, 12, 300)
+def test_keys_that_grow_in_larger_cases(seeds):
+    stopped = 0
+    for seed in seeds:
+        case = drawn(seed)
+        case = dataclasses.replace(case, scheduler={**case.scheduler, "order": ATTAINED})
+        found = difference(case)
+        assert found is None, f"seed {seed}: {found}"
+        stopped += int(run_closed_form(case).preemptions.sum())
+    assert stopped > 50
 
 
 TOKENS = 10_000  # of a size of 1
