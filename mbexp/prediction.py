@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from mbexp.binning import Bins, make_bins
 from mbexp.config.keys import BinsConfig, PredictorConfig
+from mbexp.config.places import and_place, where_it_failed
 from mbexp.config.plugins import load_object
 from mbexp.errors import UserError, nearest
 from mbexp.workload.trace import Trace
@@ -145,14 +146,17 @@ def _from_own(predictor: PredictorConfig, trace: Trace, seed: int) -> IntArray:
         signature.bind(*given, *further, **named)
     except TypeError as error:
         raise UserError(
-            f"{where}: must take prompt_tokens, columns, seed and the numbers of predictor.parameters ({error})"
+            f"{where}{and_place(function)}: must take prompt_tokens, columns, seed and the numbers of "
+            f"predictor.parameters ({error})"
         ) from None
     try:
         predicted = function(*given, *further, **named)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{where}: failed with {type(error).__name__}: {error}") from error
+        code = getattr(function, "__code__", None)
+        failed = where_it_failed(error, code.co_filename) if code else ""
+        raise UserError(f"{where}: failed with {type(error).__name__}: {error}{failed}") from error
     return _as_lengths(where, predicted, len(trace))
 
 

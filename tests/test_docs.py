@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mbexp import rules
+from mbexp.policy.slots import SLOTS
+from mbexp.policy.views import Waiting
 from tests import ROOT
 
 DOCS = ROOT / "docs"
@@ -148,3 +151,24 @@ def test_what_the_checks_find(tmp_path):
     assert odd_signs("0.5 is 1 ± 0.1, `.5 +- 2`, mbexp.py, 3.4.5") == []
     assert odd_signs("a .5, 1 +- 2, (.25)") == [".5", "+-", ".25"]
     assert wide_lines("x" * COLUMNS_MAX + "\n" + "y" * (COLUMNS_MAX + 1)) == ["y" * (COLUMNS_MAX + 1)]
+
+
+def test_the_page_of_rules_lists_every_field_that_an_order_sees() -> None:
+    page = (DOCS / "write_a_rule.md").read_text(encoding="utf-8")
+    table = page[page.index("| field | what it is |") :].split("\n\n")[0]
+    listed = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted(Waiting._fields)
+
+
+def test_the_reference_has_every_name_that_rules_and_laws_are_made_of() -> None:
+    page = (DOCS / "reference" / "api.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"mbexp\.rules\.(\w+)", page)) == set(rules.__all__)
+    table = (DOCS / "write_a_rule.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\S+)` \| `(\w+)` \|", table, re.MULTILINE)) == {
+        (slot.key, slot.decorator) for slot in SLOTS
+    }
+
+
+def test_no_page_sends_a_user_to_a_source_of_views() -> None:
+    pages = [path for path in DOCS.rglob("*.md") if "contributing" not in path.name]
+    assert not [path.name for path in pages if "policy/views.py" in path.read_text(encoding="utf-8")]

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable
-from typing import Any
 
+from mbexp.config.places import Function, place_of
+from mbexp.config.plugins import Broken
 from mbexp.errors import nearest
-
-Function = Callable[..., Any]
 
 NO_RETURN = re.compile(r"(No conversion from none to|Cannot unify .*\bnone\b|'none')", re.IGNORECASE)
 NO_ATTRIBUTE = re.compile(r"Unknown attribute '(\w+)' of type (\w+)\(")
 NO_NAME = re.compile(r"(?:NameError: )?name '(\w+)' is not defined|Untyped global name '(\w+)'")
 LINE = re.compile(r'File "[^"]*", line (\d+)')
 BEFORE_REASON = "Failed in"
-
-
-def place_of(function: Function, line: int | None = None) -> str:
-    """Return where a function stands: file, line and name."""
-    code = function.__code__
-    where = "" if code.co_filename.startswith("<") else f"{os.path.relpath(code.co_filename)} "
-    return f"{where}line {line or code.co_firstlineno}, {function.__name__}"
 
 
 def what_is_wrong(error: Exception, function: Function, fields: dict[str, tuple[str, ...]]) -> str:
@@ -46,6 +36,8 @@ def what_is_wrong(error: Exception, function: Function, fields: dict[str, tuple[
     if NO_RETURN.search(text):
         return f"{place}: every path must return a number, and one returns nothing"
     if found := NO_NAME.search(text):
-        return f"{place}: {found.group(1) or found.group(2)} cannot be used here"
+        name = found.group(1) or found.group(2)
+        called = function.__globals__.get(name)
+        return str(called.error) if isinstance(called, Broken) else f"{place}: {name} cannot be used here"
     said = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(BEFORE_REASON)]
     return f"{place}: cannot be compiled: {said[0] if said else type(error).__name__}"

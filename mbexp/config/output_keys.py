@@ -36,7 +36,7 @@ class StudyConfig:
     compare: str | None = option(
         None, "swept key whose values are the sides of verdicts; null: the scheduler, else the label, else the one key"
     )
-    metrics: list[str] = option([], "metrics that verdicts are about; none: throughput, p95 latency, violation")
+    metrics: list[str] = option([], "metrics of verdicts and of the table; none: throughput, p95 latency, violation")
     timeout_s: float | None = option(None, "end a run that takes longer, and count it as failed; null: never", above=0)
     runs_per_job: int = option(16, "runs in one job of a launcher that sends jobs to other machines", low=1)
 

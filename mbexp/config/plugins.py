@@ -10,7 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from mbexp.config.dependencies import digest, find_source, is_of_mbexp
+from mbexp.config.places import unread_source, where_it_failed
 from mbexp.errors import UserError, nearest
+
+
+class Broken:
+    """What stands for a function that cannot be used, so that the others of its file can: who asks for it is told why.
+
+    Attributes
+    ----------
+    error : UserError
+    """
+
+    def __init__(self, error: UserError) -> None:
+        self.error = error
+
+    def __call__(self, *given: Any) -> Any:
+        raise self.error
 
 
 def load_object(where: str, dotted: str) -> Any:
@@ -29,7 +45,7 @@ def load_object(where: str, dotted: str) -> Any:
     Raises
     ------
     UserError
-        If there is no such module or name, or the module does not import mbexp.
+        If there is no such module or name, the module does not import mbexp, or what is named cannot be used.
     """
     module_name, _, name = dotted.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in dotted.split(".")):
@@ -47,12 +63,18 @@ def load_object(where: str, dotted: str) -> Any:
         module = importlib.import_module(module_name)
     except UserError:  # in words already
         raise
+    except SyntaxError as error:  # of a module that this one imports
+        raise UserError(unread_source(error, source)) from None
     except Exception as error:
-        raise UserError(f"{where}={dotted}: importing {module_name} failed: {type(error).__name__}: {error}") from error
+        failed = f"importing {module_name} failed{where_it_failed(error, source)}"
+        raise UserError(f"{where}={dotted}: {failed}: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         public = [key for key in vars(module) if not key.startswith("_")]
         raise UserError(f"{where}={dotted}: {module_name} has no {name}{nearest(name, public)}")
-    return getattr(module, name)
+    found = getattr(module, name)
+    if isinstance(found, Broken):
+        raise found.error
+    return found
 
 
 def source_digest(where: str, dotted: str) -> str:
@@ -75,7 +97,7 @@ def _statements(source: str) -> list[ast.stmt]:
     try:
         return ast.parse(Path(source).read_bytes()).body
     except SyntaxError as error:  # Python would not import it either
-        raise UserError(f"{source} line {error.lineno}: {error.msg}") from None
+        raise UserError(unread_source(error, source)) from None
     except (OSError, ValueError):
         return [ast.Pass()]  # something, and nothing that imports mbexp
 

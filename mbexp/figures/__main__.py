@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m mbexp.figures",
         description="Draw the figures of stored results. Nothing is simulated.",
-        epilog="Figures go to FOLDER/figures unless --out says otherwise. What a study stores: docs/sweeps.md.",
+        epilog="Figures go to FOLDER/figures unless --out says otherwise.",
     )
     made.add_argument("what", nargs="*", metavar="FOLDER", help="outputs/<study> or a run folder; 'all': every study")
     made.add_argument("--outputs", default="outputs", metavar="DIR", help="where 'all' looks (outputs)")

@@ -301,7 +301,7 @@ def _tick(column: str, value: Any) -> str:
 def _better(metric: str) -> str | None:
     found = find_column(metric)
     if found is None or found.better is None:
-        raise UserError(f"--plot=pareto: more of {metric} is neither better nor worse; see docs/metrics.md")
+        raise UserError(f"--plot=pareto: more of {metric} is neither better nor worse")
     return found.better
 
 

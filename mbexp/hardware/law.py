@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numba import types
 
 from mbexp.compiled.decorators import compiled
+from mbexp.config.plugins import Broken
 from mbexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,15 +80,20 @@ F = TypeVar("F", BatchFunction, IterationFunction)
 
 def batch_price(function: Callable[..., Any]) -> BatchFunction:
     """Compile the price of a whole batch; a decorator. Arguments and result: see `BatchFunction`."""
-    done: Any = compiled(LAW_SIGNATURE)(function)
-    done.prices = "batch"
-    return done
+    return _price(LAW_SIGNATURE, function, "batch")
 
 
 def iteration_price(function: Callable[..., Any]) -> IterationFunction:
     """Compile the price of an iteration; a decorator. Arguments and result: see `IterationFunction`."""
-    done: Any = compiled(ITERATION_SIGNATURE)(function)
-    done.prices = "iteration"
+    return _price(ITERATION_SIGNATURE, function, "iteration")
+
+
+def _price(signature: Any, function: Callable[..., Any], prices: str) -> Any:
+    try:
+        done: Any = compiled(signature)(function)
+    except UserError as error:  # the other functions of the file can be used
+        return Broken(error)
+    done.prices = prices
     return done
 
 
@@ -116,6 +122,8 @@ class Price(Generic[F]):
     rising: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.function, Broken):
+            raise self.function.error
         object.__setattr__(self, "parameters", np.ascontiguousarray(self.parameters, np.float64))
 
 
@@ -212,8 +220,8 @@ class LatencyLaw:
 
     def _missing(self, mode: str, price: str, other: str) -> UserError:
         return UserError(
-            f"execution={mode}: the latency law {self.name} has no {price} price; give it one (docs/gpu_laws.md), or "
-            f"use execution={other}"
+            f"execution={mode}: the latency law {self.name} has no {price} price; make one with "
+            f"mbexp.rules.{price}_price, or use execution={other}"
         )
 
     def service(

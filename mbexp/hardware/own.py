@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from mbexp.config.gpu_keys import GpuConfig
+from mbexp.config.places import and_place, where_it_failed
 from mbexp.config.plugins import load_object
 from mbexp.errors import UserError
 from mbexp.hardware.build import unread_keys
@@ -48,10 +49,16 @@ def build(gpu: GpuConfig) -> LatencyLaw:
         return dataclasses.replace(law, name=kind, notes=tuple(unread_keys(gpu, ("parameters",))))
     if not inspect.isfunction(found) or len(inspect.signature(found).parameters) != 1:
         raise UserError(
-            f"gpu.law.kind={kind}: neither a price decorated with {DECORATORS} nor a function of one argument, the "
-            "GpuConfig"
+            f"gpu.law.kind={kind}{and_place(found)}: neither a price decorated with {DECORATORS} nor a function of "
+            "one argument, the GpuConfig"
         )
-    made = found(gpu)
+    try:
+        made = found(gpu)
+    except UserError:
+        raise
+    except Exception as error:
+        failed = where_it_failed(error, found.__code__.co_filename)
+        raise UserError(f"gpu.law.kind={kind}: failed with {type(error).__name__}: {error}{failed}") from error
     if not isinstance(made, LatencyLaw):
         raise UserError(f"gpu.law.kind={kind}: returned {type(made).__name__}, not a LatencyLaw")
     _check_prices(kind, made)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mbexp.compiled.mistakes import place_of
+from mbexp.config.places import place_of
 from mbexp.errors import UserError, nearest
 
 Function = Callable[..., Any]
@@ -44,16 +44,16 @@ def with_named_parameters(function: Function, names: Sequence[str], arguments: i
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         if names:
-            raise UserError(f"{function.__name__}: a rule with named parameters must stand in a file") from None
+            raise UserError(f"{place_of(function)}: a rule with named parameters must stand in a file") from None
         return function, 0
-    rewriter = _Rewriter(function.__name__, code.co_varnames[arguments - 1], list(names))
+    ast.increment_lineno(tree, code.co_firstlineno - 1)
+    rewriter = _Rewriter(function, code.co_varnames[arguments - 1], list(names))
     rewriter.visit(tree)
     if not rewriter.found:
         return function, rewriter.needed
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
     definition.decorator_list = []
-    ast.increment_lineno(tree, code.co_firstlineno - 1)
     scope: dict[str, Any] = {}
     exec(compile(ast.fix_missing_locations(tree), code.co_filename, "exec"), function.__globals__, scope)
     made: Function = scope[function.__name__]
@@ -62,7 +62,7 @@ def with_named_parameters(function: Function, names: Sequence[str], arguments: i
 
 
 class _Rewriter(ast.NodeTransformer):
-    def __init__(self, rule: str, argument: str, names: list[str]) -> None:
+    def __init__(self, rule: Function, argument: str, names: list[str]) -> None:
         self.rule, self.argument, self.names, self.found = rule, argument, names, False
         self.needed = len(names)
 
@@ -74,14 +74,13 @@ class _Rewriter(ast.NodeTransformer):
             return self.generic_visit(node)
         if node.attr in self.names:
             self.found = True
-            place = ast.Constant(self.names.index(node.attr))
-            return ast.copy_location(ast.Subscript(node.value, place, node.ctx), node)
+            index = ast.Constant(self.names.index(node.attr))
+            return ast.copy_location(ast.Subscript(node.value, index, node.ctx), node)
         if hasattr(np.ndarray, node.attr):
             return node
         declared = f"; declared are {', '.join(self.names)}" if self.names else "; none is declared"
-        raise UserError(
-            f"{self.rule}: {self.argument}.{node.attr} is not declared{nearest(node.attr, self.names)}{declared}"
-        )
+        place, known = place_of(self.rule, node.lineno), nearest(node.attr, self.names)
+        raise UserError(f"{place}: {self.argument}.{node.attr} is not declared{known}{declared}")
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         if self._is_argument(node.value) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int):

@@ -20,7 +20,8 @@ from numba import types
 
 from mbexp.compiled.decorators import compiled
 from mbexp.config.choices import rule_names
-from mbexp.config.plugins import load_object
+from mbexp.config.places import and_place
+from mbexp.config.plugins import Broken, load_object
 from mbexp.errors import UserError, nearest
 from mbexp.policy.parameters import with_named_parameters
 from mbexp.policy.views import (
@@ -166,13 +167,16 @@ class Rule:
 
 def _decorator(slot: Slot) -> Callable[..., Any]:
     def decorate(function: Callable[..., Any] | None = None, /, **parameters: float) -> Any:
-        def build(function: Callable[..., Any]) -> RuleFunction:
+        def build(function: Callable[..., Any]) -> RuleFunction | Broken:
             if function.__module__.startswith("mbexp.policy."):
                 if parameters:
                     function, _ = with_named_parameters(function, list(parameters), len(slot.signature.args))
                 return BuiltIn(function, slot.signature, parameters)
-            named, needed = with_named_parameters(function, list(parameters), len(slot.signature.args))
-            rule: RuleFunction = compiled(slot.signature)(named)
+            try:
+                named, needed = with_named_parameters(function, list(parameters), len(slot.signature.args))
+                rule: RuleFunction = compiled(slot.signature)(named)
+            except UserError as error:  # the other rules of the file can be used
+                return Broken(error)
             rule.parameters, rule.needed = parameters, needed  # type: ignore[attr-defined]
             return rule
 
@@ -210,12 +214,13 @@ def find_rule(slot: Slot, name: str, numbers: Mapping[str, float] | Sequence[flo
     if not plain and slot.signature.args not in signatures:
         other = next((each.decorator for each in SLOTS if each.signature.args in signatures), None)
         found = f"a rule for another slot ({other})" if other else "not a rule of this kind"
-        raise UserError(f"{slot.key}={name}: {found}; decorate it with mbexp.rules.{slot.decorator}")
+        place = and_place(function)
+        raise UserError(f"{slot.key}={name}{place}: {found}; decorate it with mbexp.rules.{slot.decorator}")
     values = numbers_of(function, numbers)
     if len(values) < getattr(function, "needed", 0):
         raise UserError(
-            f"scheduler.parameters: {name} reads {function.needed} numbers and is given {len(values)}; give a list, or "
-            f"declare them: @{slot.decorator}(name=default)"
+            f"scheduler.parameters: {name}{and_place(function)} reads {function.needed} numbers and is given "
+            f"{len(values)}; give a list, or declare them: @{slot.decorator}(name=default)"
         )
     return Rule(function, values, slot.memory)
 

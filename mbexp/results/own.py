@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mbexp.config.keys import Config
+from mbexp.config.places import and_place, where_it_failed
 from mbexp.config.plugins import load_object
 from mbexp.errors import UserError
 from mbexp.results.catalogue import Metric, register_own
@@ -110,7 +111,7 @@ def own_metrics(
     for where, function in found:
         row = getattr(function, "metric_row", None)
         if not isinstance(row, Metric):
-            raise UserError(f"{where}: is no metric; decorate the function with mbexp.metric")
+            raise UserError(f"{where}{and_place(function)}: is no metric; decorate the function with mbexp.metric")
         register_own(row)  # in a worker that has it from a pickle
         wanted = _arguments(where, function)
         if not frames:
@@ -122,7 +123,9 @@ def own_metrics(
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"{where}: failed with {type(error).__name__}: {error}") from error
+            code = getattr(function, "__code__", None)
+            failed = where_it_failed(error, code.co_filename) if code else ""
+            raise UserError(f"{where}: failed with {type(error).__name__}: {error}{failed}") from error
         if row.key in values:
             raise UserError(f"{where}: two metrics are called {row.key}")
         values[row.key] = _number(where, value)
@@ -143,7 +146,7 @@ def _arguments(where: str, function: Function) -> int:
     if not 1 <= len(takes) <= 2 or any(
         each.kind not in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in takes
     ):
-        raise UserError(f"{where}: must take (requests) or (requests, batches)")
+        raise UserError(f"{where}{and_place(function)}: must take (requests) or (requests, batches)")
     return len(takes)
 
 

@@ -86,20 +86,26 @@ def combine(summaries: list[Summary]) -> Summary:
 
 
 def said_once(warnings: Iterable[Iterable[str]]) -> list[tuple[str, int]]:
-    """Return each sentence of several runs once, with how many of the runs say it.
+    """Return each sentence of several runs once, with how many of the runs say it (`said_by`)."""
+    return [(sentence, len(places)) for sentence, places in said_by(warnings)]
 
-    Sentences that differ in numbers alone are one, in which these are ranges: "the offered load is 1.2 to 5.1".
+
+def said_by(warnings: Iterable[Iterable[str]]) -> list[tuple[str, list[int]]]:
+    """Return each sentence of several runs once, with the places of the runs that say it.
+
+    Sentences that differ in numbers alone are one, in which these are ranges: "the offered load is 1.2 to 5.1". A run
+    that says it with several numbers stands there once for each.
 
     Parameters
     ----------
     warnings
         The sentences of each run.
     """
-    alike: dict[str, list[str]] = {}
-    for sentences in warnings:
+    alike: dict[str, list[tuple[str, int]]] = {}
+    for place, sentences in enumerate(warnings):
         for sentence in dict.fromkeys(sentences):
-            alike.setdefault(RANGE.sub("#", sentence), []).append(sentence)
-    return [(_joined(sentences), len(sentences)) for sentences in alike.values()]
+            alike.setdefault(RANGE.sub("#", sentence), []).append((sentence, place))
+    return [(_joined([text for text, _ in told]), [place for _, place in told]) for told in alike.values()]
 
 
 def _joined(sentences: Sequence[str]) -> str:

@@ -134,4 +134,4 @@ def _checked(text: str, sla: SlaConfig, mode: str, classes: Classes) -> Target:
 def _near(name: str, known: Iterable[str]) -> str:
     """Return the three metrics with the most similar names, and where all of them stand."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
-    return f"; near to it: {', '.join(close)}" if close else "; docs/metrics.md lists them"
+    return f"; near to it: {', '.join(close)}" if close else "; python -m mbexp.results.catalogue lists them"

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +38,7 @@ from mbexp.sweep.verdicts import verdicts, without_effect
 TABLES = ("results.parquet", "results.csv", "replications.parquet", "replications.csv", "best.csv", "verdicts.csv")
 HEADLINES = (VIOLATION, "latency_p95_s", "throughput_requests_per_s", "goodput_requests_per_s", "gpu_utilization_pct")
 SHOWN_ROWS = 50
+NAMED = 3  # values or runs in a warning of some runs
 TARGET_NAMES = dict(zip(VIOLATIONS, ("the request SLA", "the token SLA"), strict=True)) | {"overloaded": "the load"}
 
 
@@ -92,7 +93,7 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
         write_csv(to_table(told).drop_columns(["warnings"]), plan.folder / "verdicts.csv")
     _write_study(asked, plan, ending, wall_time_s, mixed, compared)
     shown = [
-        *_results(rows, asked.swept),
+        *_results(rows, asked.swept, metrics_of(study.metrics) if study.metrics else ()),
         *verdict_lines(told, by_seed, asked.swept, study, given),
         *_best(best, asked, compared),
     ]
@@ -115,10 +116,17 @@ def finish(asked: Asked, plan: Plan, ending: Ending, wall_time_s: float) -> list
     return best
 
 
-def _results(rows: Sequence[Row], swept: Sequence[str]) -> list[str]:
+def _results(rows: Sequence[Row], swept: Sequence[str], metrics: Sequence[str] = ()) -> list[str]:
+    """Return the rows as a table: the metrics that were asked for, and of the usual ones as many as fit beside them."""
     if not 0 < len(rows) <= SHOWN_ROWS:
         return []
-    return [*text_table(rows, [*(swept or ["scheduler"]), *HEADLINES]), ""]
+    heads = swept or ["scheduler"]
+    usual = [name for name in HEADLINES if name not in metrics]
+    lines = text_table(rows, [*heads, *metrics, *usual])
+    while metrics and usual and "" in lines:  # a second table follows
+        usual.pop()
+        lines = text_table(rows, [*heads, *metrics, *usual])
+    return [*lines, ""]
 
 
 def _best_of(asked: Asked, by_seed: Sequence[Row], compared: Sequence[str]) -> list[Row]:
@@ -178,15 +186,40 @@ def _left_open(row: Row) -> str:
 
 def _warnings(rows: Sequence[Row], by_seed: Sequence[Row], swept: Sequence[str]) -> list[str]:
     """Return what single runs would have said, each sentence once with how many say it, and which keys did nothing."""
-    from mbexp.results.replications import said_once
+    from mbexp.results.replications import said_by
 
     runs = {row["run"]: (row.get("warnings") or "").split("\n") for row in rows}
-    told = sorted(said_once(filter(None, sentences) for sentences in runs.values()), key=lambda pair: -pair[1])
-    found = [f"! {count} of {len(runs)} runs: {sentence}" for sentence, count in told]
+    keys = [*runs]
+    told = [(text, set(places)) for text, places in said_by(filter(None, each) for each in runs.values())]
+    found = []
+    for sentence, places in sorted(told, key=lambda pair: -len(pair[1])):
+        which = _which_runs(rows, {keys[place] for place in places}, swept) if len(places) < len(runs) else ""
+        found.append(f"! {len(places)} of {len(runs)} runs{which}: {sentence}")
     if idle := without_effect(by_seed, swept):
         found.append(f"! {', '.join(idle)}: no value changed any result, so rows that differ in it are one run")
     lines = [line for each in found for line in prose_lines(each, "  ")]
     return [*lines, ""] if lines else []
+
+
+def _which_runs(rows: Sequence[Row], keys: Container[str], swept: Sequence[str]) -> str:
+    """Return `` (key=value,value)``: the values that some of the runs share, or else the first of these runs."""
+    some = [row for row in rows if row["run"] in keys]
+    values = {key: [*dict.fromkeys(_told(row.get(key)) for row in some)] for key in swept}
+    apart = [key for key in swept if len(values[key]) < len({_told(row.get(key)) for row in rows})]
+    if len(some) == sum(all(_told(row.get(key)) in values[key] for key in apart) for row in rows):
+        words = [f"{key}={_cut(values[key], ',')}" for key in apart]
+    else:  # no product of values
+        words = [_cut([" ".join(f"{key}={_told(row.get(key))}" for key in swept) for row in some], "; ")]
+    return f" ({' '.join(words)})" if words else ""
+
+
+def _cut(texts: Sequence[str], comma: str) -> str:
+    left = len(texts) - NAMED
+    return comma.join([*texts[:NAMED], *([f" ... {left} more"] if left > 0 else [])])
+
+
+def _told(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def _what_failed(plan: Plan, ending: Ending) -> str:

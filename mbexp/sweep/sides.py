@@ -66,7 +66,7 @@ def metrics_of(asked: Sequence[str] = ()) -> tuple[str, ...]:
         if metric is None or metric.better is None:
             known = [row.column or row.key for row in catalogue().values() if row.better]
             if metric is not None:
-                raise UserError(f"study.metrics={name}: more of it is neither better nor worse; see docs/metrics.md")
+                raise UserError(f"study.metrics={name}: more of it is neither better nor worse")
             raise unknown_choice("study.metrics", name, known)
         found.append(metric.column or metric.key)
     return tuple(dict.fromkeys(found))

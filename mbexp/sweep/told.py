@@ -93,7 +93,7 @@ def _by(metric: str, won: Sequence[Row]) -> str:
     column = "relative_pct" if relative else "difference"
     known = [row[column] for row in won if row[column] is not None]
     if relative and max(known) > TIMES_FROM_PCT:
-        factors = [f"{1 + value / 100:.2g}" for value in (min(known), max(known))]
+        factors = [_short(1 + value / 100) for value in (min(known), max(known))]
         return f"{' to '.join(dict.fromkeys(factors))} times"
     sizes = sorted((_short(abs(value)) for value in known), key=lambda text: float(text.replace(",", "")))
     found = find_column(metric)

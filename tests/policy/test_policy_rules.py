@@ -140,7 +140,11 @@ def test_a_users_own_rule_runs(module_folder: Path, make_trace) -> None:  # type
         ("import mbexp\n", "rules_two.missing", "has no missing"),
         ("import mbexp\nrule = 3\n", "rules_three.rule", "not a rule of this kind"),
         ("raise SystemExit('ran')\n", "rules_four.rule", "does not import mbexp, so it is not run"),
-        ("import mbexp\n1/0\n", "rules_five.rule", "importing rules_five failed: ZeroDivisionError"),
+        (
+            "import mbexp\n1/0\n",
+            "rules_five.rule",
+            r"importing rules_five failed \(rules_five\.py line 2\): ZeroDivisionError",
+        ),
         (None, "os.system", "does not import mbexp, so it is not run"),
         (None, "math.floor", "math is not a Python source file|no module named math"),
         ("import mbexp\ndef (:\n", "rules_eight.rule", r"rules_eight\.py line 2: invalid syntax"),

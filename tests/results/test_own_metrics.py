@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,8 +111,10 @@ def test_what_is_no_metric_is_named(name: str, message: str, command: Run, own: 
 
     assert code == 1
     assert err.count("\n") == 1
-    assert f"metrics={own}.{name}: " in err
+    assert f"metrics={own}.{name}" in err
     assert message in err
+    if name in ("own_broken", "plain"):
+        assert re.search(rf"\({own}\.py line \d+", err)
 
 
 def test_a_path_needs_a_module(command: Run) -> None:

@@ -96,7 +96,8 @@ def test_a_sweep_says_what_its_runs_say_and_windows_of_a_file_are_paired(command
     _, out, _ = command(*sweep, "replicate=windows")
     said = " ".join(out.split())
     assert "! 6 of 6 runs: windows: window 1 to 3 of 4 consecutive ones of 100 requests each" in said
-    assert re.search(r"! \d+ of 6 runs: overload: the queue grows .* at an offered load of [\d.]+ to [\d.]+;", said)
+    which = r"! \d+ of 6 runs \([^)]*\b(?:scheduler|seed)=[^)]*\): overload: the queue grows "
+    assert re.search(which + r".* at an offered load of [\d.]+ to [\d.]+;", said)
     assert "3 comparisons decided together (Holm)" in out
     assert set(pd.read_csv(tmp_path / "outputs" / "s" / "verdicts.csv")["seeds"]) == {3}
 
