@@ -13,7 +13,7 @@ The fewest GPUs that meet all targets at the workload's rate, the highest rate t
 the GPUs that each hour of a trace needs (find=schedule interval_s=3600).
 Every key of a run can be set; several values (gpu=A,B) make a table of choices, cheapest first.
 Keys of its own: max_gpus, min_replications, max_replications, confidence. --config-dir FOLDER names config groups of
-your own. docs/capacity.md says more."""
+your own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

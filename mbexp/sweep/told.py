@@ -93,7 +93,8 @@ def _by(metric: str, won: Sequence[Row]) -> str:
     column = "relative_pct" if relative else "difference"
     known = [row[column] for row in won if row[column] is not None]
     if relative and max(known) > TIMES_FROM_PCT:
-        factors = [_short(1 + value / 100) for value in (min(known), max(known))]
+        ends = (1 + min(known) / 100, 1 + max(known) / 100)
+        factors = [f"{end:.2f}" if abs(end - 1) < 0.05 else _short(end) for end in ends]  # not "1 times"
         return f"{' to '.join(dict.fromkeys(factors))} times"
     sizes = sorted((_short(abs(value)) for value in known), key=lambda text: float(text.replace(",", "")))
     found = find_column(metric)
