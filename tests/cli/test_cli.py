@@ -89,7 +89,7 @@ def test_every_scheduler_runs_on_every_real_trace(
         (
             ["scheduler=multi_bin_dynamc"],
             "scheduler=multi_bin_dynamc: no such choice (did you mean 'multi_bin_dynamic'?); "
-            "choose from dynamic_no_bins, edf, ",
+            "choose from a_max, a_min, dynamic_no_bins, ",
         ),
         (["num_gpus=${nope}"], "num_gpus=${nope}: there is no key 'nope'"),
         (["nonsense"], "nonsense: not of the form key=value"),

@@ -160,7 +160,7 @@ class TestConfigurations:
         from omegaconf import OmegaConf
 
         config = load_config({"workload": OmegaConf.to_container(OmegaConf.load(path))}).workload
-        assert path.stem in (config.kind, "azure_2024") or config.kind in ("csv", "recorded")
+        assert path.stem in (config.kind, "lognormal", "azure_2024") or config.kind in ("csv", "recorded")
         lines = [line for line in path.read_text().splitlines()[1:] if not line.strip().startswith("#")]
         plain = {"kind", "prompt", "output", "path"}  # said by the line above or below
         for line in lines:

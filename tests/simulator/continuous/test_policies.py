@@ -201,7 +201,7 @@ def test_all_gpus_are_one_share_where_any_serves_any_bin():
 
 
 def test_a_rule_of_another_slot_is_refused():
-    with pytest.raises(UserError, match=r"scheduler.batch_size=mbexp.policy.fill.full: a rule for another slot"):
+    with pytest.raises(UserError, match=r"policy\.fill\.full \(.*fill\.py line \d+, full\): a rule for another"):
         policy({"batch_size": "mbexp.policy.fill.full"})
     with pytest.raises(UserError, match=r"execution.assignment=mbexp.policy.selection.oldest_head"):
         policy({}, assignment="mbexp.policy.selection.oldest_head")
