@@ -9,8 +9,10 @@ from numba import types
 from mbexp.compiled.decorators import compiled_late
 from mbexp.hardware.law import LAW_TYPE, LatencyLaw
 from mbexp.simulator.batches.outcome import BatchesOutcome
+from mbexp.simulator.tally import tallied
 
 PER_OCTAVE = 8  # lengths told apart in each octave
+MOST_LOOKED_UP = 1 << 20  # tokens: up to here the place of each length is written down once
 EVERY_SIZE = 256  # up to here each size is priced; larger ones in steps of a sixteenth
 
 
@@ -26,7 +28,7 @@ def least_work_s(records: BatchesOutcome, law: LatencyLaw, limit_max: int) -> fl
         return 0.0
     prompt, prompts = _shortened(records.prompt_tokens)
     output, outputs = _shortened(records.output_tokens)
-    pairs, number = np.unique(prompt.astype(np.int64) * len(outputs) + output, return_counts=True)
+    pairs, number = tallied(prompt.astype(np.int64) * len(outputs) + output)
     low, high = _sizes(limit_max)
     return float(
         _sum_of_least(
@@ -38,9 +40,13 @@ def least_work_s(records: BatchesOutcome, law: LatencyLaw, limit_max: int) -> fl
 
 def _shortened(tokens: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
     """Return for each length the place of the longest that is told apart and is not longer, and these lengths."""
-    octaves = int(tokens.max()).bit_length()
+    longest = int(tokens.max())
+    octaves = longest.bit_length()
     lengths = np.unique(np.floor(2.0 ** (np.arange(octaves * PER_OCTAVE) / PER_OCTAVE)).astype(np.int64))
-    return (np.searchsorted(lengths, tokens, side="right") - 1).astype(np.int16), lengths
+    if longest > MOST_LOOKED_UP:
+        return (np.searchsorted(lengths, tokens, side="right") - 1).astype(np.int16), lengths
+    place_of = (np.searchsorted(lengths, np.arange(longest + 1), side="right") - 1).astype(np.int16)
+    return place_of[tokens], lengths
 
 
 def _sizes(limit_max: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
