@@ -94,7 +94,9 @@ def start(
         if filled:
             go_on(run, order, gpu, now_s)
     admitted = False
-    if filled and not gpu.closed and (not gpu.preempted or admits_at_once(run)):
+    # Who gave way to a central queue may be the next of an emptier GPU, which is looked for first.
+    at_once = admits_at_once(run) and not (run.central and first)
+    if filled and not gpu.closed and (not gpu.preempted or at_once):
         admitted = _admit(run, gpu, queue_set, most, now_s, queues, heads_s, memory, select, select_parameters, order)
     if by_ratio:  # never with central queues: this is the only call
         gpu.preempted = retract(run, gpu, queue_set, order, now_s)

@@ -68,6 +68,10 @@ def test_larger_cases(seeds):
     assert preempted > 50
 
 
+def test_who_gives_way_to_a_central_queue_is_offered_to_an_emptier_gpu_first() -> None:
+    assert difference(drawn_case(922)) is None
+
+
 def first_come(rows: list[tuple[float, int, int, int, int]], memory: int, **rules: object) -> Case:
     scheduler = {"batch_size": "fixed", "fixed_batch_size": 64}
     return Case(rows, ROUND, memory=memory, scheduler=scheduler, rules={**RULES, **rules})
