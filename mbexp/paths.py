@@ -80,8 +80,8 @@ def replaced_config_files() -> list[tuple[Path, str]]:
 def cache_dir() -> Path | None:
     """Return the user's folder for what can be made again (machine code, converted traces); None where it is off.
 
-    ``$MBEXP_CACHE`` (``off`` for none), else ``$XDG_CACHE_HOME/mbexp``, else ``~/.cache/mbexp``, else, where none can
-    be made there (no home folder, as in many containers), one of the user's own among the temporary files.
+    ``$MBEXP_CACHE`` (``off`` for none), else ``$XDG_CACHE_HOME/mbexp``, else ``~/.cache/mbexp``. Many containers have
+    no home folder: there the user has a folder of his own among the temporary files.
     """
     chosen = os.environ.get("MBEXP_CACHE", "")
     if chosen == "off":

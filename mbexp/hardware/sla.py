@@ -42,8 +42,8 @@ def largest_batch(law: LatencyLaw, token_s: float, limit: int, context_tokens: i
 def check_sla(law: LatencyLaw, sla: SlaConfig, scheduler: SchedulerConfig) -> list[str]:
     """Return one sentence for each thing a user must know of the latency targets before the run.
 
-    A target that no batch the scheduler may form can miss, one that even the smallest batch misses, and in between the
-    largest batch that the token target allows, at the shortest and longest context that the law supports.
+    A target is named that no batch of the scheduler can miss, and one that even the smallest batch misses. In between
+    stands the largest batch that the token target allows, at the shortest and the longest context of the law.
     """
     return [*_of_tokens(law, sla.token_ms, scheduler), *_of_requests(law, sla.request_s)]
 

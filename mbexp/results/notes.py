@@ -81,8 +81,8 @@ def short_tail(config: Config, outcome: Outcome, summary: dict[str, Any]) -> lis
 
     Under a queue the slowest requests come together. How many times they come is their number divided by their index
     of dispersion, variance over mean of how many lie in each of 20 equal parts of the run. In M/M/1 with five seeds,
-    95 % intervals of the p99 cover it in 86 % of cases with 2 spells a run, in 87 to 90 % with 3 and in 92 to 95 %
-    with 4 to 17; what they miss lies above them.
+    95 % intervals of the p99 cover it in 86 % of cases with 2 spells a run. With 3 spells it is 87 to 90 %, with 4 to
+    17 spells 92 to 95 %. What they miss lies above them.
     """
     growing = summary["overloaded"] or summary["queue_climbing"]
     if growing or summary["measured_requests"] < SHORT_RUN:  # which says more of latencies than this

@@ -91,9 +91,9 @@ def batch_means_interval(values: npt.ArrayLike, batches: int = 20, confidence: f
 
     Notes
     -----
-    The result carries a warning where the run is too short for its own correlation (von Neumann's ratio of the means
-    of half batches, significant at 1 %) or where these means climb steadily (Kendall's tau with time, at 0.1 %): the
-    run is overloaded or still warming up, and no interval around its mean says anything about a steady state.
+    The result carries a warning where the run is too short for its own correlation: von Neumann's ratio of the means of
+    half batches is significant at 1 %. It carries another where these means climb steadily, by Kendall's tau with time
+    at 0.1 %. Such a run is overloaded or still warming up, and no interval around its mean tells of a steady state.
     """
     if batches < 2:
         raise UserError(f"batches={batches}: must be at least 2")

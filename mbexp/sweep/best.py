@@ -66,11 +66,11 @@ def best_configurations(
 ) -> list[Row]:
     """Return one row for each load: the configuration to take.
 
-    That is the one with the fewest GPUs among those that meet every target, ties by what is furthest within the
-    targets, then by `metrics` in turn, then by the fewest bins. Where none does, the one whose worst target is missed
-    by least (then the fewest GPUs, `metrics` and bins), with ``meets_target`` false. A target is met where the farther
-    end of the metric's 95 % interval over the seeds meets its bound, missed where the nearer end does not, and
-    undecided between; one run has no interval and is judged by its value.
+    That is the one with the fewest GPUs among those that meet every target. Ties are decided by what is furthest within
+    the targets, then by `metrics` in turn, then by the fewest bins. Where none does, it
+    is the one whose worst target is missed by least (then the fewest GPUs, `metrics` and bins), with ``meets_target``
+    false. A target is met where the farther end of the metric's 95 % interval over the seeds meets its bound. It is
+    missed where the nearer end does not, and undecided between; one run has no interval and is judged by its value.
 
     Parameters
     ----------
@@ -92,9 +92,8 @@ def best_configurations(
     -------
     list of dict
         The load, `compared`, ``num_gpus`` and ``k_bins``, means and half widths; with ``judgement`` ("meets",
-        "undecided" or "fails"), ``targets_not_met`` (the metrics), ``tried`` (from how many configurations it was
-        chosen) and ``fewer_gpus_undecided`` (the fewest GPUs, where they are fewer than the answer's, whose judgement
-        is undecided).
+        "undecided" or "fails") and ``targets_not_met`` (the metrics). ``tried`` says from how many configurations it
+        was chosen. ``fewer_gpus_undecided`` holds the fewest GPUs that are undecided, if fewer than the answer's.
     """
     from mbexp.results.statistics import distinct
 

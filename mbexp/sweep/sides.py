@@ -75,8 +75,8 @@ def metrics_of(asked: Sequence[str] = ()) -> tuple[str, ...]:
 def settings_keys(key: str, swept: Sequence[str], points: Sequence[Values]) -> list[str]:
     """Return the keys whose values sides must share: all that are swept but seeds, and but those that belong to a side.
 
-    A key belongs to a side where its value follows from the side (and from the other settings) and differs between
-    sides, as the number of bins that a label stands for. Loads never do: sides at two loads meet other requests.
+    A key belongs to a side if its value follows from the side and the other settings, and differs between sides. Such
+    is the number of bins that a label stands for. Loads never do: sides at two loads meet other requests.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ def find_file(name: str | None, kind: str, or_folder: bool = False) -> Path:
     Raises
     ------
     UserError
-        If there is no such file (near names and, for a published trace, the download command are given), or if it is
+        If there is no such file, with near names and, for a published trace, the command that downloads it. If it is
         not a regular file, or cannot be read.
     """
     if not name:

@@ -140,8 +140,8 @@ def from_hashes(hashes: HashBlocks, prompt: IntArray, output: IntArray) -> Prefi
     is_first = np.zeros(len(ids), np.bool_)
     is_first[(np.cumsum(count) - count)[count > 0]] = True
     node, parent_node = _chained(ids, is_first)
-    # A block that comes up for the first time begins a span if it is the first such of its prompt, or if the block
-    # before it ends a prompt or has another follower: the new blocks of a prompt are its last ones.
+    # The new blocks of a prompt are its last ones. A block that comes up for the first time begins a span in two cases:
+    # it is the first such of its prompt, or the block before it ends a prompt or has another follower.
     nodes = int(node.max(initial=-1)) + 1
     places = np.full(nodes, len(ids), np.int64)
     np.minimum.at(places, node, np.arange(len(ids)))  # where each first comes up

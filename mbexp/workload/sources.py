@@ -1,7 +1,7 @@
 """Opens a file of requests, whatever it is: comma- or otherwise separated text, JSON, Parquet; packed or not.
 
-A source gives its column names, its records one by one (`cells`, slow, each with the place it stands at), and, where a
-library reads it fast, its columns in pieces (`pieces`).
+A source gives its column names. It gives its records one by one, each with the place where it stands (`cells`, slow).
+Where a library reads it fast, it gives its columns in pieces (`pieces`).
 """
 
 from __future__ import annotations

@@ -30,9 +30,10 @@ _KNOWN = {
 class Column:
     """A column wanted: its name in the file, and how its cells are read.
 
-    `role` is ``tokens`` (whole numbers from 0 to 2^31 - 1; -1 and a cell without a value stand for none), ``number``
-    (finite, 0 or more), ``date`` (a date and time, with or without offset from UTC), ``time`` (either of the two, as
-    the first record has it) or ``text``. `key` is the key of the configuration that names the column, if one does.
+    `role` is ``tokens``, ``number``, ``date``, ``time`` or ``text``. Tokens are whole numbers from 0 to 2^31 - 1; -1
+    and a cell without a value stand for none. A number is finite, 0 or more. A date has a time, with or without an
+    offset from UTC. A time is a number or a date, as the first record has it. `key` is the key of the configuration
+    that names the column, if one does.
     """
 
     name: str

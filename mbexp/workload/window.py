@@ -25,8 +25,8 @@ def choose_window(
         Arrivals of all usable requests, seconds, non-decreasing, n >= 1.
     window
         What was asked for. 'busiest' is the `num_requests` contiguous requests that arrive in the shortest time.
-        'typical' is, among the windows of `num_requests` requests whose mean rate is within 1 % of the whole trace's
-        (or the nearest, where none is), the one whose gaps between arrivals have the median variance.
+        'typical' looks at the windows of `num_requests` whose mean rate is within 1 % of the whole trace's, or at the
+        nearest where none is. Of these it is the one whose gaps between arrivals have the median variance.
     num_requests
         Length of the window; None takes all that follows its start.
     place

@@ -19,9 +19,9 @@ EVERY_SIZE = 256  # up to here each size is priced; larger ones in steps of a si
 def least_work_s(records: BatchesOutcome, law: LatencyLaw, limit_max: int) -> float:
     """Return GPU-seconds below which no schedule of batches of at most `limit_max` serves the accepted requests.
 
-    A batch of s members that holds request i costs at least the price of a batch of s with the lengths of i alone,
-    since a rising price never falls as the others' lengths are added. Its s members share that cost, so that request i
-    takes at least the least over s of that price divided by s. 0 where the price is not known to rise.
+    Take a batch of s members that holds request i. It costs at least the price of a batch of s with the lengths of i
+    alone, since a rising price never falls as lengths are added. Its s members share that cost. So request i takes at
+    least the least over s of that price divided by s. 0 where the price is not known to rise.
     """
     price = law.require_batch()
     if not price.rising or not len(records.arrival_s):

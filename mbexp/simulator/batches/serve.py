@@ -55,8 +55,8 @@ def run_to_completion(
     Raises
     ------
     UserError
-        If the law has no price for whole batches, a policy returns a queue that is not ready or a limit below 1, or the
-        law a time that is not finite.
+        If the law has no price for whole batches or returns a time that is not finite. If a policy returns a queue that
+        is not ready, or a limit below 1.
     """
     price = law.require_batch()
     arrived = len(arrival_s)

@@ -83,8 +83,8 @@ ROUTE = Record(("least", i8, NONE), ("most", i8, NOBODY), ("least_kv", i8, NONE)
 HISTORY = Record(("count", i8), ("next", i8))
 EVICTABLE = Record(("key", f8), ("stamp", i8))  # the stamp: an order number, then the entry
 STAMP_BITS = 32
-# First spans of prompts, such as system prompts, fall into so many classes. Of the GPUs that a request of a class was
-# given to, and that alone can keep a beginning of such a prompt, the tree knows the least of each number, too.
+# First spans of prompts, such as system prompts, fall into so many classes. Only GPUs that were given a request of a
+# class can keep the beginning of such a prompt. Of those the tree knows the least of each number, too.
 SPAN_CLASSES = 8
 
 EXTENDED = LAYOUT.extended(

@@ -97,9 +97,9 @@ def continuous(
     Raises
     ------
     UserError
-        Before the run, if the law has no price of iterations, a decode step takes no time, a prompt alone exceeds the
-        memory, a token budget is below what may run, or there are fewer GPUs than bins to share them; during it, if a
-        rule or the law returns what it may not.
+        Before the run, if the law has no price of iterations or a decode step takes no time. If a prompt alone exceeds
+        the memory, a token budget is below what may run, or there are fewer GPUs than bins to share them. During the
+        run, if a rule or the law returns what it may not.
     """
     price = law.require_iteration()
     claims = claims or no_claims(len(arrival_s))

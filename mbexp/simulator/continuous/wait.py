@@ -37,8 +37,8 @@ def types_of(
 ) -> npt.NDArray[np.int64]:
     """Return how the limit on the requests of a GPU is shared out among the types, shape (4, queues).
 
-    A type has as much of the limit as of all predicted output tokens, the iterations that requests take, and in each
-    iteration as many newcomers as keep that much under way.
+    A type has the same share of the limit as of all predicted output tokens, which are the iterations that its requests
+    take. In each iteration it has as many newcomers as keep that much under way.
     """
     types = np.zeros((4, num_queues), np.int64)
     count, tokens = np.bincount(queue_of, minlength=num_queues), np.zeros(num_queues, np.int64)

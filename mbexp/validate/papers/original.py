@@ -16,8 +16,8 @@ OURS = "multi_bin_dynamic"
 TARGET_PCT = 5.0  # the original's best configuration: fewest GPUs with a violation at or below this
 TRACE_RATE_PER_S = 0.2713  # mean of BurstGPT file 1, which the built-in workload has as well
 
-# What the original's code amounts to: margin of a tenth of the memory, and a controller whose 5 ms band around 10 ms
-# holds every step time of its law, so that b_SLA stays in the middle of [1, 128].
+# What the original's code amounts to: a tenth of the memory is kept free. The controller's band of 5 ms around 10 ms
+# holds every step time of the law, so that b_SLA stays in the middle of [1, 128].
 ORIGINAL_SETTINGS: Values = {
     "scheduler.memory_rule": "original",
     "scheduler.controller.interval_batches": 1_000_000_000,

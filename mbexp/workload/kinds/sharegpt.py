@@ -24,8 +24,8 @@ SHORTEST_TOKENS, LONGEST_PROMPT_TOKENS, LONGEST_TOKENS = 4, 1024, 2048  # what v
 def read(path: Path, workload: WorkloadConfig) -> Rows:
     """Read prompts and answers; lengths are estimated from characters, since the file holds texts alone.
 
-    As in vLLM's benchmark, conversations of fewer than two turns are left out, and so are requests with fewer than 4
-    tokens either way, more than 1,024 of prompt or more than 2,048 in all. There are no arrivals: all come at once
+    As in vLLM's benchmark, conversations of fewer than two turns are left out. So are requests with fewer than 4 tokens
+    either way, with more than 1,024 of prompt, or with more than 2,048 in all. There are no arrivals: all come at once
     unless ``workload.timestamps=generated``.
     """
     refuse_unit(workload, "whose file has no times")
