@@ -24,6 +24,10 @@ SHORT_RUN = 1000  # requests; with fewer, a 99th percentile rests on fewer than 
 def notes(trace: Trace, prediction: Prediction, law: LatencyLaw, summary: dict[str, Any]) -> list[str]:
     """Return the sentences that hold of any mode of execution."""
     found = [*trace.notes, *prediction.bins.notes, *law.notes]
+    if trace.blocks is not None and summary.get("prefix_hit_blocks_pct") is None:
+        found.append(
+            "shared prefixes of the trace do not count without execution.prefix_cache: every prompt is computed"
+        )
     if summary["rejected_requests"]:
         beyond = summary.get("rejected_exceeds_max_model_len", 0)
         if summary["rejected_requests"] > beyond:

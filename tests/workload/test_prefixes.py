@@ -205,7 +205,11 @@ def test_blocks_of_another_size_are_refused(tmp_path):
     keys = {"workload": "mooncake", "workload.path": str(path), "execution.prefix_cache": "lru", **ONE_GPU}
     with pytest.raises(UserError, match=r"execution\.block_tokens=16: the trace names blocks of 512 tokens"):
         simulate(**keys, num_requests=None, **{"execution.kv": "paged"})
-    found = simulate(**keys, num_requests=None, **{"execution.kv": "paged", "execution.block_tokens": 512}).summary
+    result = simulate(**keys, num_requests=None, **{"execution.kv": "paged", "execution.block_tokens": 512})
+    assert not any("shared prefixes" in text for text in result.warnings)
+    without = simulate(**{**keys, "execution.prefix_cache": "none"}, num_requests=None)
+    assert any(text.startswith("shared prefixes of the trace do not count") for text in without.warnings)
+    found = result.summary
     assert found["prefix_hit_blocks_pct"] == pytest.approx(100 * 4 / 6)
     assert found["prefix_hit_tokens_pct"] == pytest.approx(100 * 2 * 512 / 1800)
     assert found["prefix_hit_requests_pct"] == pytest.approx(200 / 3)

@@ -13,7 +13,7 @@ from mbexp.workload.table_file import Column
 
 DEFAULT_FILE = "mooncake_conversation_trace.jsonl"
 CLOCK_RESOLUTION_S = 0.0  # arrivals come in batches every 3 s: spread_ties_s=3.0 spreads them, if that is wanted
-VERSION = 2
+VERSION = 3
 BLOCK_TOKENS = 512  # of a hash_id
 
 _COLUMNS = (Column("timestamp", "number"), Column("input_length", "tokens"), Column("output_length", "tokens"))
@@ -25,6 +25,5 @@ def read(path: Path, workload: WorkloadConfig) -> Rows:
     rows, table = read_rows(path, workload, _COLUMNS, "Mooncake format", unit_s=_UNIT_S)
     if "hash_ids" not in table.names:
         return rows
-    note = "shared prefixes (hash_ids) count with execution.prefix_cache only; else every prompt is taken in full"
     hashes = read_hashes(path, "hash_ids", [column.name for column in _COLUMNS], BLOCK_TOKENS)
-    return dataclasses.replace(rows, notes=(*rows.notes, note), hashes=hashes)
+    return dataclasses.replace(rows, hashes=hashes)
