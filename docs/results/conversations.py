@@ -1,7 +1,7 @@
 """Prints the tables of docs/conversations.md: `python docs/results/conversations.py [PART ...]`.
 
-`open_and_closed` and `hits` run what they show, the second on the Mooncake trace. `routers` and `mooncake` read the
-stored studies `prefix_routing` and `prefix_mooncake` from `outputs/`.
+`open_and_closed`, `busiest` and `hits` run what they show, the last on the Mooncake trace. `routers` and `mooncake` read
+the stored studies `prefix_routing` and `prefix_mooncake` from `outputs/`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from mbexp import Result, Trace, load_trace, simulate
+from mbexp.paths import config_dir
+from mbexp.results.statistics import mean_interval
+from mbexp.results.stored import flat
 from mbexp.workload.hit_rates import POLICIES
 from mbexp.workload.shared import hits_in_order
 from mbexp.workload.turns import Contents
@@ -96,6 +100,37 @@ def routers() -> str:
     return _of_study("prefix_routing", "workload.arrivals.users", (50, 200))
 
 
+def busiest() -> str:
+    """Return what the routers of the study `prefix_routing` do to the GPU that gets most: its share and its wait."""
+    study = yaml.safe_load((config_dir() / "prefix_routing.yaml").read_text())
+    keys = {name: study[name] for name in ("num_gpus", "num_requests", "sla", "scheduler", "execution", "warm_up")}
+    lines = [
+        "| | 200 users: requests of the busiest GPU, % | its TTFT p95, s | all, s | 400 users: requests, % "
+        "| its TTFT p95, s | all, s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for router in ("join_shortest", "session_affinity", "prefix_dynamo", "prefix_sglang", "prefix_llm_d"):
+        cells = [router]
+        for users in (200, 400):
+            found = []
+            for seed in range(5):
+                chosen = {"execution": "vllm", "scheduler": "vllm", "gpu": "h100_llama31_8b", "workload": "sessions"}
+                given = flat({**keys, "workload": study["workload"]})
+                more = {"workload.arrivals.users": users, "execution.assignment": router, "seed": seed}
+                outcome = simulate(**{**chosen, **given, **more, "gpu.kv_capacity_tokens": 100_000}).outcome
+                first = outcome.measured(int(0.2 * len(outcome.arrival_s))).first
+                gpu, ttft_s = outcome.gpu[first:], (outcome.first_token_s - outcome.arrival_s)[first:]
+                most = int(np.argmax(np.bincount(gpu)))
+                found.append(
+                    (100 * np.mean(gpu == most), np.quantile(ttft_s[gpu == most], 0.95), np.quantile(ttft_s, 0.95))
+                )
+            for values, digits in zip(np.transpose(found), (0, 2, 2), strict=True):
+                interval = mean_interval(values)
+                cells.append(f"{interval.mean:.{digits}f} ± {interval.half_width:.{digits}f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def mooncake() -> str:
     """Return the tables of the study `prefix_mooncake`."""
     return _of_study("prefix_mooncake", "workload.rate_scaling", (0.5, 1))
@@ -129,7 +164,7 @@ def _shown(row: dict[str, Any], name: str, digits: int) -> str:
     return f"{value:.{digits}f} ± {row[f'{name}_half_width']:.{digits}f}"
 
 
-PARTS = {each.__name__: each for each in (open_and_closed, routers, mooncake, hits)}
+PARTS = {each.__name__: each for each in (open_and_closed, routers, busiest, mooncake, hits)}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

@@ -11,7 +11,7 @@ import pytest
 from mbexp.hardware.iteration import ClosedForm
 from mbexp.workload.prefixes import HashBlocks, from_contents, from_hashes
 from mbexp.workload.turns import Contents
-from tests.simulator.continuous.agreement import Case, difference
+from tests.simulator.continuous.agreement import Case, difference, run_closed_form
 
 CASES = int(os.environ.get("MBEXP_REFERENCE_CASES", "300"))
 TICK_S = 2.0**-8
@@ -147,3 +147,31 @@ def test_routers_whose_gpus_share_first_spans_agree_with_a_look_at_each(router):
         )
         found = difference(case)
         assert found is None, f"seed {seed}: {found}"
+
+
+@pytest.mark.parametrize(("before", "away_after"), [(100, 65), (600, 151)])
+def test_sglangs_router_leaves_a_cache_when_loads_differ_by_64_and_by_half(before, away_after):
+    """`before` prompts of their own, half on each GPU, then equal ones: they stay while H - L <= 64 or H <= 1.5 L."""
+    ids = [[1000 + place] for place in range(before)] + [[1, 2]] * 170
+    counts = np.array([len(each) for each in ids])
+    prompt, output = (4 * counts).astype(np.int32), np.full(len(ids), 3000, np.int32)
+    hashes = HashBlocks(np.cumsum(counts) - counts, counts.astype(np.int32), np.concatenate(ids), 4)
+    case = Case(
+        requests=[(2.0**-9, int(tokens), 3000, 3000, 0) for tokens in prompt],
+        price=ClosedForm(1e-3, *[0.0] * 7),
+        gpus=2,
+        memory=10**7,
+        scheduler={"batch_size": "fixed", "fixed_batch_size": 1024},
+        rules={
+            "prefill": "first",
+            "kv": "paged",
+            "block_tokens": 4,
+            "prefix_cache": "lru",
+            "router": "prefix_sglang",
+        },
+        assignment="round_robin",
+        prefixes=from_hashes(hashes, prompt, output),
+    )
+    gpu = run_closed_form(case).gpu
+    assert np.bincount(gpu[:before]).tolist() == [before // 2, before // 2]
+    assert gpu[before:].tolist().index(1) == away_after
