@@ -1,7 +1,7 @@
 """Prints the tables of docs/conversations.md: `python docs/results/conversations.py [PART ...]`.
 
-`open_and_closed`, `busiest` and `hits` run what they show, the last on the Mooncake trace. `routers` and `mooncake` read
-the stored studies `prefix_routing` and `prefix_mooncake` from `outputs/`.
+`open_and_closed`, `busiest` and `hits` run what they show, the last on the Mooncake trace. `routers` and `mooncake`
+read the stored studies `prefix_routing` and `prefix_mooncake` from `outputs/`.
 """
 
 from __future__ import annotations
